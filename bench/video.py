@@ -119,7 +119,7 @@ def _write(path: Path, frames: int) -> None:
         stream.codec_context.time_base = Fraction(1, 25)
         for number in range(frames):
             x, y = number * 4 % _SIZE[0], number * 2 % _SIZE[1]
-            part = np.ascontiguousarray(ground[y : y + _SIZE[1], x : x + _SIZE[0]])
+            part = np.ascontiguousarray(ground[y : y + _SIZE[1], x : x + _SIZE[0]]).astype(np.uint8)
             frame = av.VideoFrame.from_ndarray(part, format="bgr24")
             frame.pts = number
             container.mux(stream.encode(frame))

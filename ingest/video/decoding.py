@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ingest.settings import VideoSettings
 from ingest.video.counts import VideoCounts
 from ingest.video.errors import FramesTooLargeError, VideoError
+from ingest.video.gaps import GapCounter
 from ingest.video.inputs.opened import OpenedVideo, ffmpeg_errors
 from ingest.video.telemetry.embedded import EmbeddedTelemetry
 
@@ -30,9 +31,6 @@ _AHEAD_PACKETS = 600
 _AHEAD_BYTES = 32_000_000
 _AHEAD_VIDEO_S = 2.0
 _AHEAD_LIVE_S = 1.0
-# A gap of more nominal intervals than this is a frame that is missing.
-_GAP = 1.6
-_MOST_MISSING = 100_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -82,15 +80,14 @@ class VideoDecoder:
         self._telemetry = telemetry
         self._now = now
         self.stream = _choose_stream(opened, settings.max_pixels, limit)
-        self._prepare(only_keys=only_keys)
         self._only_keys = only_keys
+        self._prepare()
         self._first_pts: int | None = None
         self._last_s: float | None = None
         self._last_packet_s = 0.0
         self._packets_read = 0
         self._interval_s = _interval(self.stream)
-        # Most files state the number of their frames, which is exact; of others only gaps show that some are missing.
-        self._has_gaps = opened.is_live or (not self.stream.frames and _is_constant(self.stream))
+        self._gaps = self._gap_counter()
         self._camera_clock: dict[int, datetime] = {}
         self._arrivals: dict[int, datetime] = {}
         self._packets = self._read()
@@ -99,13 +96,21 @@ class VideoDecoder:
         """When the stream's time 0 was, by the frames' arrivals; set by :meth:`read_ahead`"""
         self._camera_start: datetime | None = None
 
-    def _prepare(self, *, only_keys: bool) -> None:
+    def _gap_counter(self) -> GapCounter | None:
+        """Return what counts missing frames; None for files that state their number, which is exact."""
+        if self._only_keys or self._opened.has_arrival_times:
+            return None
+        if self._opened.is_live:
+            return GapCounter(None)
+        return GapCounter(self._interval_s) if not self.stream.frames and _is_constant(self.stream) else None
+
+    def _prepare(self) -> None:
         context = self.stream.codec_context
         context.thread_count = self._settings.threads
         # Threads for whole frames delay each frame; a camera's are wanted at once.
         context.thread_type = "SLICE" if self._opened.is_live else "AUTO"
         context.options = {"max_pixels": str(self._settings.max_pixels)}
-        if only_keys:
+        if self._only_keys:
             context.skip_frame = "NONKEY"
 
     def read_ahead(self) -> None:
@@ -258,7 +263,8 @@ class VideoDecoder:
             self._counts.too_large += 1
             return None
         time_s = self._time(picture)
-        self._count_missing(time_s)
+        if self._gaps is not None:
+            self._counts.missing += self._gaps.missing_before(time_s)
         self._last_s = time_s
         pts = picture.pts if picture.pts is not None else -1
         return Decoded(
@@ -276,14 +282,6 @@ class VideoDecoder:
         if self._first_pts is None:
             self._first_pts = picture.pts
         return float((picture.pts - self._first_pts) * picture.time_base)
-
-    def _count_missing(self, time_s: float) -> None:
-        """Count the frames that a video with a constant rate has and that did not come."""
-        if self._only_keys or self._last_s is None or not self._interval_s or not self._has_gaps:
-            return
-        gap = (time_s - self._last_s) / self._interval_s
-        if _GAP < gap < _MOST_MISSING:
-            self._counts.missing += round(gap) - 1
 
     @property
     def frames_per_s(self) -> float | None:

@@ -17,7 +17,7 @@ from infra.network.addresses import Lookup, look_up
 from infra.process.health import HealthPart
 from ingest.settings import VideoSettings
 from ingest.video.counts import VideoCounts
-from ingest.video.errors import VideoUnavailableError
+from ingest.video.errors import VideoError, VideoUnavailableError
 from ingest.video.handover import Handover
 from ingest.video.inputs.opened import Opener
 from ingest.video.metrics import CountsExport
@@ -97,6 +97,11 @@ class VideoPull:
                         return
                     failures += 1
                     if not self._tries_again(failures):
+                        raise
+                    reason = str(error)
+                except VideoError as error:
+                    # A camera that gave frames before may begin with anything after it was switched on again.
+                    if stop.is_set() or not self.state.is_live or not self.counts.accepted:
                         raise
                     reason = str(error)
                 if self.counts.accepted > accepted and time.monotonic() - began > _STABLE_S:

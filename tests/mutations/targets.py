@@ -36,7 +36,7 @@ from ingest.images.formats.header import Metadata, Span
 from schemas.cloudevents import decode
 from schemas.errors import StandgaleError
 from standgale.testing.graphs import GraphSpec, build
-from tests.mutations import seeds
+from tests.mutations import seeds, telemetry
 from tests.mutations.mutate import change_value, mutate_bytes, mutate_json
 
 LIMITS: Final = ImageLimits(max_image_bytes=1 << 20, min_side_px=1, max_side_px=16_384, max_pixels=120_000_000)
@@ -270,6 +270,9 @@ TARGETS: Final = (
     Target("png decoder", 20, _image("PNG"), _decode, 200),
     Target("webp decoder", 15, _image("WEBP"), _decode, 200),
     Target("tiff decoder", 10, _image("TIFF"), _decode, 200),
+    Target("srt", 30, telemetry.make_srt, telemetry.read_srt_bytes, 20),
+    Target("klv", 30, telemetry.make_klv, telemetry.read_klv_bytes, 20),
+    Target("gpmf", 30, telemetry.make_gpmf, telemetry.read_gpmf_bytes, 20),
 )
 PARTS: Final = sum(target.share for target in TARGETS)
 

@@ -59,6 +59,8 @@ class OpenedVideo:
     """Whether it is a camera, whose frames are not sent again"""
     network: Closable | None
     """What another thread closes to end a read that waits; None for files, which never wait"""
+    has_arrival_times: bool = False
+    """Whether its pictures have no times of their own, but those of their arrival"""
 
     def fail(self, error: Exception) -> NoReturn:
         """Raise the error that says what FFmpeg's ``error`` means for this input."""
@@ -123,13 +125,20 @@ class Opener:
     def _open_http(self, address: NetworkAddress) -> Iterator[OpenedVideo]:
         reader = HttpInput(address, self._rules, timeout_s=self._settings.read_timeout_s, lookup=self._lookup)
         with self._watched(reader):
-            if reader.content_type == "multipart/x-mixed-replace":
+            are_pictures = reader.content_type == "multipart/x-mixed-replace"
+            if are_pictures:
                 container = self._container(str(address), reader, reader, _BY_ARRIVAL, "mpjpeg")
             else:
                 options = {} if reader.is_recording else _LIVE_PROBE
                 container = self._container(str(address), reader, reader, options)
             try:
-                yield OpenedVideo(str(address), container, is_live=not reader.is_recording, network=reader)
+                yield OpenedVideo(
+                    str(address),
+                    container,
+                    is_live=not reader.is_recording,
+                    network=reader,
+                    has_arrival_times=are_pictures,
+                )
             finally:
                 container.close()
 
