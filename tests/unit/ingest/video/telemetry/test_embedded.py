@@ -62,8 +62,8 @@ def test_a_second_track_is_left_out_with_a_note() -> None:
 
 def test_of_a_live_stream_only_the_last_moments_are_kept() -> None:
     found = EmbeddedTelemetry(None, live=True)
-    for number in range(5_000):
+    for number in range(3_000):
         found.add(1, "", KLV, number / 10, 0.0)
     assert found.track is not None
     assert len(found.track) <= 2_000
-    assert latitude(found, 499.9) is not None
+    assert latitude(found, 299.9) is not None

@@ -91,7 +91,7 @@ def test_a_damaged_packet_gives_its_reason(packet: bytes, reason: str) -> None:
 def test_mutated_packets_never_raise() -> None:
     random_source = random.Random(5)
     clean = klv_packet({**POSITION, **LEVEL, **DOWN})
-    for _ in range(3_000):
+    for _ in range(1_000):
         content = bytearray(clean * random_source.randint(1, 3))
         for _ in range(random_source.randint(1, 6)):
             content[random_source.randrange(len(content))] = random_source.randrange(256)
