@@ -104,7 +104,7 @@ def test_a_transport_over_the_connection_is_not_changed() -> None:
         (b"x" * 200_000, "speaks no RTSP"),
     ],
 )
-def test_what_leads_elsewhere_or_never_ends_closes_the_connection(response: bytes, reason: str) -> None:
+def test_redirects_and_endless_responses_close_the_connection(response: bytes, reason: str) -> None:
     with relayed(response) as (relay, client, _):
         assert received(client) == b""
         assert isinstance(relay.error, VideoError)
