@@ -43,6 +43,8 @@ class RtspRelay:
         self._camera = self._connect(rules, timeout_s, lookup)
         self._camera_host = str(self._camera.getpeername()[0])
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1)
+        # The listener is closed once FFmpeg has connected.
+        self._port = int(self._listener.getsockname()[1])
         self._listener.settimeout(timeout_s)
         self._client: socket.socket | None = None
         self._closed = threading.Event()
@@ -71,7 +73,7 @@ class RtspRelay:
         login = ""
         if self._address.user is not None:
             login = f"{self._address.user}:{quote(self._address.password or '', safe='%')}@"
-        return f"rtsp://{login}127.0.0.1:{self._listener.getsockname()[1]}{self._address.target}"
+        return f"rtsp://{login}127.0.0.1:{self._port}{self._address.target}"
 
     def close(self) -> None:
         """End both connections, and with them what FFmpeg waits for."""
