@@ -15,7 +15,7 @@ _ABOUT = {
     "too_large": "left out as too large",
     "time_jumps": "jumps of the stream's time",
     "corrected": "corrections of the clock",
-    "reconnects": "reconnects",
+    "reconnects": "attempts to connect again",
 }
 
 
@@ -44,6 +44,7 @@ class VideoCounts:
     corrected: int = 0
     """How often the camera's clock had drifted, and its times were corrected"""
     reconnects: int = 0
+    """Attempts to connect to a camera again"""
 
     def text(self) -> str:
         """Return the counts that are not 0 as a sentence's part."""
