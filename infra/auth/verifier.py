@@ -13,8 +13,9 @@ from datetime import datetime
 from infra.auth.tokens import token_hash, token_id_of
 from infra.database.pool import Database
 from infra.errors import DatabaseUnavailableError
+from infra.failure.backoff import Backoff
 from infra.failure.error_texts import error_code, error_text
-from infra.failure.retry import Backoff, StoppedError, run_until_stop
+from infra.failure.retry import StoppedError, run_until_stop
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
 from infra.process.monotonic import monotonic_s

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from infra.broker.port import CommitPoint, Consumer, InRecord, Loss, OutRecord, TopicPartition
 from infra.consuming.metrics import COMMIT_DURATION, DELIVERY_LATENCY, PARTITIONS_LOST, RECORDS_CONSUMED
 from infra.errors import PartitionLostError, RecordTooLargeError, RefusedError, TopicMismatchError
+from infra.failure.backoff import Backoff
 from infra.failure.dead_letter_records import dead_letter, lost_letter, report_loss
 from infra.failure.error_texts import error_code, error_text
 from infra.failure.metrics import RECORDS_DEAD, RECORDS_FAILED
-from infra.failure.retry import Backoff, ConsumerContext
+from infra.failure.retry import ConsumerContext
 from schemas.errors import EventVersionError, StandgaleError
 
 logger = logging.getLogger(__name__)

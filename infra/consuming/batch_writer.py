@@ -12,9 +12,10 @@ from infra.broker.port import InRecord, TopicPartition
 from infra.consuming.batch_commit import RecordOutcome, position_of
 from infra.consuming.port import EventT
 from infra.errors import PartitionLostError, TooSlowError
+from infra.failure.backoff import Backoff
 from infra.failure.error_texts import error_code, error_text
 from infra.failure.metrics import RECORDS_FAILED, RETRIES
-from infra.failure.retry import Backoff, ConsumerContext, StoppedError, run_until_stop
+from infra.failure.retry import ConsumerContext, StoppedError, run_until_stop
 from infra.failure.verdicts import FailureHistory, Verdict, Verdicts, fails_by_type, history_of
 from schemas.errors import EventError, StandgaleError
 from schemas.event_base import Event

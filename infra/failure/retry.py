@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
+from infra.failure.backoff import Backoff
 from infra.failure.error_texts import error_code, error_text, is_transient
 from infra.failure.metrics import RETRIES
 from infra.failure.settings import RetrySettings
@@ -29,32 +28,6 @@ class StoppedError(StandgaleError):
     """The process stops, so an operation was given up; nothing of it was committed."""
 
     code = "STOPPED"
-
-
-class Backoff:
-    """Computes delays that double up to a limit; each is random in its upper half, to spread the retries of clients."""
-
-    def __init__(self, policy: RetrySettings, *, rng: random.Random | None = None) -> None:
-        self._policy = policy
-        # A separate generator would be seeded from the system, once per frame and per poll.
-        self._uniform = random.uniform if rng is None else rng.uniform
-        self._next_s = policy.first_delay_s
-
-    def next_delay_s(self) -> float:
-        """Return how long to wait before the next attempt."""
-        whole = min(self._next_s, self._policy.max_delay_s)
-        self._next_s = min(whole * 2, self._policy.max_delay_s)
-        return whole * self._uniform(0.5, 1.0)
-
-    def reset(self) -> None:
-        """Begin again with the first delay; call it after a success."""
-        self._next_s = self._policy.first_delay_s
-
-    async def wait(self, stop: asyncio.Event) -> bool:
-        """Wait for the next delay or until ``stop`` is set; return whether to try again."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), self.next_delay_s())
-        return not stop.is_set()
 
 
 async def retry(

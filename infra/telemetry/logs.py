@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 import orjson
-from opentelemetry import trace
 from pydantic import SecretStr
 
 from infra.telemetry.settings import TelemetrySettings
@@ -130,9 +129,12 @@ def _logger_name(record: logging.LogRecord) -> str:
 def _fields(record: logging.LogRecord) -> dict[str, object]:
     """Return the ids, the trace, and the ``extra`` of the caller, made ready for JSON."""
     fields: dict[str, object] = {name: _text(value) for name, value in _context.get().items()}
-    span = trace.get_current_span().get_span_context()
-    if span.is_valid:
-        fields["trace_id"] = trace.format_trace_id(span.trace_id)
+    # Without the extra server it is not installed; a process that has not imported it has no span either.
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is not None:
+        span = trace.get_current_span().get_span_context()
+        if span.is_valid:
+            fields["trace_id"] = trace.format_trace_id(span.trace_id)
     for name, value in vars(record).items():
         if name not in _STANDARD and not name.startswith("_"):
             fields[name] = _clean(value, _DEPTH)

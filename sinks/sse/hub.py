@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from infra.broker.port import Broker, Reader
-from infra.failure.retry import Backoff
+from infra.failure.backoff import Backoff
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
 from sinks.metrics import SSE_CLIENTS, SSE_DROPPED

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from infra.broker.port import Reader
 from infra.errors import TransientError
-from infra.failure.retry import Backoff
+from infra.failure.backoff import Backoff
 from sinks.metrics import SSE_DROPPED, SSE_EVENTS
 from sinks.settings import SseSettings
 from sinks.sse.filters import StreamFilter

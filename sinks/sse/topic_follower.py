@@ -16,9 +16,9 @@ from typing import Self
 from infra.broker.port import Broker, InRecord, Reader, TopicPartition
 from infra.broker.reading import respond_within
 from infra.errors import TopicMismatchError, TransientError
+from infra.failure.backoff import Backoff
 from infra.failure.error_texts import error_text
 from infra.failure.metrics import RETRIES
-from infra.failure.retry import Backoff
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
 from schemas.errors import StandgaleError

@@ -25,9 +25,10 @@ from detectors.worker.pipeline.memory_budget import MemoryBudget
 from detectors.worker.pipeline.serving import LoadedModel, Roster
 from detectors.worker.quarantine.proof_image import PROOF_IMAGE
 from infra.broker.port import InRecord
+from infra.failure.backoff import Backoff
 from infra.failure.error_texts import error_code, error_text, is_transient
 from infra.failure.metrics import RECORDS_FAILED
-from infra.failure.retry import Backoff, ConsumerContext, StoppedError
+from infra.failure.retry import ConsumerContext, StoppedError
 from infra.failure.verdicts import FailureHistory, Verdict, Verdicts, fails_by_type, history_of
 from infra.telemetry.logs import bind
 from infra.telemetry.tracing import consumer_span

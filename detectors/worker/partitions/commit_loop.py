@@ -12,9 +12,10 @@ from detectors.worker.partitions.partition_queue import Commit, PartitionQueue
 from infra.broker.port import Consumer
 from infra.consuming.metrics import COMMIT_DURATION, PARTITIONS_LOST, RECORDS_CONSUMED
 from infra.errors import PartitionLostError, RecordTooLargeError
+from infra.failure.backoff import Backoff
 from infra.failure.error_texts import error_text
 from infra.failure.metrics import RECORDS_DEAD
-from infra.failure.retry import Backoff, ConsumerContext, StoppedError
+from infra.failure.retry import ConsumerContext, StoppedError
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,9 @@ from weakref import WeakKeyDictionary
 
 from detectors.worker.partitions.frames_in_progress import FramesInProgress
 from detectors.worker.partitions.partition_queue import PartitionQueue, PendingRecord
+from infra.failure.backoff import Backoff
 from infra.failure.metrics import RETRIES
-from infra.failure.retry import Backoff, ConsumerContext, StoppedError
+from infra.failure.retry import ConsumerContext, StoppedError
 
 logger = logging.getLogger(__name__)
 

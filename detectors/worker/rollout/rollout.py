@@ -30,8 +30,9 @@ from detectors.worker.rollout.report_publisher import ReportPublisher, delete_re
 from detectors.worker.rollout.reporting import PendingVersion, Role, WorkerIdentity, WorkerReport
 from infra.broker.port import Publisher, Reader
 from infra.errors import TransientError
+from infra.failure.backoff import Backoff
 from infra.failure.error_texts import error_text, is_transient
-from infra.failure.retry import Backoff, ConsumerContext, StoppedError
+from infra.failure.retry import ConsumerContext, StoppedError
 from schemas.model_events import AvailabilityState, ModelActivated
 from schemas.timestamps import utc_now
 

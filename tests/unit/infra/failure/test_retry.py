@@ -10,7 +10,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from infra.errors import DatabaseUnavailableError, ImageMissingError
-from infra.failure.retry import Backoff, StoppedError, retry
+from infra.failure.backoff import Backoff
+from infra.failure.retry import StoppedError, retry
 from infra.failure.settings import RetrySettings
 from infra.process.health import Health, HealthPart
 
