@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from schemas.errors import StandgaleError
-from standgale.commands import dead, demo, detect, device, doctor, documents, kafka, migrate, services, topics
+from standgale.commands import dead, demo, detect, device, doctor, documents, edge, kafka, migrate, services, topics
 from standgale.commands.context import Context
 from standgale.commands.model import app as model
 from standgale.consoles import PlainConsole, without_controls
@@ -85,6 +85,7 @@ doctor.register(app)
 documents.register(app)
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(device.app, name="device")
+app.add_typer(edge.app, name="edge")
 app.add_typer(topics.app, name="topics")
 app.add_typer(dead.app, name="dead")
 app.add_typer(kafka.app, name="kafka")

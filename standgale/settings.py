@@ -25,6 +25,7 @@ from infra.process.settings_sources import CONFIG_VARIABLE, read_settings
 from infra.sections import Section
 from infra.storage.settings import FrameSettings
 from infra.telemetry.settings import TelemetrySettings
+from ingest.edge.settings import EdgeSettings
 from ingest.settings import GatewaySettings, VideoSettings
 from sinks.settings import SseSettings
 
@@ -41,6 +42,7 @@ class Settings(Section):
     http: HttpSettings = HttpSettings()
     gateway: GatewaySettings = GatewaySettings()
     video: VideoSettings = VideoSettings()
+    edge: EdgeSettings = EdgeSettings()
     detector: DetectorSettings = DetectorSettings()
     sinks: BatchSettings = BatchSettings()
     sse: SseSettings = SseSettings()
@@ -56,6 +58,11 @@ class Settings(Section):
     def frames_folder(self) -> Path:
         """The folder of the frame store, when it is one."""
         return self.frames.folder or self.data_dir / "frames"
+
+    @property
+    def edge_spool(self) -> Path:
+        """The folder in which the edge client keeps frames until they are sent."""
+        return self.edge.spool or self.data_dir / "edge"
 
     @property
     def model_cache(self) -> Path:

@@ -1,0 +1,1 @@
+"""Watches a folder into which cameras or other programs write pictures."""

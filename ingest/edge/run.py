@@ -1,0 +1,149 @@
+"""Runs the edge client: its sources, the sender and the status, until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from infra.errors import SettingsError
+from infra.process.stopping import stop_signals
+from infra.storage.durable_files import locked_folder, make_folder
+from infra.texts import counted
+from ingest.edge.folder.source import FolderSource
+from ingest.edge.port import FrameSource
+from ingest.edge.sending.sender import Sender
+from ingest.edge.sending.upload import Uploader
+from ingest.edge.settings import EdgeSettings
+from ingest.edge.spool.spool import Spool
+from ingest.edge.status import RunningState, read_state, write_states
+from schemas.timestamps import format_utc, utc_now
+
+logger = logging.getLogger(__name__)
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+MakeSources = Callable[[Spool], Sequence[FrameSource]]
+
+
+def require_settings(settings: EdgeSettings, spool: Path, token_file: Path | None) -> None:
+    """Raise SettingsError when the client cannot start with ``settings``; nothing is written."""
+    for field, example in (("url", "https://gateway.example:8000"), ("folder", "/media/camera")):
+        if getattr(settings, field) is None:
+            raise SettingsError(f"{settings.named(field)} is not set; give it, for example {example}")
+    if settings.token is None and token_file is None:
+        raise SettingsError(
+            f"{settings.named('token')} is not set; give the token that `standgale device add` printed, or a file with "
+            f"it as {settings.variable('token')}_FILE"
+        )
+    folder = settings.folder
+    assert folder is not None
+    if not folder.is_dir():
+        raise SettingsError(f"{settings.named('folder')} is {folder}, which is no folder; create it, or give another")
+    needed = os.R_OK | os.X_OK | (os.W_OK if settings.release == "delete" else 0)
+    if not os.access(folder, needed):
+        wanted = "read" if settings.release == "keep" else "read and deleted from, because edge.release is delete"
+        raise SettingsError(f"{settings.named('folder')} is {folder}, which cannot be {wanted}; change its rights")
+    watched, kept = folder.resolve(), spool.resolve()
+    if kept == watched or kept.is_relative_to(watched) or watched.is_relative_to(kept):
+        raise SettingsError(
+            f"{settings.named('spool')} is {spool}, and {settings.named('folder')} is {folder}; neither may be in the "
+            "other"
+        )
+
+
+async def run_edge(
+    settings: EdgeSettings, spool_folder: Path, token_file: Path | None, make_sources: MakeSources | None = None
+) -> int:
+    """Run until SIGTERM or SIGINT; return the exit status.
+
+    ``make_sources`` makes other sources than the folder of ``settings``. Raises SettingsError when another client has
+    the spool, or a setting is wrong.
+    """
+    require_settings(settings, spool_folder, token_file)
+    with _locked(settings, spool_folder):
+        former = read_state(spool_folder)
+        spool = Spool(spool_folder, settings, former.counts)
+        try:
+            async with Uploader(settings, token_file) as uploader:
+                sender = Sender(spool, uploader.send, settings)
+                sources = _sources(settings, spool) if make_sources is None else make_sources(spool)
+                return await _run(settings, spool_folder, spool, sender, sources)
+        finally:
+            spool.close()
+
+
+def _sources(settings: EdgeSettings, spool: Spool) -> Sequence[FrameSource]:
+    assert settings.folder is not None
+    return [FolderSource(settings.folder.resolve(), settings, spool.history)]
+
+
+@contextmanager
+def _locked(settings: EdgeSettings, spool: Path) -> Iterator[None]:
+    try:
+        make_folder(spool)
+        with locked_folder(spool, exclusive=True, wait=False):
+            yield
+    except BlockingIOError as error:
+        raise SettingsError(
+            f"{settings.named('spool')} is {spool}, which another edge client has; stop it, or give another folder"
+        ) from error
+
+
+async def _run(
+    settings: EdgeSettings, folder: Path, spool: Spool, sender: Sender, sources: Sequence[FrameSource]
+) -> int:
+    """Run everything side by side; the first that fails stops the others."""
+    started_at = format_utc(utc_now())
+
+    def state() -> RunningState:
+        problems = [each.problem for each in sources if each.problem is not None]
+        link = sender.link
+        return RunningState(
+            started_at=started_at,
+            link_problem=link.problem,
+            source_problem="; ".join(problems) or None,
+            last_sent_at=link.last_sent_at,
+            last_error=link.last_error,
+            last_error_at=link.last_error_at,
+            counts=spool.counts,
+        )
+
+    stop, hurry, all_ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    _log_start(settings, spool)
+    with stop_signals(stop, hurry):
+        status = asyncio.create_task(write_states(folder, state, all_ended))
+        work = [sender.run(stop), *(each.run(spool, stop) for each in sources)]
+        clean = await _until_stopped(work, stop)
+        all_ended.set()
+        await status
+    logger.info("stopped; %s in the spool", counted(spool.frames, "frame"))
+    return 0 if clean else 1
+
+
+async def _until_stopped(work: Sequence[Coroutine[None, None, None]], stop: asyncio.Event) -> bool:
+    """Run ``work`` to its end; return whether none failed. A source may end before the stop: a video does."""
+    tasks = [asyncio.create_task(each) for each in work]
+    clean = True
+    try:
+        for done in asyncio.as_completed(tasks):
+            try:
+                await done
+            except Exception:
+                logger.exception("the edge client failed and stops; frames in the spool are kept")
+                clean = False
+                stop.set()
+    finally:
+        for task in tasks:
+            task.cancel()
+    return clean
+
+
+def _log_start(settings: EdgeSettings, spool: Spool) -> None:
+    url = settings.url or ""
+    if url.startswith("http:") and not any(f"//{host}" in url for host in _LOOPBACK):
+        logger.warning("the token travels unencrypted, because %s has no TLS; give edge.url with https://", url)
+    logger.info("frames from %s are sent to %s; %s in the spool", settings.folder, url, counted(spool.frames, "frame"))

@@ -1,0 +1,114 @@
+"""Decides what the gateway's response to an upload means: accepted, refused, or to be tried again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+import orjson
+
+from schemas.timestamps import utc_now
+
+LONGEST_RETRY_AFTER_S = 3_600.0
+
+# The gateway refuses this frame now and always. Its body must be the gateway's, not that of a proxy in between.
+_REFUSES_FRAME = (400, 413, 415, 422)
+# Answered by the gateway with 400 although the frame is right: the connection was cut.
+_TRANSIENT_CODES = ("UPLOAD_INCOMPLETE",)
+_HINTS: Mapping[int, str] = {
+    401: "the token is not valid: set edge.token (STANDGALE_EDGE__TOKEN), or write it to the file of "
+    "STANDGALE_EDGE__TOKEN_FILE, which is read anew",
+    403: "the token may not send this device's frames: set edge.token (STANDGALE_EDGE__TOKEN), or write it to the file "
+    "of STANDGALE_EDGE__TOKEN_FILE, which is read anew",
+    404: "edge.url is not the address of a gateway",
+    405: "edge.url is not the address of a gateway",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The gateway has the frame: it is durable there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The gateway refuses this frame now and always."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """The frame was not sent; it is kept and sent again."""
+
+    reason: str
+    code: str = "UNAVAILABLE"
+    """For counters and logs."""
+    retry_after_s: float = 0.0
+    """How long the gateway asks to wait."""
+    needs_person: bool = False
+    """It stays so until a person corrects a setting, here or at the gateway."""
+    may_be_frame: bool = False
+    """The gateway itself failed (500), perhaps at this frame only."""
+
+
+Outcome = Accepted | Rejected | NotSent
+
+
+def outcome_of(status: int, headers: Mapping[str, str], body: bytes, sha256: str) -> Outcome:
+    """Return what a response means for the frame whose image has ``sha256``."""
+    content = _object_in(body)
+    code, message = _text(content.get("error_code")), _text(content.get("message"))
+    if status == 202:
+        return _accepted(content, sha256)
+    said = f"the gateway responds {status}" + (f" {code}: {message}" if code else "")
+    if status in _REFUSES_FRAME and code and code not in _TRANSIENT_CODES:
+        return Rejected(code, f"{message} {_text(content.get('details'))}".strip())
+    if 300 <= status < 400:
+        target = headers.get("Location", "")[:200]
+        return NotSent(f"{said} and names {target!r}; set edge.url to the gateway itself", "REDIRECTED", 0.0, True)
+    if status in (408, 429) or status >= 500 or code in _TRANSIENT_CODES:
+        return NotSent(said, code or f"HTTP_{status}", _retry_after_s(headers), may_be_frame=status == 500)
+    hint = _HINTS.get(status, "something between this device and the gateway answers, or edge.url is wrong")
+    return NotSent(f"{said}; {hint}", code or f"HTTP_{status}", _retry_after_s(headers), needs_person=True)
+
+
+def _accepted(content: Mapping[str, object], sha256: str) -> Outcome:
+    """Return Accepted if the gateway names the image that was sent: a portal or a proxy must not swallow frames."""
+    image = content.get("image")
+    received = image.get("sha256") if isinstance(image, dict) else None
+    if received == sha256:
+        return Accepted()
+    if received is None:
+        return NotSent(
+            "the response 202 does not name the frame; something between this device and the gateway answers, or "
+            "edge.url is wrong",
+            "NOT_A_GATEWAY",
+            needs_person=True,
+        )
+    return NotSent("the gateway received other bytes than were sent", "ALTERED_ON_THE_WAY")
+
+
+def _object_in(body: bytes) -> dict[str, object]:
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _text(value: object) -> str:
+    return value[:500] if isinstance(value, str) else ""
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float:
+    """Return the seconds of Retry-After, a number or a date; 0 without one, an hour at most."""
+    text = headers.get("Retry-After", "").strip()
+    try:
+        seconds = float(text) if text[:1].isdigit() else (parsedate_to_datetime(text) - utc_now()).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S) if math.isfinite(seconds) else 0.0

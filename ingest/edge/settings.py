@@ -1,0 +1,102 @@
+"""Defines the settings of the edge client: what it watches, how much it keeps, and how it uploads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from infra.sections import PositiveInt, PositiveSeconds, Section
+
+WhenFull = Literal["stop", "drop_oldest", "drop_newest"]
+
+
+class EdgeSettings(Section):
+    """Says which folder is watched, how much is kept while the gateway is unavailable, and how frames are sent."""
+
+    section = "edge"
+
+    url: str | None = Field(default=None, description="the gateway's address, as https://gateway.example:8000")
+    token: SecretStr | None = Field(default=None, description="the device's token; a file of it is read anew")
+    ca_file: Path | None = Field(
+        default=None, description="a PEM file of the authorities whose certificate the gateway may have"
+    )
+    folder: Path | None = Field(default=None, description="the folder to watch, with the folders in it")
+    suffixes: tuple[str, ...] = Field(
+        default=(".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"),
+        description="the ends of the names of files that are taken, in any case of letters",
+    )
+    release: Literal["keep", "delete"] = Field(
+        default="keep", description="what becomes of a file in the watched folder once it is safe in the spool"
+    )
+    side_files: Literal["optional", "required", "ignore"] = Field(
+        default="optional",
+        description="photo.jpg.json or photo.json beside photo.jpg has fields of the frame; required: a file waits "
+        "for it",
+    )
+    watch: Literal["events", "poll"] = Field(
+        default="events",
+        description="events: the system reports files that were closed or renamed; poll: for network shares, which "
+        "report nothing",
+    )
+    scan_s: PositiveSeconds = Field(
+        default=10.0, description="how often the whole folder is listed, for files that no event reported"
+    )
+    settle_s: PositiveSeconds = Field(
+        default=2.0, description="how long such a file must be unchanged before it is taken"
+    )
+    spool: Path | None = Field(default=None, description="the folder that keeps frames; default edge in data_dir")
+    max_frame_bytes: PositiveInt = Field(default=50_000_000, description="a larger file stays in the watched folder")
+    max_bytes: PositiveInt = Field(default=10_000_000_000, description="the most bytes in the spool")
+    max_frames: PositiveInt = Field(default=100_000, description="the most frames in the spool")
+    min_free_bytes: Annotated[int, Field(ge=0)] = Field(
+        default=200_000_000, description="the spool is full when its disk has less free space"
+    )
+    when_full: WhenFull = Field(
+        default="stop",
+        description="stop leaves new files in the watched folder until there is space; drop_oldest and drop_newest "
+        "lose frames",
+    )
+    live_s: Annotated[float, Field(ge=0)] = Field(
+        default=10.0,
+        description="frames are live for so long after they arrived, and are sent before the backlog; 0: all in order",
+    )
+    backlog_share: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.2, description="the share of the bytes that the backlog gets while live frames wait"
+    )
+    max_bytes_per_s: PositiveInt | None = Field(default=None, description="the most bytes that are sent per second")
+    connect_timeout_s: PositiveSeconds = Field(default=10.0, description="the time limit for a connection")
+    stall_timeout_s: PositiveSeconds = Field(
+        default=30.0, description="an upload that makes no progress for so long is given up and tried again"
+    )
+    first_delay_s: PositiveSeconds = Field(
+        default=0.5, description="the pause after a failed upload; it doubles with each further one"
+    )
+    max_delay_s: PositiveSeconds = Field(default=60.0, description="the longest pause")
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("it begins with http:// or https:// and the name of a host")
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError("it has no user, query or fragment; the token is edge.token")
+        return url.rstrip("/")
+
+    @field_validator("suffixes")
+    @classmethod
+    def _are_suffixes(cls, suffixes: tuple[str, ...]) -> tuple[str, ...]:
+        if not suffixes or any(not each.startswith(".") or each.lower() == ".json" for each in suffixes):
+            raise ValueError("each begins with a dot, and .json is for side files")
+        return tuple(each.lower() for each in suffixes)
+
+    @model_validator(mode="after")
+    def _limits(self) -> Self:
+        self.require_at_most("first_delay_s", "max_delay_s")
+        self.require_at_most("max_frame_bytes", "max_bytes")
+        return self

@@ -1,0 +1,1 @@
+"""Keeps frames on the device's disk until the gateway has them."""

@@ -1,0 +1,99 @@
+"""Remembers in a small SQLite file which frames were sent, and which files of a watched folder were taken.
+
+It is a convenience: without it frames would be sent again, and the gateway recognises them by their id. So a damaged
+file is replaced by an empty one, and a power cut may undo the last entries.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_MOST_ROWS = 1_000_000
+_PRUNE_EVERY = 10_000
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS sent (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS taken (
+    number INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL
+);
+"""
+
+
+class History:
+    """Is usable from any thread; keeps the newest million entries of each kind."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._added = 0
+        try:
+            self._connection = self._open()
+        except sqlite3.DatabaseError as error:
+            logger.warning(
+                "%s is damaged (%s) and is begun anew; frames that were sent before may be sent once more", path, error
+            )
+            for each in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+                each.unlink(missing_ok=True)
+            self._connection = self._open()
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    def was_sent(self, key: str) -> bool:
+        """Return whether the frame ``key`` was sent."""
+        return self._find("SELECT 1 FROM sent WHERE key = ?", key) is not None
+
+    def add_sent(self, key: str) -> None:
+        """Note that the frame ``key`` was sent."""
+        self._write("INSERT OR IGNORE INTO sent (key) VALUES (?)", key)
+
+    def forget_sent(self, key: str) -> None:
+        """Forget that the frame ``key`` was sent."""
+        self._write("DELETE FROM sent WHERE key = ?", key)
+
+    def was_taken(self, path: str, size: int, mtime_ns: int) -> bool:
+        """Return whether the file ``path`` was taken as it is now."""
+        query = "SELECT 1 FROM taken WHERE path = ? AND size = ? AND mtime_ns = ?"
+        return self._find(query, path, size, mtime_ns) is not None
+
+    def add_taken(self, path: str, size: int, mtime_ns: int) -> None:
+        """Note that the file ``path`` was taken as it is now."""
+        self._write("INSERT OR REPLACE INTO taken (path, size, mtime_ns) VALUES (?, ?, ?)", path, size, mtime_ns)
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=10.0)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.executescript(_SCHEMA)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _find(self, query: str, *values: object) -> object:
+        # A read that fails counts as "no": the frame is then sent again, which does no harm.
+        with self._lock, suppress(sqlite3.Error):
+            return self._connection.execute(query, values).fetchone()
+        return None
+
+    def _write(self, statement: str, *values: object) -> None:
+        with self._lock:
+            try:
+                self._connection.execute(statement, values)
+                self._added += 1
+                if self._added % _PRUNE_EVERY == 1:
+                    for table in ("sent", "taken"):
+                        self._connection.execute(
+                            f"DELETE FROM {table} WHERE number <= (SELECT max(number) FROM {table}) - ?",  # noqa: S608
+                            (_MOST_ROWS,),
+                        )
+            except sqlite3.Error as error:
+                logger.warning("%s cannot be written (%s); a frame may be sent once more", self._path, error)

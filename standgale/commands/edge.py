@@ -1,0 +1,98 @@
+"""Defines `standgale edge`, `edge status` and `edge retry`: sends the pictures of a folder from a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.texts import counted
+from standgale.commands.context import JsonOption, context_of, print_json
+
+if TYPE_CHECKING:
+    from ingest.edge.status import EdgeStatus
+
+app = typer.Typer(help="Send the pictures of a folder to a gateway, and keep them while it is unavailable.")
+
+_FolderOption = Annotated[Path | None, typer.Option(help="The folder to watch (edge.folder).")]
+_UrlOption = Annotated[str | None, typer.Option(help="The gateway's address, as https://gateway:8000 (edge.url).")]
+_SpoolOption = Annotated[Path | None, typer.Option(help="The folder that keeps frames (edge.spool).")]
+_DeleteOption = Annotated[
+    bool, typer.Option("--delete", help="Delete files once they are safe in the spool (edge.release).")
+]
+
+
+@app.callback(invoke_without_command=True)
+def edge(
+    context: typer.Context,
+    folder: _FolderOption = None,
+    url: _UrlOption = None,
+    spool: _SpoolOption = None,
+    delete: _DeleteOption = False,
+) -> None:
+    """Watch a folder and send its pictures; the token comes from STANDGALE_EDGE__TOKEN, or its file from …_TOKEN_FILE."""
+    if context.invoked_subcommand is not None:
+        return
+    from infra.process.run_until_signal import run_until_signal
+    from infra.process.settings_sources import secret_file
+    from infra.secrets import secrets_of
+    from infra.telemetry.logs import configure_logging
+    from ingest.edge.run import require_settings, run_edge
+
+    settings = context_of(context).settings(
+        edge__folder=folder, edge__url=url, edge__spool=spool, edge__release="delete" if delete else None
+    )
+    token_file = secret_file("edge.token")
+    require_settings(settings.edge, settings.edge_spool, token_file)
+    configure_logging(settings.telemetry, service="edge", secrets=secrets_of(settings))
+    raise typer.Exit(run_until_signal(run_edge(settings.edge, settings.edge_spool, token_file)))
+
+
+@app.command()
+def status(context: typer.Context, spool: _SpoolOption = None, as_json: JsonOption = False) -> None:
+    """Show what waits in the spool and whether it is sent; exits with 1 when something is wrong."""
+    from dataclasses import asdict
+
+    from ingest.edge.status import read_status
+
+    settings = context_of(context).settings(edge__spool=spool)
+    found = read_status(settings.edge_spool)
+    if as_json:
+        print_json({**asdict(found), "state": found.state.model_dump(), "well": found.is_well})
+    else:
+        for name, value in _lines(found):
+            context_of(context).out.print(f"{name:<18} {value}", highlight=False, soft_wrap=True)
+    raise typer.Exit(0 if found.is_well else 1)
+
+
+@app.command()
+def retry(context: typer.Context, spool: _SpoolOption = None) -> None:
+    """Put the frames that were refused back into the spool, for example after a limit of the gateway was raised."""
+    from infra.process.run_until_signal import run_until_signal
+    from ingest.edge.retry import retry_refused
+
+    settings = context_of(context).settings(edge__spool=spool)
+    count = run_until_signal(retry_refused(settings.edge, settings.edge_spool))
+    context_of(context).out.print(f"{counted(count, 'frame')} put back into the spool", highlight=False)
+
+
+def _lines(found: EdgeStatus) -> list[tuple[str, object]]:
+    state, counts = found.state, found.state.counts
+    lines: list[tuple[str, object]] = [
+        ("running", "yes" if found.running else "no"),
+        ("in the spool", f"{counted(found.frames, 'frame')}, {found.size_bytes:,} bytes"),
+    ]
+    if found.oldest_captured_at is not None:
+        lines.append(("oldest", f"captured {found.oldest_captured_at}, waits since {found.oldest_since}"))
+    lines += [
+        ("gateway", state.link_problem or ("takes frames" if state.last_sent_at else "nothing sent yet")),
+        ("source", state.source_problem or "no problem"),
+        ("sent", f"{counts.sent:,}, the last at {state.last_sent_at or '-'}"),
+        ("refused", f"{found.refused} set aside in the folder refused"),
+        ("damaged", f"{found.damaged} set aside in the folder damaged"),
+        ("dropped", f"{counts.dropped_oldest} oldest, {counts.dropped_newest} newest"),
+    ]
+    if state.last_error is not None:
+        lines.append(("last error", f"{state.last_error_at}: {state.last_error}"))
+    return lines
