@@ -31,7 +31,7 @@ def edge(
     spool: _SpoolOption = None,
     delete: _DeleteOption = False,
 ) -> None:
-    """Watch a folder and send its pictures; the token comes from STANDGALE_EDGE__TOKEN, or its file from …_TOKEN_FILE."""
+    """Watch a folder and send its pictures; STANDGALE_EDGE__TOKEN has the token, or …__TOKEN_FILE names its file."""
     if context.invoked_subcommand is not None:
         return
     from infra.process.run_until_signal import run_until_signal

@@ -34,10 +34,10 @@ class SmallDisk:
 
 
 @contextmanager
-def mount_small_disk(folder: Path) -> Iterator[SmallDisk | None]:
+def mount_small_disk(folder: Path, size_mb: int = _SIZE_MB) -> Iterator[SmallDisk | None]:
     """Mount the disk inside the block; yield None where mounting is not allowed, with ``folder`` as an ordinary one."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not _mount(folder):
+    if not _mount(folder, size_mb):
         yield None
         return
     try:
@@ -46,8 +46,8 @@ def mount_small_disk(folder: Path) -> Iterator[SmallDisk | None]:
         subprocess.run(["umount", "--lazy", folder], check=False)
 
 
-def _mount(folder: Path) -> bool:
+def _mount(folder: Path, size_mb: int) -> bool:
     if sys.platform != "linux" or os.geteuid() != 0:
         return False
-    options = ["-t", "tmpfs", "-o", f"size={_SIZE_MB}m,mode=755", "tmpfs"]
+    options = ["-t", "tmpfs", "-o", f"size={size_mb}m,mode=755", "tmpfs"]
     return subprocess.run(["mount", *options, folder], capture_output=True, check=False).returncode == 0

@@ -201,6 +201,7 @@ async def running(
     ahead_s: float | None = 0.0,
     broker: Broker | None = None,
     probed: bool = False,
+    port: int = 0,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway on the embedded broker in ``folder``, or on ``broker``, which it closes; ``probed`` adds probes."""
     settings = settings or GatewaySettings()
@@ -228,7 +229,9 @@ async def running(
         clock=clock,
         stream_url="http://stream/api/v1/detections/stream",
     )
-    component = HttpComponent("gateway", create_gateway(parts), host="127.0.0.1", port=0, on_stop=answers.stop_waiting)
+    component = HttpComponent(
+        "gateway", create_gateway(parts), host="127.0.0.1", port=port, on_stop=answers.stop_waiting
+    )
     port = component.bind()
     stop = asyncio.Event()
     components = [component, *(probes if probed else ())]

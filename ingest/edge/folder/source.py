@@ -204,15 +204,19 @@ class FolderSource:
         return max(min(due_s, (self._listed_at_s or now) + self._pause_s) - now, 0.05)
 
     async def _take_ready(self, spool: Spooling, stop: asyncio.Event) -> None:
-        """Bring all candidates that are ready, the oldest first."""
-        ready = nsmallest(
-            _MOST_AT_ONCE,
-            ((each.state.mtime_ns, path.name, path) for path, each in self._candidates.items() if self._is_ready(each)),
+        """Bring all candidates that are ready, the oldest first, up to one that will be ready soon."""
+        oldest = nsmallest(
+            _MOST_AT_ONCE, ((each.state.mtime_ns, path.name, path) for path, each in self._candidates.items())
         )
-        for _, _, path in ready:
+        for _, _, path in oldest:
             if stop.is_set():
                 return
             candidate = self._candidates[path]
+            if not self._is_ready(candidate):
+                if candidate.reason is None:
+                    # Found at the start, and not settled yet: frames that an event reported must not overtake it.
+                    return
+                continue
             settled = monotonic_s() - candidate.since_s >= _CUT_OFF_S
             loaded = await asyncio.to_thread(load_file, path, self._root, self._settings, is_settled=settled)
             if isinstance(loaded, Later):

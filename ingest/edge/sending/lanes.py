@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from ingest.edge.spool.spool import Entry
 
-_MOST_CREDIT_FRAMES = 4
-
 
 class Lanes:
-    """Gives live frames the way, and the backlog its share of the bytes while live frames wait.
+    """Sends live frames first, and gives the backlog its share of the bytes while live frames wait.
 
     Within live frames and within the backlog the order is that of arrival.
     """
@@ -21,14 +19,15 @@ class Lanes:
         """Return the frame to send now."""
         if live is None or backlog is None:
             return live or backlog
-        return backlog if self._credit >= backlog.size_bytes else live
+        return backlog if self._per_live_byte and self._credit >= backlog.size_bytes else live
 
-    def sent(self, entry: Entry, *, is_live: bool, both_wait: bool) -> None:
-        """Note that ``entry`` was sent; ``both_wait``: frames of the other lane waited meanwhile."""
-        if not both_wait:
+    def sent(self, entry: Entry, live: Entry | None, backlog: Entry | None) -> None:
+        """Note that ``entry`` was sent while ``live`` and ``backlog`` were the first of their lanes."""
+        if live is None or backlog is None:
             self._credit = 0.0
-        elif is_live:
+        elif entry is live:
             gained = entry.size_bytes * self._per_live_byte
-            self._credit = min(self._credit + gained, max(_MOST_CREDIT_FRAMES * entry.size_bytes, self._credit))
+            # More than the next frame needs is not saved up.
+            self._credit = min(self._credit + gained, backlog.size_bytes + gained)
         else:
             self._credit -= entry.size_bytes

@@ -67,7 +67,7 @@ class Sender:
         failure = await self._try_to_send(entry)
         if failure is None:
             self._backoff.reset()
-            self._lanes.sent(entry, is_live=entry is live, both_wait=live is not None and backlog is not None)
+            self._lanes.sent(entry, live, backlog)
             return
         self._spool.put_back(entry)
         self.link.failed(failure, self._spool.frames)
@@ -78,7 +78,13 @@ class Sender:
     async def _try_to_send(self, entry: Entry) -> NotSent | None:
         """Send the frame of ``entry``; return why it was not sent, or None when it has left the queue."""
         try:
-            frame = await self._spool.open(entry)
+            try:
+                frame = await self._spool.open(entry)
+            except DamagedFrameError as error:
+                await self._spool.set_damaged_aside(entry, error)
+                return None
+            if frame is None:
+                return None
             outcome = await self._send(frame)
             if isinstance(outcome, NotSent):
                 if not (outcome.may_be_frame and self._failing.failed_alone(entry)):
@@ -90,9 +96,6 @@ class Sender:
             else:
                 await self._spool.finish(entry)
                 self._failing.accepted(entry)
-        except DamagedFrameError as error:
-            await self._spool.set_damaged_aside(entry, error)
-            return None
         except SpoolUnavailableError as error:
             return NotSent(str(error), error.code)
         self.link.succeeded(self._spool.frames)

@@ -71,6 +71,17 @@ def frame_key(header: Header) -> str:
     return sha256(f"{format_utc(header.captured_at)} {header.sha256}".encode()).hexdigest()[:32]
 
 
+def file_name(number: int, key: str) -> str:
+    """Return the name of a frame's file: numbers of equal length, so that the order of names is the queue's."""
+    return f"{number:012d}-{key}{SUFFIX}"
+
+
+def number_and_key(name: str) -> tuple[int, str] | None:
+    """Return number and key in the name of a frame's file, or None for another file."""
+    number, _, key = name.removesuffix(SUFFIX).partition("-")
+    return (int(number), key) if name.endswith(SUFFIX) and number.isdigit() else None
+
+
 def encode(header: Header) -> bytes:
     """Return the first line of a frame's file."""
     return header.model_dump_json().encode() + b"\n"

@@ -17,7 +17,7 @@ from ingest.edge.port import NewFrame, SpoolUnavailableError, Taken
 from ingest.edge.settings import EdgeSettings
 from ingest.edge.spool import frame_file, refused
 from ingest.edge.spool.counts import Counts
-from ingest.edge.spool.frame_file import SUFFIX, UNFINISHED, DamagedFrameError, SpooledFrame
+from ingest.edge.spool.frame_file import UNFINISHED, DamagedFrameError, SpooledFrame, file_name, number_and_key
 from ingest.edge.spool.history import History
 from ingest.edge.spool.limits import SpoolLimits
 
@@ -43,8 +43,8 @@ class Entry:
 
     @property
     def file_name(self) -> str:
-        """The name of its file: numbers of equal length, so that the order of names is the queue's."""
-        return f"{self.number:012d}-{self.key}{SUFFIX}"
+        """The name of its file."""
+        return file_name(self.number, self.key)
 
 
 class Spool:
@@ -70,6 +70,7 @@ class Spool:
         self._left = asyncio.Event()
         self._in_flight: Entry | None = None
         self._set_aside_bytes = sum(refused.size_of(each)[1] for each in (self._refused, self._damaged))
+        self._damaged_files = _files_by_key(self._damaged)
         self._used_bytes = 0
         self._load()
 
@@ -141,20 +142,25 @@ class Spool:
         later = (each for lane in (self._backlog, self._live) for each in lane if each.number > entry.number)
         return next(later, None)
 
-    async def open(self, entry: Entry) -> SpooledFrame:
-        """Read the frame of ``entry`` and keep it from being dropped. Raises DamagedFrameError, SpoolUnavailableError.
+    async def open(self, entry: Entry) -> SpooledFrame | None:
+        """Read the frame of ``entry`` and keep it from being dropped; None when it need not be sent.
 
-        A frame that was dropped meanwhile is a DamagedFrameError, too: call ``heads`` and ``open`` without a pause.
+        It was dropped meanwhile, or was sent before this process started, and a power cut brought its file back.
+        Raises DamagedFrameError and SpoolUnavailableError.
         """
+        if self._by_key.get(entry.key) is not entry:
+            return None
         self._in_flight = entry
+        path = self._waiting / entry.file_name
+        if entry.arrived_s is None and await asyncio.to_thread(self.history.was_sent, entry.key):
+            await self._remove(entry)
+            return None
         try:
-            return await asyncio.to_thread(frame_file.read_frame, self._waiting / entry.file_name)
+            return await asyncio.to_thread(frame_file.read_frame, path)
         except FileNotFoundError as error:
-            raise DamagedFrameError(f"{self._waiting / entry.file_name} was removed by another program") from error
+            raise DamagedFrameError(f"{path} was removed by another program") from error
         except OSError as error:
-            raise SpoolUnavailableError(
-                f"{self._waiting / entry.file_name} cannot be read: {error.strerror}"
-            ) from error
+            raise SpoolUnavailableError(f"{path} cannot be read: {error.strerror}") from error
 
     def put_back(self, entry: Entry) -> None:
         """Keep the frame of ``entry`` for another attempt; until then it may be dropped."""
@@ -193,13 +199,16 @@ class Spool:
         path = self._waiting / entry.file_name
         try:
             self._damaged.mkdir(exist_ok=True)
-            with suppress(FileNotFoundError):
-                path.replace(self._damaged / path.name)
+            path.replace(self._damaged / path.name)
+        except FileNotFoundError:
+            logger.error("%s; it is not sent", error)
         except OSError as other:
             raise SpoolUnavailableError(f"{path} cannot be moved to {self._damaged}: {other.strerror}") from other
-        self._set_aside_bytes += entry.size_bytes
+        else:
+            self._damaged_files[entry.key] = self._damaged / path.name
+            self._set_aside_bytes += entry.size_bytes
+            logger.error("%s; it is not sent, and is kept in %s", error, self._damaged)
         self.counts.damaged += 1
-        logger.error("%s; it is not sent, and is kept in %s", error, self._damaged)
         await self._remove(entry)
 
     def _load(self) -> None:
@@ -208,10 +217,8 @@ class Spool:
             if each.name.endswith(UNFINISHED):
                 # Its source still has the frame.
                 Path(each.path).unlink(missing_ok=True)
-            elif each.name.endswith(SUFFIX):
-                number, _, key = each.name.removesuffix(SUFFIX).partition("-")
-                if number.isdigit():
-                    found.append(Entry(int(number), key, each.stat().st_size, None))
+            elif (parts := number_and_key(each.name)) is not None:
+                found.append(Entry(*parts, each.stat().st_size, None))
         for entry in sorted(found, key=lambda one: one.number):
             self._backlog.append(entry)
             self._by_key[entry.key] = entry
@@ -259,12 +266,20 @@ class Spool:
             self._used_bytes -= former.size_bytes
             former.size_bytes = size_bytes
             return None
+        await self._forget_damaged(key)
         self._next_number = max(self._next_number, entry.number + 1)
         entry.arrived_s = monotonic_s()
         self._by_key[key] = entry
         self._live.append(entry)
         self._arrived.set()
         return None
+
+    async def _forget_damaged(self, key: str) -> None:
+        """Delete the damaged file of a frame that its source has brought again."""
+        path = self._damaged_files.pop(key, None)
+        if path is not None:
+            logger.info("%s is deleted, because the frame was brought again and is whole", path)
+            self._set_aside_bytes -= await asyncio.to_thread(_delete, path)
 
     async def _drop(self, oldest: Entry, full: str) -> None:
         self.counts.dropped_oldest += 1
@@ -293,7 +308,7 @@ class Spool:
         )
 
     async def _remove(self, entry: Entry) -> None:
-        """Take ``entry`` out of the queue and delete its file; one that cannot be deleted is sent again at a restart."""
+        """Take ``entry`` out of the queue and delete its file."""
         if self._in_flight is entry:
             self._in_flight = None
         if self._by_key.pop(entry.key, None) is None:
@@ -308,3 +323,19 @@ class Spool:
             await asyncio.to_thread(path.unlink, missing_ok=True)
         except OSError as error:
             logger.warning("%s cannot be deleted: %s", path, error.strerror)
+
+
+def _files_by_key(folder: Path) -> dict[str, Path]:
+    files = {path: number_and_key(path.name) for path in (folder.iterdir() if folder.is_dir() else ())}
+    return {parts[1]: path for path, parts in files.items() if parts is not None}
+
+
+def _delete(path: Path) -> int:
+    """Delete the file and return its size; 0 when it is gone, or cannot be deleted."""
+    try:
+        size_bytes = path.stat().st_size
+        path.unlink()
+    except OSError as error:
+        logger.warning("%s cannot be deleted: %s", path, error.strerror)
+        return 0
+    return size_bytes

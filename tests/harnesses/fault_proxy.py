@@ -1,0 +1,89 @@
+"""Passes uploads on to a gateway, and fails some of them before or after the gateway has taken them."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+from aiohttp import web
+
+from tests.servers.gateway_process import free_port
+
+_MOST_BYTES = 1 << 28
+
+
+@dataclass
+class FaultProxy:
+    """Is an HTTP server on one port; ``fails`` is the share of uploads that get 500, cut connections and the like."""
+
+    target: str
+    seed: int = 1
+    fails: float = 0.0
+    port: int = field(default_factory=free_port)
+    counts: Counter[str] = field(default_factory=Counter)
+    tokens: set[str] = field(default_factory=set)
+    _runner: web.AppRunner | None = None
+
+    def __post_init__(self) -> None:
+        self._rng = random.Random(self.seed)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def open(self) -> None:
+        """Listen."""
+        app = web.Application(client_max_size=_MOST_BYTES)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+
+    async def close(self) -> None:
+        """Refuse connections from now on."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        self.tokens.add(request.headers.get("X-API-Token", ""))
+        fault = self._rng.choice(("500", "500", "lost", "cut")) if self._rng.random() < self.fails else "none"
+        self.counts[fault] += 1
+        if fault == "500":
+            return web.Response(status=500, text="no")
+        response = await self._forward(request, body)
+        if fault == "lost":
+            return web.Response(status=500, text="the gateway took it, and nobody knows")
+        if fault == "cut":
+            assert request.transport is not None
+            request.transport.abort()
+        return response
+
+    async def _forward(self, request: web.Request, body: bytes) -> web.StreamResponse:
+        headers = {name: request.headers[name] for name in ("X-API-Token", "Content-Type") if name in request.headers}
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as client,
+                client.request(request.method, self.target + request.path_qs, data=body, headers=headers) as response,
+            ):
+                kept = {name: response.headers[name] for name in ("Retry-After",) if name in response.headers}
+                kind = response.content_type
+                return web.Response(body=await response.read(), status=response.status, headers=kept, content_type=kind)
+        except (aiohttp.ClientError, OSError):
+            return web.Response(status=502, text="the gateway is unavailable")
+
+
+@asynccontextmanager
+async def fault_proxy(target: str, *, fails: float = 0.0, seed: int = 1) -> AsyncIterator[FaultProxy]:
+    """Run a proxy in front of ``target`` inside the block."""
+    proxy = FaultProxy(target, seed, fails)
+    await proxy.open()
+    try:
+        yield proxy
+    finally:
+        await proxy.close()

@@ -1,0 +1,125 @@
+"""Runs a gateway on the embedded broker in a process of its own, to kill it and to freeze it.
+
+``python -m tests.servers.gateway_process FOLDER PORT`` serves until it is ended; its tokens are in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from infra.broker.embedded.adapter import EmbeddedBroker
+from infra.broker.port import TopicPartition
+from schemas.cloudevents import decode
+from schemas.events import FrameCaptured
+from schemas.topics import FRAMES_LIVE, load_topics
+from tests.paths import ROOT
+from tests.servers.gateway import running
+
+_START_S = 30.0
+
+
+class GatewayProcess:
+    """Starts and ends the process, always on the same port; frames stay in its folder."""
+
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+        command = (sys.executable, "-m", "tests.servers.gateway_process", str(self.folder), str(self.port))
+        self._process = subprocess.Popen(command, cwd=ROOT)
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            assert self._process.poll() is None, "the gateway has ended"
+            time.sleep(0.02)
+        raise AssertionError("the gateway does not listen")
+
+    def kill(self) -> None:
+        """Send SIGKILL; its port refuses connections from now on."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    async def frames(self) -> list[FrameCaptured]:
+        """Return all events of frames.live, in the order of their partitions."""
+        return await captured_frames(self.folder)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def captured_frames(folder: Path) -> list[FrameCaptured]:
+    """Return all events of frames.live on the embedded broker in ``folder``."""
+    broker = EmbeddedBroker(folder / "broker.db", load_topics())
+    reader = await broker.reader()
+    found: list[FrameCaptured] = []
+    try:
+        for number, (first, following) in (await reader.bounds(FRAMES_LIVE)).items():
+            at = first
+            while at < following:
+                records = await reader.read(TopicPartition(FRAMES_LIVE, number), at, max_records=500, timeout_s=1.0)
+                found += [decode(record.headers, record.value, FrameCaptured) for record in records]
+                at = records[-1].offset + 1
+    finally:
+        await reader.close()
+        await broker.close()
+    return found
+
+
+def first_occurrences(frames: list[FrameCaptured]) -> list[FrameCaptured]:
+    """Return ``frames`` without the repetitions of those whose response was lost."""
+    return list({frame.frame_id: frame for frame in frames}.values())
+
+
+def repetitions(frames: list[FrameCaptured]) -> int:
+    """Return how many events repeat an earlier one."""
+    return sum(count - 1 for count in Counter(frame.frame_id for frame in frames).values())
+
+
+async def _serve(folder: Path, port: int) -> None:
+    async with running(folder, port=port):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(Path(sys.argv[1]), int(sys.argv[2])))
