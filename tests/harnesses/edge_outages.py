@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from ingest.edge.folder.capture import time_of_writing
 from ingest.edge.port import NewFrame
 from ingest.edge.spool.frame_file import encode, file_name, frame_key, header_of, number_and_key
 from ingest.edge.spool.spool import WAITING_FOLDER
+from ingest.edge.status import EdgeStatus
 from tests.harnesses.edge_process import EdgeProcess, captured_at
 from tests.harnesses.fault_proxy import FaultProxy, fault_proxy
 from tests.servers.gateway_process import GatewayProcess, first_occurrences, repetitions
@@ -69,7 +71,7 @@ async def send_through_outages(folder: Path, outages: Outages) -> Account:
             try:
                 faults = await _run(edge, gateway, proxy, outages)
                 status = await edge.wait_until(
-                    lambda found: found.frames == 0 and _left_in_folder(edge, outages) == 0, outages.timeout_s
+                    lambda found: len(proxy.accepted) >= outages.frames and found.frames == 0, outages.timeout_s
                 )
                 assert edge.stop() == 0, edge.logged()
             finally:
@@ -105,10 +107,8 @@ def _edge(folder: Path, proxy: FaultProxy, outages: Outages) -> EdgeProcess:
 
 
 def _left_in_folder(edge: EdgeProcess, outages: Outages) -> int:
-    """Return how many pictures were not taken; with ``keep`` they stay, and the counts of the status say it."""
-    if outages.release == "delete":
-        return sum(1 for _ in edge.folder.glob("*.jpg"))
-    return 0
+    """Return how many pictures were not released; with ``keep`` all stay."""
+    return sum(1 for _ in edge.folder.glob("*.jpg")) if outages.release == "delete" else 0
 
 
 async def _run(edge: EdgeProcess, gateway: GatewayProcess, proxy: FaultProxy, outages: Outages) -> Counter[str]:
@@ -135,6 +135,9 @@ async def _run(edge: EdgeProcess, gateway: GatewayProcess, proxy: FaultProxy, ou
         if name is not None:
             await faults[name]()
             done[name] += 1
+        # The faults are spread over the whole run, and not over its beginning.
+        behind = max(written - outages.frames // (len(planned) + 1), 0)
+        await edge.wait_until(partial(_has_accepted, proxy, behind), outages.timeout_s)
     return done
 
 
@@ -163,6 +166,10 @@ async def _close_port(proxy: FaultProxy, rng: random.Random) -> None:
     await proxy.close()
     await asyncio.sleep(rng.uniform(0.1, 0.5))
     await proxy.open()
+
+
+def _has_accepted(proxy: FaultProxy, least: int, _status: EdgeStatus) -> bool:
+    return len(proxy.accepted) >= least
 
 
 def tear_last_file(edge: EdgeProcess, rng: random.Random) -> Path | None:

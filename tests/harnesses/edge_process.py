@@ -61,7 +61,7 @@ class EdgeProcess:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
-        self.log = self.spool.with_suffix(".log")
+        self.log = self.log or self.spool.with_suffix(".log")
 
     def write(self, number: int) -> Path:
         """Put picture ``number`` into the folder as a camera does: under another name, then renamed."""

@@ -25,7 +25,8 @@ class FaultProxy:
     fails: float = 0.0
     port: int = field(default_factory=free_port)
     counts: Counter[str] = field(default_factory=Counter)
-    tokens: set[str] = field(default_factory=set)
+    accepted: set[str] = field(default_factory=set)
+    """The capture times of the frames that the gateway has accepted."""
     _runner: web.AppRunner | None = None
 
     def __post_init__(self) -> None:
@@ -51,12 +52,13 @@ class FaultProxy:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        self.tokens.add(request.headers.get("X-API-Token", ""))
         fault = self._rng.choice(("500", "500", "lost", "cut")) if self._rng.random() < self.fails else "none"
         self.counts[fault] += 1
         if fault == "500":
             return web.Response(status=500, text="no")
         response = await self._forward(request, body)
+        if response.status == 202:
+            self.accepted.add(request.query["captured_at"])
         if fault == "lost":
             return web.Response(status=500, text="the gateway took it, and nobody knows")
         if fault == "cut":

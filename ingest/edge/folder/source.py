@@ -69,7 +69,7 @@ class FolderSource:
         left = [(path, each.reason) for path, each in self._candidates.items() if each.reason]
         parts = [self._problem] if self._problem else []
         if self._waits_for_space:
-            parts.append(f"{counted(len(self._candidates), 'file')} wait in the folder for space in the spool")
+            parts.append(f"the spool has no room for {counted(len(self._candidates), 'file')} in the folder")
         elif left:
             shown = "; ".join(f"{path.name}: {reason}" for path, reason in left[:_MOST_SHOWN])
             more = " …" if len(left) > _MOST_SHOWN else ""

@@ -26,8 +26,8 @@ PATH = "/api/v1/frames"
 _MOST_RESPONSE_BYTES = 65_536
 # A longer query may be refused on the way; such fields travel in a form instead.
 _LONGEST_QUERY = 4_096
-# Below the gateway's http.keep_alive_s, so that no upload begins on a connection that is being closed.
-_KEEP_ALIVE_S = 4.0
+KEEP_ALIVE_S = 4.0
+"""Below the gateway's http.keep_alive_s, so that no upload begins on a connection that is being closed."""
 
 
 class Uploader:
@@ -45,7 +45,7 @@ class Uploader:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(limit=1, keepalive_timeout=_KEEP_ALIVE_S, ssl=self._tls or True)
+        connector = aiohttp.TCPConnector(limit=1, keepalive_timeout=KEEP_ALIVE_S, ssl=self._tls or True)
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=self._settings.connect_timeout_s, connect=2 * self._settings.connect_timeout_s
         )
