@@ -123,15 +123,17 @@ house: $(VENV)/.dev
 documents: $(VENV)/.dev
 	$(BIN)/python -m schemas.documents write
 
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-emit-find-links --no-header --no-annotate --quiet
 lock: $(VENV)/bin/python
 	$(PIP_INSTALL) uv
-	for profile in demo:cpu,embedded dev:cpu,embedded,kafka,s3,lakefs,geo,video,text,quantize,dev train:cpu,torch,train; do \
-	  $(BIN)/uv pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 --generate-hashes \
-	    --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
+	for profile in demo:server,cpu,embedded dev:server,cpu,embedded,kafka,s3,lakefs,geo,video,text,quantize,dev \
+	  train:server,cpu,torch,train; do \
+	  $(LOCK) pyproject.toml requirements/build.in \
 	    $$(echo $${profile#*:} | sed 's/[^,]*/--extra &/g; s/,/ /g') --output-file requirements/$${profile%%:*}.lock; \
 	done
-	$(BIN)/uv pip compile requirements/sahi.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --no-header --no-annotate --quiet --output-file requirements/sahi.lock
+	$(LOCK) pyproject.toml requirements/build.in --constraints requirements/dev.lock --output-file requirements/edge.lock
+	$(LOCK) requirements/sahi.in --output-file requirements/sahi.lock
 
 clean:
 	rm -rf $(VENV) .venv-sahi .standgale .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results

@@ -15,6 +15,7 @@ from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from infra.extras import extra_with, install_extra
 from schemas.errors import StandgaleError
 from standgale.commands import dead, demo, detect, device, doctor, documents, edge, kafka, migrate, services, topics
 from standgale.commands.context import Context
@@ -98,6 +99,13 @@ def main() -> None:
         _run(sys.argv[1:])
     except StandgaleError as error:
         _print_error(error.code, str(error))
+    except ModuleNotFoundError as error:
+        extra = extra_with(error.name)
+        if extra is None:
+            raise
+        _print_error(
+            "NOT_INSTALLED", f"this command needs {error.name}, which is not installed; {install_extra(extra)}"
+        )
     except MemoryError:
         _print_error("OUT_OF_MEMORY", "this machine, or its limit for a process, has no more; give it a smaller file")
     except OSError as error:

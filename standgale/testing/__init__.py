@@ -7,7 +7,7 @@ implementations pass the same suites. :mod:`~standgale.testing.factories` makes 
 :mod:`~standgale.testing.graphs` small ONNX detectors with their cards, :mod:`~standgale.testing.sink_site` runs a sink
 against an embedded broker, and :mod:`~standgale.testing.gate` cuts the connections of a server.
 
-Needs the extras ``testing`` and ``cpu``, and ``asyncio_mode = "auto"`` in pytest's settings.
+Needs the extras ``server``, ``testing`` and ``cpu``, and ``asyncio_mode = "auto"`` in pytest's settings.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ try:
     import pytest
 except ModuleNotFoundError as error:
     raise ImportError(
-        f"standgale.testing needs pytest, which is not installed; {install_extra('testing', 'cpu')}",
+        f"standgale.testing needs pytest, which is not installed; {install_extra('server', 'testing', 'cpu')}",
         name="pytest",
     ) from error
 

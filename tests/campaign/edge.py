@@ -7,7 +7,6 @@ import asyncio
 import json
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 from tests.harnesses.edge_outages import Outages, send_through_outages
@@ -29,7 +28,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="standgale-edge-"))
     print(f"seed {outages.seed}; all files in {folder}", flush=True)
     account = asyncio.run(send_through_outages(folder, outages))
-    print(json.dumps(asdict(account)), flush=True)
+    print(json.dumps(vars(account)), flush=True)
     complete = account.frames == outages.frames and account.missing == account.left == account.refused == 0
     return 0 if complete and account.damaged == 0 and account.in_order else 1
 

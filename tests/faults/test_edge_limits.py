@@ -52,7 +52,7 @@ async def test_full_disk_leaves_pictures_in_the_folder_until_there_is_space(serv
 
 
 async def test_live_frames_come_first_after_an_outage(tmp_path: Path) -> None:
-    """Each lane is in order, live frames wait for seconds at most, and the backlog goes on meanwhile."""
+    """Both are in order among themselves, live frames wait for seconds at most, and the backlog goes on meanwhile."""
     with GatewayProcess(tmp_path / "gateway") as gateway:
         async with fault_proxy(gateway.url) as proxy:
             await proxy.close()

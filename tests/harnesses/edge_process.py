@@ -108,7 +108,7 @@ class EdgeProcess:
         assert self.log is not None
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
-    async def wait_until(self, reached: Callable[[EdgeStatus], bool], timeout_s: float = 30.0) -> EdgeStatus:
+    async def wait_until(self, reached: Callable[[EdgeStatus], bool], timeout_s: float = 60.0) -> EdgeStatus:
         """Wait until the status is as wanted; fail when the process ends, or after ``timeout_s``."""
         deadline = time.monotonic() + timeout_s
         while True:

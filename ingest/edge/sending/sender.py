@@ -11,9 +11,9 @@ from random import uniform
 from infra.failure.backoff import Backoff
 from ingest.edge.port import SpoolUnavailableError
 from ingest.edge.sending.failing import ALONE_ATTEMPTS, FailingFrames
-from ingest.edge.sending.lanes import Lanes
 from ingest.edge.sending.link import Link
 from ingest.edge.sending.responses import NotSent, Outcome, Rejected
+from ingest.edge.sending.turns import Turns
 from ingest.edge.settings import EdgeSettings
 from ingest.edge.spool.frame_file import DamagedFrameError, SpooledFrame
 from ingest.edge.spool.refused import Refusal
@@ -34,7 +34,7 @@ class Sender:
         self.link = Link()
         self._spool = spool
         self._send = send
-        self._lanes = Lanes(settings.backlog_share)
+        self._turns = Turns(settings.backlog_share)
         self._backoff = Backoff(settings)
         self._failing = FailingFrames()
 
@@ -60,14 +60,14 @@ class Sender:
         """Send one frame, or wait for one; after a failure, wait for the next attempt."""
         await self._spool.wait_for_frame()
         live, backlog = self._spool.heads()
-        head = self._lanes.choose(live, backlog)
+        head = self._turns.choose(live, backlog)
         if head is None:
             return
         entry = self._failing.instead_of(head, self._spool)
         failure = await self._try_to_send(entry)
         if failure is None:
             self._backoff.reset()
-            self._lanes.sent(entry, live, backlog)
+            self._turns.sent(entry, live, backlog)
             return
         self._spool.put_back(entry)
         self.link.failed(failure, self._spool.frames)

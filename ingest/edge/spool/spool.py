@@ -8,6 +8,7 @@ import os
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from infra.process.monotonic import monotonic_s
@@ -137,10 +138,9 @@ class Spool:
         return (self._live[0] if self._live else None), (self._backlog[0] if self._backlog else None)
 
     def behind(self, entry: Entry) -> Entry | None:
-        """Return the frame after ``entry`` in the queue, of any lane."""
+        """Return the frame after ``entry`` in the queue, live or not."""
         self.heads()
-        later = (each for lane in (self._backlog, self._live) for each in lane if each.number > entry.number)
-        return next(later, None)
+        return next((each for each in chain(self._backlog, self._live) if each.number > entry.number), None)
 
     async def open(self, entry: Entry) -> SpooledFrame | None:
         """Read the frame of ``entry`` and keep it from being dropped; None when it need not be sent.
@@ -303,9 +303,7 @@ class Spool:
 
     def _oldest(self) -> Entry | None:
         self.heads()
-        return next(
-            (each for lane in (self._backlog, self._live) for each in lane if each is not self._in_flight), None
-        )
+        return next((each for each in chain(self._backlog, self._live) if each is not self._in_flight), None)
 
     async def _remove(self, entry: Entry) -> None:
         """Take ``entry`` out of the queue and delete its file."""
@@ -313,9 +311,9 @@ class Spool:
             self._in_flight = None
         if self._by_key.pop(entry.key, None) is None:
             return
-        for lane in (self._live, self._backlog):
-            if entry in lane:
-                lane.remove(entry)
+        for part in (self._live, self._backlog):
+            if entry in part:
+                part.remove(entry)
         self._used_bytes -= entry.size_bytes
         self._left.set()
         path = self._waiting / entry.file_name

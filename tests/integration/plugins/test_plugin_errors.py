@@ -179,5 +179,5 @@ def test_import_of_testing_without_pytest_names_the_missing_package(project: Plu
     path = f"{tmp_path}:{project.environment()['PYTHONPATH']}"
     output = project.python("try_it", status=1, PYTHONPATH=path)
     assert "standgale.testing needs pytest, which is not installed" in output
-    assert "install the extras testing and cpu of standgale" in output
-    assert "pip install -e '.[testing,cpu]'" in output
+    assert "install the extras server, testing and cpu of standgale" in output
+    assert "pip install -e '.[server,testing,cpu]'" in output

@@ -57,8 +57,8 @@ def test_no_command_installs_standgale_from_a_package_index() -> None:
         ("pip install '.[geo]'", True),
         ("pip install '/path/to/checkout[geo]'", True),
         ("pip install -e '.[geo]'", False),
-        ("pip install -e '/path/to/checkout[testing]'", False),
-        ("uv tool install '.[cpu,embedded]' --with /path/to/plugin", False),
+        ("pip install -e '/path/to/checkout[server,testing]'", False),
+        ("uv tool install '.[server,cpu,embedded]' --with /path/to/plugin", False),
         ("pipx inject standgale /path/to/plugin", False),
     ],
 )
@@ -70,5 +70,5 @@ def test_the_search_for_install_commands_knows_the_wrong_forms(command: str, wro
 def test_no_command_installs_the_checkout_and_a_plug_in_at_once() -> None:
     # pip before 23.3 (that of Python 3.11.7, for example) then looks for standgale in the index and fails.
     at_once = re.compile(r"pip install[^`\n]*-e '[^']*\[[^']*\]'[ \t]+[^\s#`]")
-    assert at_once.search("pip install -e '/path/to/checkout[testing]' .    # the checkout")
+    assert at_once.search("pip install -e '/path/to/checkout[server,testing]' .    # the checkout")
     assert [one for one in _install_commands() if at_once.search(one[1])] == []

@@ -53,7 +53,7 @@ class Site:
         return path
 
     async def until(self, reached: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not reached():  # noqa: ASYNC110 (it reads files, too)
                 await asyncio.sleep(0.01)
 

@@ -245,7 +245,7 @@ async def test_frames_stop_being_live_with_age_and_keep_their_order(open_spool: 
     assert await drain(spool) == ["0.jpg", "1.jpg"]
 
 
-async def test_all_frames_are_in_one_lane_when_live_s_is_0(open_spool: OpenSpool) -> None:
+async def test_no_frame_is_live_when_live_s_is_0(open_spool: OpenSpool) -> None:
     spool = open_spool(live_s=0)
     await spool.add(frame(0))
     assert spool.heads()[0] is None

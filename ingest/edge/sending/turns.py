@@ -5,7 +5,7 @@ from __future__ import annotations
 from ingest.edge.spool.spool import Entry
 
 
-class Lanes:
+class Turns:
     """Sends live frames first, and gives the backlog its share of the bytes while live frames wait.
 
     Within live frames and within the backlog the order is that of arrival.
@@ -22,7 +22,7 @@ class Lanes:
         return backlog if self._per_live_byte and self._credit >= backlog.size_bytes else live
 
     def sent(self, entry: Entry, live: Entry | None, backlog: Entry | None) -> None:
-        """Note that ``entry`` was sent while ``live`` and ``backlog`` were the first of their lanes."""
+        """Note that ``entry`` was sent while ``live`` and ``backlog`` were the first of their turns."""
         if live is None or backlog is None:
             self._credit = 0.0
         elif entry is live:
