@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.harnesses.edge_backlog import send_live_frames_during_backlog
 from tests.harnesses.edge_outages import Outages, send_through_outages
 
 
@@ -23,7 +24,10 @@ def main() -> int:
     parser.add_argument("--fails", type=float, default=0.5, help="the share of uploads that fail")
     parser.add_argument("--release", choices=("delete", "keep"), default="delete")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--backlog", action="store_true", help="instead: live frames while FRAMES are a backlog")
     given = vars(parser.parse_args())
+    if given.pop("backlog"):
+        return _send_backlog(given["frames"])
     outages = Outages(**given, timeout_s=7_200.0)
     folder = Path(tempfile.mkdtemp(prefix="standgale-edge-"))
     print(f"seed {outages.seed}; all files in {folder}", flush=True)
@@ -31,6 +35,16 @@ def main() -> int:
     print(json.dumps(vars(account)), flush=True)
     complete = account.frames == outages.frames and account.missing == account.left == account.refused == 0
     return 0 if complete and account.damaged == 0 and account.in_order else 1
+
+
+def _send_backlog(frames: int) -> int:
+    """Send a backlog of ``frames`` with five live frames a second; return 0 when 95 % of these took less than 2 s."""
+    folder = Path(tempfile.mkdtemp(prefix="standgale-edge-"))
+    waits = asyncio.run(send_live_frames_during_backlog(folder, frames, max(frames // 50, 10), interval_s=0.2))
+    figures = {name: round(waits.percentile(share), 3) for name, share in (("p50_s", 0.5), ("p95_s", 0.95))}
+    in_order = waits.backlog_in_order and waits.live_in_order
+    print(json.dumps({**figures, "live": len(waits.seconds), "in_order": in_order, "during": waits.sent_during}))
+    return 0 if in_order and waits.percentile(0.95) < 2.0 else 1
 
 
 if __name__ == "__main__":

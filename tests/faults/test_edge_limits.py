@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.campaign.disk import mount_small_disk
-from tests.harnesses.edge_process import EdgeProcess, captured_at, small_jpeg
-from tests.harnesses.fault_proxy import fault_proxy
+from tests.harnesses.edge_backlog import send_live_frames_during_backlog
+from tests.harnesses.edge_process import EdgeProcess, small_jpeg
 from tests.servers.gateway_process import GatewayProcess
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
@@ -52,47 +51,10 @@ async def test_full_disk_leaves_pictures_in_the_folder_until_there_is_space(serv
 
 
 async def test_live_frames_come_first_after_an_outage(tmp_path: Path) -> None:
-    """Both are in order among themselves, live frames wait for seconds at most, and the backlog goes on meanwhile."""
-    with GatewayProcess(tmp_path / "gateway") as gateway:
-        async with fault_proxy(gateway.url) as proxy:
-            await proxy.close()
-            edge = EdgeProcess(tmp_path / "camera", tmp_path / "spool", proxy.url)
-            edge.environment = {
-                "STANDGALE_EDGE__LIVE_S": "2",
-                "STANDGALE_EDGE__BACKLOG_SHARE": "0.5",
-                "STANDGALE_EDGE__MAX_BYTES_PER_S": "60000",
-            }
-            for number in range(100):
-                edge.write(number)
-            edge.start("--delete")
-            try:
-                await edge.wait_until(lambda found: found.frames == 100)
-                await asyncio.sleep(2.1)
-                await proxy.open()
-                waits = []
-                for number in range(100, 108):
-                    edge.write(number)
-                    began = time.monotonic()
-                    await _until_arrived(gateway, number)
-                    waits.append(time.monotonic() - began)
-                during = edge.status().frames
-                await edge.wait_until(lambda found: found.state.counts.sent == 108 and not found.frames, 60)
-                assert edge.stop() == 0
-            finally:
-                edge.kill()
-        arrived = [frame.captured_at for frame in await gateway.frames()]
-    backlog = [moment for moment in arrived if moment < captured_at(100)]
-    live = [moment for moment in arrived if moment >= captured_at(100)]
-    assert backlog == [captured_at(number) for number in range(100)]
-    assert live == [captured_at(number) for number in range(100, 108)]
-    assert max(waits) < 2.0, waits
-    assert during > 0
-    # The last live frame arrived before the end of the backlog, and frames of the backlog between the live ones.
-    assert arrived.index(captured_at(107)) < len(arrived) - 1
-    assert arrived.index(captured_at(107)) > 7
-
-
-async def _until_arrived(gateway: GatewayProcess, number: int) -> None:
-    async with asyncio.timeout(30):
-        while captured_at(number) not in {frame.captured_at for frame in await gateway.frames()}:  # noqa: ASYNC110 (a file)
-            await asyncio.sleep(0.05)
+    """Live frames and the backlog are each in order; live frames wait for a moment, and the backlog goes on."""
+    limits = {"backlog_share": "0.5", "max_bytes_per_s": "40000", "live_s": "5"}
+    waits = await send_live_frames_during_backlog(tmp_path, 60, 6, interval_s=0.3, **limits)
+    assert waits.backlog_in_order
+    assert waits.live_in_order
+    assert max(waits.seconds) < 2.0, waits
+    assert 6 <= waits.sent_during < 60, waits

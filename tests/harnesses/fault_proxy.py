@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,8 +26,8 @@ class FaultProxy:
     fails: float = 0.0
     port: int = field(default_factory=free_port)
     counts: Counter[str] = field(default_factory=Counter)
-    accepted: set[str] = field(default_factory=set)
-    """The capture times of the frames that the gateway has accepted."""
+    accepted: dict[str, float] = field(default_factory=dict)
+    """When the gateway first accepted each frame, on the monotonic clock, by capture time."""
     _runner: web.AppRunner | None = None
 
     def __post_init__(self) -> None:
@@ -58,7 +59,7 @@ class FaultProxy:
             return web.Response(status=500, text="no")
         response = await self._forward(request, body)
         if response.status == 202:
-            self.accepted.add(request.query["captured_at"])
+            self.accepted.setdefault(request.query["captured_at"], time.monotonic())
         if fault == "lost":
             return web.Response(status=500, text="the gateway took it, and nobody knows")
         if fault == "cut":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ingest.edge.spool.spool import Entry, Spool
+from ingest.edge.spool.entry import Entry
+from ingest.edge.spool.spool import Spool
 
 ALONE_ATTEMPTS = 30
 """So many failures at one frame are no chance, even where half of all uploads fail."""

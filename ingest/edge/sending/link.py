@@ -24,9 +24,10 @@ class Link:
         self._code: str | None = None
         self._since_s = 0.0
 
-    def succeeded(self, waiting: int) -> None:
-        """Note that a frame was accepted or refused; ``waiting`` frames are still in the queue."""
-        self.last_sent_at = format_utc(utc_now())
+    def responded(self, waiting: int, *, accepted: bool) -> None:
+        """Note that the gateway accepted or refused a frame; ``waiting`` frames are still in the queue."""
+        if accepted:
+            self.last_sent_at = format_utc(utc_now())
         if self.problem is not None:
             outage_s = monotonic_s() - self._since_s
             logger.info("the gateway takes frames again after %.0f s; %s to send", outage_s, counted(waiting, "frame"))

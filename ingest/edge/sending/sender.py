@@ -15,9 +15,10 @@ from ingest.edge.sending.link import Link
 from ingest.edge.sending.responses import NotSent, Outcome, Rejected
 from ingest.edge.sending.turns import Turns
 from ingest.edge.settings import EdgeSettings
+from ingest.edge.spool.entry import Entry
 from ingest.edge.spool.frame_file import DamagedFrameError, SpooledFrame
 from ingest.edge.spool.refused import Refusal
-from ingest.edge.spool.spool import Entry, Spool
+from ingest.edge.spool.spool import Spool
 
 logger = logging.getLogger(__name__)
 
@@ -98,5 +99,5 @@ class Sender:
                 self._failing.accepted(entry)
         except SpoolUnavailableError as error:
             return NotSent(str(error), error.code)
-        self.link.succeeded(self._spool.frames)
+        self.link.responded(self._spool.frames, accepted=not isinstance(outcome, Rejected))
         return None

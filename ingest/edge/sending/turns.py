@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingest.edge.spool.spool import Entry
+from ingest.edge.spool.entry import Entry
 
 
 class Turns:

@@ -73,7 +73,10 @@ class Uploader:
     async def _post(self, frame: SpooledFrame) -> Outcome:
         assert self._session is not None
         pairs = _fields(frame.header)
-        headers = {"X-API-Token": await self._current_token(), "Content-Type": "application/octet-stream"}
+        token = await self._current_token()
+        if not (token.isascii() and token.isprintable()):
+            return NotSent("the token has characters that no token has; see edge.token", "TOKEN", needs_person=True)
+        headers = {"X-API-Token": token, "Content-Type": "application/octet-stream"}
         body = frame.image
         if len(urlencode(pairs)) > _LONGEST_QUERY:
             # No image contains its own hash.

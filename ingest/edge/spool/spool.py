@@ -7,7 +7,6 @@ import logging
 import os
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -16,11 +15,14 @@ from infra.storage.durable_files import make_folder
 from infra.telemetry.sampled_log import SampledLog
 from ingest.edge.port import NewFrame, SpoolUnavailableError, Taken
 from ingest.edge.settings import EdgeSettings
-from ingest.edge.spool import frame_file, refused
+from ingest.edge.spool import frame_file
 from ingest.edge.spool.counts import Counts
-from ingest.edge.spool.frame_file import UNFINISHED, DamagedFrameError, SpooledFrame, file_name, number_and_key
+from ingest.edge.spool.entry import Entry
+from ingest.edge.spool.frame_file import UNFINISHED, DamagedFrameError, SpooledFrame, number_and_key
 from ingest.edge.spool.history import History
 from ingest.edge.spool.limits import SpoolLimits
+from ingest.edge.spool.refused import Refusal
+from ingest.edge.spool.set_aside import SetAside
 
 logger = logging.getLogger(__name__)
 _sampled = SampledLog(logger)
@@ -30,32 +32,12 @@ _SPACE_CHECK_S = 1.0
 _DROP_BEYOND_BYTES = 4_000_000
 
 
-@dataclass(eq=False, slots=True)
-class Entry:
-    """Is one frame in the queue."""
-
-    number: int
-    """The position in the queue; a later frame has a higher one."""
-    key: str
-    size_bytes: int
-    """Of its file."""
-    arrived_s: float | None
-    """When it was taken, on the monotonic clock; None: before this process started."""
-
-    @property
-    def file_name(self) -> str:
-        """The name of its file."""
-        return file_name(self.number, self.key)
-
-
 class Spool:
     """Is the queue on the disk; one process at a time has it, and its methods run in one event loop."""
 
     def __init__(self, folder: Path, settings: EdgeSettings, counts: Counts) -> None:
         """Open the queue in ``folder`` with what is there. Raises OSError."""
         self._waiting = folder / WAITING_FOLDER
-        self._refused = folder / refused.FOLDER
-        self._damaged = folder / refused.DAMAGED_FOLDER
         make_folder(self._waiting)
         self._limits = SpoolLimits(self._waiting, settings)
         self._when_full = settings.when_full
@@ -70,8 +52,7 @@ class Spool:
         self._arrived = asyncio.Event()
         self._left = asyncio.Event()
         self._in_flight: Entry | None = None
-        self._set_aside_bytes = sum(refused.size_of(each)[1] for each in (self._refused, self._damaged))
-        self._damaged_files = _files_by_key(self._damaged)
+        self._set_aside = SetAside(folder)
         self._used_bytes = 0
         self._load()
 
@@ -87,7 +68,7 @@ class Spool:
     @property
     def used_bytes(self) -> int:
         """The bytes of all files: of frames that wait, and of those that were set aside."""
-        return self._used_bytes + self._set_aside_bytes
+        return self._used_bytes + self._set_aside.size_bytes
 
     @property
     def is_sending(self) -> bool:
@@ -174,42 +155,24 @@ class Spool:
         self.counts.sent_bytes += entry.size_bytes
         await self._remove(entry)
 
-    async def refuse(self, entry: Entry, frame: SpooledFrame, refusal: refused.Refusal) -> None:
+    async def refuse(self, entry: Entry, frame: SpooledFrame, refusal: Refusal) -> None:
         """Set a frame aside that the gateway refuses, with the reason. Raises SpoolUnavailableError."""
-        try:
-            picture = await asyncio.to_thread(refused.write_refused, self._refused, frame, refusal)
-        except OSError as error:
-            raise SpoolUnavailableError(
-                f"a refused frame cannot be set aside in {self._refused}: {error.strerror}"
-            ) from error
-        self._set_aside_bytes += frame.header.size_bytes
+        await self._set_aside.add_refused(frame, refusal)
         self.counts.refused += 1
-        _sampled.log(
-            logging.ERROR,
-            f"refused frames ({refusal.code})",
-            "the gateway refuses a frame (%s: %s); it is kept in %s",
-            refusal.code,
-            refusal.reason,
-            picture,
-        )
         await self._remove(entry)
 
-    async def set_damaged_aside(self, entry: Entry, error: DamagedFrameError) -> None:
-        """Move the file of a damaged frame out of the queue, for a person to look at. Raises SpoolUnavailableError."""
-        path = self._waiting / entry.file_name
-        try:
-            self._damaged.mkdir(exist_ok=True)
-            path.replace(self._damaged / path.name)
-        except FileNotFoundError:
-            logger.error("%s; it is not sent", error)
-        except OSError as other:
-            raise SpoolUnavailableError(f"{path} cannot be moved to {self._damaged}: {other.strerror}") from other
-        else:
-            self._damaged_files[entry.key] = self._damaged / path.name
-            self._set_aside_bytes += entry.size_bytes
-            logger.error("%s; it is not sent, and is kept in %s", error, self._damaged)
-        self.counts.damaged += 1
-        await self._remove(entry)
+    async def set_damaged_aside(self, entry: Entry, reason: DamagedFrameError) -> None:
+        """Take a damaged frame out of the queue, unless its source has just brought it again.
+
+        Raises SpoolUnavailableError.
+        """
+        async with self._adding:
+            if self._by_key.get(entry.key) is not entry or await self._is_whole(entry):
+                self.put_back(entry)
+                return
+            await self._set_aside.move_damaged(self._waiting / entry.file_name, entry.key, reason)
+            self.counts.damaged += 1
+            await self._remove(entry)
 
     def _load(self) -> None:
         found: list[Entry] = []
@@ -228,15 +191,16 @@ class Spool:
     async def _is_known(self, key: str) -> bool:
         """Return whether the frame was sent, or is in the queue and whole: a power cut may have damaged it."""
         entry = self._by_key.get(key)
-        if entry is None:
-            return await asyncio.to_thread(self.history.was_sent, key)
-        if entry is self._in_flight or entry.arrived_s is not None:
+        # What this process has written, it has not lost since.
+        if entry is not None and (entry.arrived_s is not None or await self._is_whole(entry)):
             return True
+        return await asyncio.to_thread(self.history.was_sent, key)
+
+    async def _is_whole(self, entry: Entry) -> bool:
         try:
             await asyncio.to_thread(frame_file.read_frame, self._waiting / entry.file_name)
-        except (OSError, DamagedFrameError) as error:
-            logger.warning("%s; its source still has the frame, which is written again", error)
-            return self._by_key.get(key) is not entry
+        except (OSError, DamagedFrameError):
+            return False
         return True
 
     async def _try_write(self, key: str, first_line: bytes, image: bytes) -> str | None:
@@ -266,20 +230,13 @@ class Spool:
             self._used_bytes -= former.size_bytes
             former.size_bytes = size_bytes
             return None
-        await self._forget_damaged(key)
+        await self._set_aside.forget_damaged(key)
         self._next_number = max(self._next_number, entry.number + 1)
         entry.arrived_s = monotonic_s()
         self._by_key[key] = entry
         self._live.append(entry)
         self._arrived.set()
         return None
-
-    async def _forget_damaged(self, key: str) -> None:
-        """Delete the damaged file of a frame that its source has brought again."""
-        path = self._damaged_files.pop(key, None)
-        if path is not None:
-            logger.info("%s is deleted, because the frame was brought again and is whole", path)
-            self._set_aside_bytes -= await asyncio.to_thread(_delete, path)
 
     async def _drop(self, oldest: Entry, full: str) -> None:
         self.counts.dropped_oldest += 1
@@ -321,19 +278,3 @@ class Spool:
             await asyncio.to_thread(path.unlink, missing_ok=True)
         except OSError as error:
             logger.warning("%s cannot be deleted: %s", path, error.strerror)
-
-
-def _files_by_key(folder: Path) -> dict[str, Path]:
-    files = {path: number_and_key(path.name) for path in (folder.iterdir() if folder.is_dir() else ())}
-    return {parts[1]: path for path, parts in files.items() if parts is not None}
-
-
-def _delete(path: Path) -> int:
-    """Delete the file and return its size; 0 when it is gone, or cannot be deleted."""
-    try:
-        size_bytes = path.stat().st_size
-        path.unlink()
-    except OSError as error:
-        logger.warning("%s cannot be deleted: %s", path, error.strerror)
-        return 0
-    return size_bytes

@@ -1,4 +1,4 @@
-"""The base installation is the client side: the help of all verbs and the edge client need none of the other libraries."""
+"""The base installation is the client side: help and edge client need none of the other libraries."""
 
 from __future__ import annotations
 

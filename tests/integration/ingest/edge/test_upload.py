@@ -99,6 +99,10 @@ async def test_token_file_is_read_anew_until_the_token_works(gateway: Gateway, t
         assert (held.code, held.needs_person) == ("UNAUTHORIZED", True)
         token_file.unlink()
         assert isinstance(await uploader.send(frame()), NotSent)
+        token_file.write_text("two\nlines")
+        assert await uploader.send(frame()) == NotSent(
+            "the token has characters that no token has; see edge.token", "TOKEN", needs_person=True
+        )
         token_file.write_text(f"{OTHER_TOKEN}\n")
         assert await uploader.send(frame()) == Accepted()
     assert [event.device_id for event in await events(gateway)] == ["drone-2"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ingest.edge.sending.turns import Turns
-from ingest.edge.spool.spool import Entry
+from ingest.edge.spool.entry import Entry
 
 
 def entry(number: int, size_bytes: int = 1_000) -> Entry:

@@ -13,9 +13,10 @@ import pytest
 from ingest.edge.port import NewFrame, SpoolUnavailableError, Taken
 from ingest.edge.settings import EdgeSettings
 from ingest.edge.spool.counts import Counts
+from ingest.edge.spool.entry import Entry
 from ingest.edge.spool.frame_file import DamagedFrameError
 from ingest.edge.spool.refused import Refusal, refused_frames
-from ingest.edge.spool.spool import WAITING_FOLDER, Entry, Spool
+from ingest.edge.spool.spool import WAITING_FOLDER, Spool
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 OpenSpool = Callable[..., Spool]
@@ -195,6 +196,32 @@ async def test_damaged_frame_is_set_aside_and_forgotten_when_it_comes_again(
     assert list((tmp_path / "spool" / "damaged").iterdir()) == []
     assert await drain(spool) == ["0.jpg"]
     assert spool.used_bytes == 0
+
+
+async def test_damaged_frame_that_was_just_written_again_stays_in_the_queue(
+    open_spool: OpenSpool, tmp_path: Path
+) -> None:
+    await open_spool().add(frame(0))
+    files(tmp_path)[0].write_bytes(b"{}")
+    spool = open_spool()
+    entry = next_entry(spool)
+    with pytest.raises(DamagedFrameError) as caught:
+        await spool.open(entry)
+    assert await spool.add(frame(0)) is Taken.SPOOLED
+    await spool.set_damaged_aside(entry, caught.value)
+    assert await drain(spool) == ["0.jpg"]
+    assert spool.counts.damaged == 0
+
+
+async def test_damaged_file_of_a_frame_that_was_sent_is_not_written_again(
+    open_spool: OpenSpool, tmp_path: Path
+) -> None:
+    spool = open_spool()
+    await spool.add(frame(0))
+    path = files(tmp_path)[0]
+    await drain(spool)
+    path.write_bytes(b"{}")
+    assert await open_spool().add(frame(0)) is Taken.KNOWN
 
 
 async def test_frame_whose_file_came_back_after_sending_is_not_sent_again(

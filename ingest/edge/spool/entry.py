@@ -1,0 +1,25 @@
+"""Describes one frame in the queue without reading its file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ingest.edge.spool.frame_file import file_name
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """Is one frame in the queue."""
+
+    number: int
+    """The position in the queue; a later frame has a higher one."""
+    key: str
+    size_bytes: int
+    """Of its file."""
+    arrived_s: float | None
+    """When it was taken, on the monotonic clock; None: before this process started."""
+
+    @property
+    def file_name(self) -> str:
+        """The name of its file."""
+        return file_name(self.number, self.key)
