@@ -132,7 +132,7 @@ lock: $(VENV)/bin/python
 	  $(LOCK) pyproject.toml requirements/build.in \
 	    $$(echo $${profile#*:} | sed 's/[^,]*/--extra &/g; s/,/ /g') --output-file requirements/$${profile%%:*}.lock; \
 	done
-	$(LOCK) pyproject.toml requirements/build.in --constraints requirements/dev.lock --output-file requirements/edge.lock
+	$(LOCK) pyproject.toml --constraints requirements/dev.lock --output-file requirements/edge.lock
 	$(LOCK) requirements/sahi.in --output-file requirements/sahi.lock
 
 clean:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from infra.sections import PositiveInt, PositiveSeconds, Section
+from infra.sections import Interval, PositiveInt, PositiveSeconds, Section, ShortInterval
 
 WhenFull = Literal["stop", "drop_oldest", "drop_newest"]
 
@@ -41,7 +41,7 @@ class EdgeSettings(Section):
         description="events: the system reports files that were closed or renamed; poll: for network shares, which "
         "report nothing",
     )
-    scan_s: PositiveSeconds = Field(
+    scan_s: Interval = Field(
         default=10.0, description="how often the whole folder is listed, for files that no event reported"
     )
     settle_s: PositiveSeconds = Field(
@@ -71,7 +71,7 @@ class EdgeSettings(Section):
     stall_timeout_s: PositiveSeconds = Field(
         default=30.0, description="an upload that makes no progress for so long is given up and tried again"
     )
-    first_delay_s: PositiveSeconds = Field(
+    first_delay_s: ShortInterval = Field(
         default=0.5, description="the pause after a failed upload; it doubles with each further one"
     )
     max_delay_s: PositiveSeconds = Field(default=60.0, description="the longest pause")

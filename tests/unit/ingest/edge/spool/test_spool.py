@@ -278,7 +278,7 @@ async def test_no_frame_is_live_when_live_s_is_0(open_spool: OpenSpool) -> None:
     assert spool.heads()[0] is None
 
 
-async def test_unavailable_folder_is_an_error_that_says_so(open_spool: OpenSpool, tmp_path: Path) -> None:
+async def test_unavailable_folder_is_an_error_with_its_reason(open_spool: OpenSpool, tmp_path: Path) -> None:
     spool = open_spool()
     away = (tmp_path / "spool" / WAITING_FOLDER).rename(tmp_path / "away")
     with pytest.raises(SpoolUnavailableError, match="cannot be written: No such file or directory"):
