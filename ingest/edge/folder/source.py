@@ -199,9 +199,9 @@ class FolderSource:
     def _wait_s(self) -> float:
         """Return when the next listing is due, or the next candidate becomes ready."""
         now = monotonic_s()
-        due_s = (self._listed_at_s or now) + self._pause_s
-        due_s = min((self._ready_at_s(each) for each in self._candidates.values()), default=due_s)
-        return max(min(due_s, (self._listed_at_s or now) + self._pause_s) - now, 0.05)
+        listing_s = (self._listed_at_s or now) + self._pause_s
+        due_s = min((self._ready_at_s(each) for each in self._candidates.values()), default=listing_s)
+        return max(min(due_s, listing_s) - now, 0.05)
 
     async def _take_ready(self, spool: Spooling, stop: asyncio.Event) -> None:
         """Bring all candidates that are ready, the oldest first, up to one that will be ready soon."""
