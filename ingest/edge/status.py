@@ -10,9 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from infra.storage.durable_files import locked_folder
 from infra.written_files import write_whole
@@ -28,16 +29,24 @@ _FILE = "status.json"
 _WRITE_EVERY_S = 1.0
 
 
+def _plain(text: object) -> object:
+    """Return ``text`` as UTF-8 can write it: names of files may have bytes that are no text."""
+    return text.encode(errors="backslashreplace").decode() if isinstance(text, str) else text
+
+
+_Text = Annotated[str, BeforeValidator(_plain)]
+
+
 class RunningState(BaseModel):
     """Is what a running edge client writes each second."""
 
     started_at: str | None = None
-    link_problem: str | None = None
+    link_problem: _Text | None = None
     """Why frames are not sent now."""
-    source_problem: str | None = None
+    source_problem: _Text | None = None
     """What keeps the source from bringing frames, or which files are left."""
     last_sent_at: str | None = None
-    last_error: str | None = None
+    last_error: _Text | None = None
     last_error_at: str | None = None
     counts: Counts = Counts()
 

@@ -60,6 +60,11 @@ async def test_write_states_writes_changes_and_the_last_one(tmp_path: Path) -> N
     assert read_state(tmp_path).counts.sent == 2
 
 
+def test_state_with_a_name_that_is_no_text_can_be_written() -> None:
+    state = RunningState(source_problem="caf\udce9.jpg: it is empty", link_problem="\udcff", last_error="\udcff")
+    assert "caf" in state.model_dump_json()
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b'{"counts": 1}'])
 def test_damaged_status_file_begins_counts_anew(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "status.json").write_bytes(content)
