@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager, suppress
 from infra.broker.port import InRecord, Reader, TopicPartition
 from infra.broker.reading import respond_within
 from infra.errors import TopicMismatchError, TransientError
+from infra.failure.backoff import Backoff
 from infra.failure.error_texts import error_code, error_text, is_transient
-from infra.failure.retry import Backoff
 from infra.failure.settings import RetrySettings
 
 logger = logging.getLogger(__name__)

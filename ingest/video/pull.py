@@ -11,7 +11,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from infra.errors import RecordError
-from infra.failure.retry import Backoff, StoppedError, retry
+from infra.failure.backoff import Backoff
+from infra.failure.retry import StoppedError, retry
 from infra.failure.settings import RetrySettings
 from infra.network.addresses import Lookup, look_up
 from infra.process.health import HealthPart
