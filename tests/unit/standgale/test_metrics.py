@@ -14,6 +14,7 @@ import infra.process.metrics
 import infra.storage.metrics
 import infra.telemetry.metrics
 import ingest.metrics
+import ingest.video.metrics
 import sinks.metrics
 from tests.paths import ROOT
 
@@ -26,6 +27,7 @@ MODULES = (
     infra.storage.metrics,
     infra.telemetry.metrics,
     ingest.metrics,
+    ingest.video.metrics,
     sinks.metrics,
 )
 # Name without the endings that the export adds (_total, _bucket, ...), type, labels.
@@ -35,6 +37,7 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "api_requests": ("counter", ("method", "endpoint", "status")),
     "api_request_duration_seconds": ("histogram", ("method", "endpoint")),
     "images_stored": ("counter", ("device_id",)),
+    "standgale_video_frames": ("counter", ("source", "what")),
     "standgale_frames_rejected": ("counter", ("reason",)),
     "standgale_clock_ahead_seconds": ("gauge", ("clock",)),
     "standgale_frames_waiting": ("gauge", ("server",)),
@@ -73,7 +76,7 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
 WITHOUT_PREFIX = {name for name in EXPECTED if not name.startswith("standgale_")}
 BOUNDED_LABELS = {
     *("method", "endpoint", "status", "device_id", "reason", "clock", "what", "model", "lane", "version", "state"),
-    *("result", "topic", "engine", "policy", "group", "stream", "part", "server"),
+    *("result", "topic", "engine", "policy", "group", "stream", "part", "server", "source"),
 }
 
 
