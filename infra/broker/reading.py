@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 from infra.broker.port import InRecord, Reader, TopicPartition
-from infra.errors import BrokerUnavailableError
+from infra.errors import BrokerUnavailableError, TransientError
 
 FoundT = TypeVar("FoundT")
 
 _READ_RECORDS = 2_000
 _LONGEST_STEP = 50_000
+_CLOSE_TIMEOUT_S = 5.0
 
 
 async def read_between(
@@ -73,3 +75,18 @@ async def respond_within(asked: Awaitable[FoundT], seconds: float, what: str) ->
         raise BrokerUnavailableError(
             f"{what}: the broker did not respond within {seconds:g} s; check that the node that leads it runs"
         ) from error
+
+
+@asynccontextmanager
+async def opened_reader(opening: Awaitable[Reader], within_s: float) -> AsyncIterator[Reader]:
+    """Open a reader for the block; a hanging broker keeps neither its begin nor its end waiting for long.
+
+    Raises BrokerUnavailableError when ``opening`` takes longer than ``within_s``.
+    """
+    reader = await respond_within(opening, within_s, "opening a reader")
+    try:
+        yield reader
+    finally:
+        with suppress(TimeoutError, TransientError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await reader.close()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
 
 from infra.broker.port import InRecord, Reader, TopicPartition
-from infra.broker.reading import respond_within
-from infra.errors import TopicMismatchError, TransientError
+from infra.broker.reading import opened_reader, respond_within
+from infra.errors import TopicMismatchError
 from infra.failure.backoff import Backoff
 from infra.failure.error_texts import error_code, error_text, is_transient
 from infra.failure.settings import RetrySettings
@@ -25,19 +24,6 @@ _RETRY = RetrySettings(first_delay_s=0.1, max_delay_s=2.0)
 _MAX_RECORDS = 128
 _READ_TIMEOUT_S = 1.0
 _LOOK_EVERY_S = 5.0
-_CLOSE_TIMEOUT_S = 5.0
-
-
-@asynccontextmanager
-async def opened(open_reader: OpenReader) -> AsyncIterator[Reader]:
-    """Open a reader for the block; a hanging broker keeps neither its begin nor its end waiting for long."""
-    reader = await respond_within(open_reader(), HANG_S, "opening a reader")
-    try:
-        yield reader
-    finally:
-        with suppress(TimeoutError, TransientError):
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await reader.close()
 
 
 class PartitionFollower:
@@ -76,7 +62,7 @@ class PartitionFollower:
     async def _run(self) -> None:
         while True:
             try:
-                async with opened(self._open_reader) as reader:
+                async with opened_reader(self._open_reader(), HANG_S) as reader:
                     await self._read_on(reader)
             except Exception as error:  # noqa: BLE001 (reported; without this task no answer would ever arrive)
                 if isinstance(error, TopicMismatchError):

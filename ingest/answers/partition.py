@@ -15,10 +15,10 @@ from contextlib import suppress
 from typing import TypeVar
 
 from infra.broker.port import InRecord, TopicPartition
-from infra.broker.reading import read_newest, respond_within
+from infra.broker.reading import opened_reader, read_newest, respond_within
 from infra.errors import TransientError
 from infra.failure.error_texts import error_text
-from ingest.answers.follower import HANG_S, OpenReader, PartitionFollower, opened
+from ingest.answers.follower import HANG_S, OpenReader, PartitionFollower
 from ingest.answers.offsets import DetectionsOffsets, frame_in
 from schemas.cloudevents import decode, header
 from schemas.errors import EventError, EventVersionError
@@ -161,7 +161,7 @@ class PartitionAnswers:
         offset = self._offsets.find(frame_id)
         if offset is None:
             return None
-        async with opened(self._open_reader) as reader:
+        async with opened_reader(self._open_reader(), HANG_S) as reader:
             read = reader.read(self._source, offset, max_records=1, timeout_s=0)
             records = await respond_within(read, HANG_S, DETECTIONS)
         return records[0] if records and frame_in(records[0]) == frame_id else None
@@ -218,7 +218,7 @@ class PartitionAnswers:
             await self._detections.began.wait()
             end = self._first
             assert end is not None
-            async with opened(self._open_reader) as reader:
+            async with opened_reader(self._open_reader(), HANG_S) as reader:
                 partition = self._source.partition
                 bounds = await respond_within(reader.bounds(DETECTIONS, [partition]), HANG_S, DETECTIONS)
                 within = bounds[partition][0], end

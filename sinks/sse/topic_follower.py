@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager
 from typing import Self
 
 from infra.broker.port import Broker, InRecord, Reader, TopicPartition
-from infra.broker.reading import respond_within
+from infra.broker.reading import opened_reader, respond_within
 from infra.errors import TopicMismatchError, TransientError
 from infra.failure.backoff import Backoff
 from infra.failure.error_texts import error_text
@@ -40,7 +39,6 @@ _LOOKS_FAIL_S = 10.0
 """Checks must fail for so long before it is reported, because only one of many nodes may be frozen."""
 _SILENCE_S = 30.0
 """After so long without a read (a paused process) retention may have deleted the next records."""
-_CLOSE_TIMEOUT_S = 5.0
 _TOPIC = f"topic {DETECTIONS}"
 
 
@@ -167,15 +165,8 @@ class TopicFollower:
         self._intake.require_partitions(state.partitions)
         return mark
 
-    @asynccontextmanager
-    async def _reader(self) -> AsyncIterator[Reader]:
-        reader = await respond_within(self._broker.reader(), _HANG_S, "opening a reader")
-        try:
-            yield reader
-        finally:
-            with suppress(TimeoutError, TransientError):
-                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                    await reader.close()
+    def _reader(self) -> AbstractAsyncContextManager[Reader]:
+        return opened_reader(self._broker.reader(), _HANG_S)
 
 
 class _RetriedStep:
