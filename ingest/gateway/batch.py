@@ -18,10 +18,10 @@ from ingest.acceptance.acceptance import Acceptance, PreparedFrame
 from ingest.answers.answers import Answers
 from ingest.answers.partition import PartitionAnswers, WaitingFrame
 from ingest.gateway.detect import (
-    FOLLOW_S,
     ClientGoneError,
     gone_response,
     observe_wait,
+    publish_expecting,
     result_of,
     while_connected,
 )
@@ -117,18 +117,9 @@ class BatchEndpoint:
         self, frames: Sequence[tuple[BatchImage, PreparedFrame]], partition: PartitionAnswers
     ) -> list[_Sent]:
         """Publish all frames together, behind the live ones; what is published stays accepted."""
-        await partition.wait_until_followed(FOLLOW_S)
-        sent = [
-            _Sent(image, frame, partition.expect(str(frame.event.frame_id), frame.event.device_id))
-            for image, frame in frames
-        ]
-        try:
-            await self._acceptance.publish([frame.event for _, frame in frames], FRAMES_BACKFILL)
-        except BaseException:
-            for one in sent:
-                partition.forget(one.waiting)
-            raise
-        return sent
+        events = [frame.event for _, frame in frames]
+        waiting = await publish_expecting(self._acceptance, partition, events, FRAMES_BACKFILL)
+        return [_Sent(image, frame, wait) for (image, frame), wait in zip(frames, waiting, strict=True)]
 
     async def _wait(
         self, sent: Sequence[_Sent], partition: PartitionAnswers, deadline: float, published_at: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -24,11 +24,12 @@ from ingest.gateway.request.uploads import Uploads, token_of
 from ingest.gateway.results import dead_letter_text, detections_body, unanswered_body
 from ingest.metrics import ANSWER_WAIT
 from ingest.settings import GatewaySettings
-from schemas.events import DeadLetter, DetectionsMade
+from schemas.events import DeadLetter, DetectionsMade, FrameCaptured
+from schemas.topics import FRAMES_LIVE
 
 ResultT = TypeVar("ResultT")
 
-FOLLOW_S = 2.0
+_FOLLOW_S = 2.0
 """How long the publishing of a frame may wait for the following of its answers; later ones are found all the same."""
 _CLIENT_GONE = 499
 """The status in metrics and logs of a request whose client closed the connection (nginx has it, too)."""
@@ -85,13 +86,7 @@ class DetectEndpoint:
         async with self._uploads.receive(scope, receive, device_id, TIME_NAMES) as upload:
             deadline = asyncio.get_running_loop().time() + self._timeout_s
             frame = await self._acceptance.prepare(device_id, upload.image, upload.fields)
-            await partition.wait_until_followed(FOLLOW_S)
-            waiting = partition.expect(str(frame.event.frame_id), device_id)
-            try:
-                await self._acceptance.publish([frame.event])
-            except BaseException:
-                partition.forget(waiting)
-                raise
+            [waiting] = await publish_expecting(self._acceptance, partition, [frame.event], FRAMES_LIVE)
         return _Accepted(frame, waiting, time.monotonic(), deadline)
 
     def _response(self, scope: Scope, frame: PreparedFrame, answer: Answer | None, problem: str | None) -> Response:
@@ -103,6 +98,24 @@ class DetectEndpoint:
             return text_response(text, request_id_of(scope))
         body = unanswered_body(frame.event, frame.warnings, self._stream_url, self._timeout_s, problem)
         return _json(202, body)
+
+
+async def publish_expecting(
+    acceptance: Acceptance, partition: PartitionAnswers, events: Sequence[FrameCaptured], topic: str
+) -> list[WaitingFrame]:
+    """Publish ``events``, and return the waits for their answers; they begin before it, so that none is missed.
+
+    Raises the errors of :meth:`Acceptance.publish`; then nothing is waited for.
+    """
+    await partition.wait_until_followed(_FOLLOW_S)
+    waiting = [partition.expect(str(event.frame_id), event.device_id) for event in events]
+    try:
+        await acceptance.publish(events, topic)
+    except BaseException:
+        for one in waiting:
+            partition.forget(one)
+        raise
+    return waiting
 
 
 class ClientGoneError(Exception):
