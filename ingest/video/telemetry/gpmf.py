@@ -79,6 +79,10 @@ class _Stream:
             for index in range(count)
         ]
 
+    def finite_rows(self, key: str, width: int) -> list[list[float]]:
+        """Return the samples of ``key`` that have ``width`` values, all of them finite."""
+        return [row for row in self.rows(key) if len(row) == width and all(map(math.isfinite, row))]
+
     def _scales(self, count: int) -> Sequence[float]:
         rows = self.rows("SCAL", scaled=False) if "SCAL" in self.elements else []
         scales = [row[0] for row in rows if row]
@@ -116,9 +120,7 @@ def _gps9(streams: Sequence[_Stream], track: TelemetryTrack, time_s: float) -> l
     """Return the samples of Hero 11 and later: each has its own time and fix."""
     samples: list[_Sample] = []
     for stream in streams:
-        for row in stream.rows("GPS9"):
-            if len(row) != 9 or not all(map(math.isfinite, row)):
-                continue
+        for row in stream.finite_rows("GPS9", 9):
             latitude, longitude, height, _, _, days, seconds, _, fix = row
             if fix < _LEAST_FIX:
                 track.tally.add(f"{KIND}: the camera had no position yet", time_s, "latitude", "longitude")
@@ -131,7 +133,7 @@ def _gps9(streams: Sequence[_Stream], track: TelemetryTrack, time_s: float) -> l
 def _gps5(streams: Sequence[_Stream], track: TelemetryTrack, time_s: float) -> list[_Sample]:
     """Return the samples of Hero 5 to 10: time and fix are those of the payload."""
     for stream in streams:
-        rows = [row for row in stream.rows("GPS5") if len(row) == 5 and all(map(math.isfinite, row))]
+        rows = stream.finite_rows("GPS5", 5)
         if not rows:
             continue
         fix = stream.number("GPSF")
@@ -156,9 +158,7 @@ def _karma(streams: Sequence[_Stream], track: TelemetryTrack, time_s: float) -> 
         return []
     samples: list[_Sample] = []
     for stream in streams:
-        for row in stream.rows("GLPI"):
-            if len(row) != 9 or not all(map(math.isfinite, row)):
-                continue
+        for row in stream.finite_rows("GLPI", 9):
             since_boot, latitude, longitude, above_sea, above_takeoff, _, _, _, heading = row
             values = _place(latitude, longitude, above_sea)
             values["altitude_m"] = above_takeoff
@@ -171,9 +171,8 @@ def _karma(streams: Sequence[_Stream], track: TelemetryTrack, time_s: float) -> 
 def _karma_clock(streams: Sequence[_Stream]) -> float | None:
     """Return the seconds since 1970 at which the drone was switched on."""
     for stream in streams:
-        for row in stream.rows("SYST"):
-            if len(row) == 2 and all(map(math.isfinite, row)):
-                return row[1] - row[0]
+        for row in stream.finite_rows("SYST", 2):
+            return row[1] - row[0]
     return None
 
 
