@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientConnectionError, ClientSession
 
+from infra.deploy.ports import free_port
 from tests.harnesses.model_versions import write_version
 from tests.harnesses.worker_site import WorkerSite
 from tests.paths import ROOT
@@ -38,13 +38,6 @@ def hang(self, tiles):
 
 Model.infer = hang
 """
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 def start(environment: dict[str, str]) -> subprocess.Popen[bytes]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import aiohttp
 from aiohttp import web
 
-from tests.servers.gateway_process import free_port
+from infra.deploy.ports import free_port
 
 _MOST_BYTES = 1 << 28
 

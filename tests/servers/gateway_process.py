@@ -18,6 +18,7 @@ from typing import Self
 
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import TopicPartition
+from infra.deploy.ports import free_port
 from schemas.cloudevents import decode
 from schemas.events import FrameCaptured
 from schemas.topics import FRAMES_LIVE, load_topics
@@ -79,13 +80,6 @@ class GatewayProcess:
     async def frames(self) -> list[FrameCaptured]:
         """Return all events of frames.live, in the order of their partitions."""
         return await captured_frames(self.folder)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def captured_frames(folder: Path) -> list[FrameCaptured]:

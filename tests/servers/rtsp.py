@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import pytest
+
+from infra.deploy.ports import free_port
 
 # The system's Python has GStreamer's libraries.
 _PYTHON = "/usr/bin/python3"
@@ -53,12 +54,6 @@ def require_gstreamer() -> None:
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class RtspServer:

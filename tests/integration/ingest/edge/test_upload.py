@@ -15,6 +15,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from infra.deploy.kafka.certificates import BROKER_HOST, Certificates
+from infra.deploy.ports import free_port
 from infra.errors import SettingsError
 from infra.process.http_settings import HttpSettings
 from ingest.edge.port import NewFrame
@@ -28,7 +29,6 @@ from schemas.cloudevents import decode
 from schemas.events import FrameCaptured
 from tests.harnesses.edge_process import small_jpeg
 from tests.servers.gateway import OTHER_TOKEN, TOKEN, Gateway, running
-from tests.servers.gateway_process import free_port
 
 WHEN = datetime(2026, 5, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 SIDE = {"altitude_m": 80.5, "latitude": -33.25, "longitude": 1e-06}

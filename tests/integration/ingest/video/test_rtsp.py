@@ -11,13 +11,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from infra.deploy.ports import free_port
 from infra.errors import StoreUnavailableError
 from infra.network.addresses import AddressRefusedError
 from ingest.video.errors import VideoError
 from ingest.video.options import Selection, Transport, VideoSource
 from ingest.video.port import VideoFrame
 from tests.harnesses.video_pulls import Collector, pulling, video_settings
-from tests.servers.rtsp import LOSING_CAMERA, RtspServer, free_port, require_gstreamer
+from tests.servers.rtsp import LOSING_CAMERA, RtspServer, require_gstreamer
 from tests.videos import h264_frames
 
 pytestmark = pytest.mark.integration

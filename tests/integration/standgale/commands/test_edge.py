@@ -10,11 +10,12 @@ from pathlib import Path
 import orjson
 import pytest
 
+from infra.deploy.ports import free_port
 from standgale.children import standgale_command
 from tests.harnesses.edge_process import EdgeProcess, captured_at
 from tests.paths import ROOT
 from tests.servers.gateway import TOKEN
-from tests.servers.gateway_process import GatewayProcess, free_port
+from tests.servers.gateway_process import GatewayProcess
 
 pytestmark = pytest.mark.integration
 
