@@ -35,8 +35,8 @@ _ALLOWED = (200, 202, 429, 503)
 _START = datetime(2026, 5, 1, tzinfo=UTC)
 _NOTES = (
     f"`standgale up`, everything in one process, and the embedded broker; {_DEVICES} devices send {_SIDE}×{_SIDE} JPEG "
-    f"frames to detect at {_FRAMES_PER_S:g} requests/s together, on time whatever comes back; from the first byte of "
-    "the request to the last one of the response with the detections.",
+    f"frames to detect at {_FRAMES_PER_S:g} requests/s together, each at its time, also while "
+    "earlier ones still wait; from the first byte of the request to the last one of the response with the detections.",
     f"{_CLIENTS} clients at once: each sends one frame, all at the same moment, round after round; growth of memory: "
     "the resident memory after the last round, less that after the first third of them.",
 )

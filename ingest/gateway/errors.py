@@ -64,7 +64,7 @@ def retry_after() -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class ErrorText:
-    """Holds what a client is told about an error: a stable code, a message for people, and what to do about it."""
+    """Holds the text of an error for a client: a stable code, a message for people, and what to do about it."""
 
     status: int
     code: str
@@ -75,7 +75,7 @@ class ErrorText:
 
 
 def describe_error(error: Exception, request_id: str) -> ErrorText:
-    """Return what a client is told about ``error``, of whatever type; never internal details."""
+    """Return the text of ``error``, of any type, for a client; never internal details."""
     if isinstance(error, ApiError):
         headers = {**retry_after(), **error.headers} if error.status == 503 else error.headers
         return ErrorText(error.status, error.code, str(error), error.details, error.field, headers)

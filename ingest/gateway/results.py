@@ -26,7 +26,7 @@ _ADDRESS = re.compile(r"\b(?:file|s3)://[^\s,;]+")
 
 
 def dead_letter_text(letter: DeadLetter) -> ErrorText:
-    """Return what a client is told about a frame that was accepted and cannot be processed; the reason is the code."""
+    """Return the error of a frame that was accepted and cannot be processed; the reason is the code."""
     status = _STATUS.get(letter.reason)
     message = "no detector could process the frame; its dead letter has the reason, for the operator"
     if status is not None:

@@ -47,7 +47,7 @@ class Handover:
         """Return the next frame, or None at the end. Raises the error that ended the thread."""
         item = await self._queue.get()
         if isinstance(item, _End):
-            # Whoever asks again gets the same.
+            # A second call gets the same.
             self._queue.put_nowait(item)
             if item.error is not None:
                 raise item.error

@@ -8,7 +8,7 @@ import sys
 from tests.paths import ROOT
 from tests.unit.standgale.test_metrics import EXPECTED
 
-# Whoever pulls a video imports it; no service does up to now.
+# Only a process that pulls videos imports it; no service does so yet.
 OF_VIDEO = {"standgale_video_frames"}
 # Only a process with an embedded broker imports it.
 OF_THE_EMBEDDED_BROKER = {"standgale_retention_held_records"}
