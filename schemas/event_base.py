@@ -23,6 +23,8 @@ from schemas.timestamps import format_utc
 
 DEVICE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
 DeviceId = Annotated[str, Field(pattern=DEVICE_ID_PATTERN)]
+FLIGHT_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+FlightId = Annotated[str, Field(pattern=FLIGHT_ID_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from schemas.event_base import Base64, DeviceId, Event, EventPart, ModelRef, Sha256, UtcDatetime
+from schemas.event_base import Base64, DeviceId, Event, EventPart, FlightId, ModelRef, Sha256, UtcDatetime
 from schemas.geometry import Box, CameraGeometry, Point, Unit
 from schemas.model_events import ModelActivated, WorkerAvailability
 
@@ -143,6 +143,8 @@ class FrameCaptured(Event):
     """The job the frame belongs to; none for live frames"""
     video: VideoPosition | None = None
     """The place in a video; none for single images"""
+    flight_id: FlightId | None = None
+    """The flight of the device that the frame belongs to, as the device names it"""
     options: DetectOptions = DetectOptions()
     """What this frame requests; for absent fields the model card decides"""
 
@@ -173,6 +175,8 @@ class DetectionsMade(Event):
     """The job the frame belongs to; none for live frames"""
     video: VideoPosition | None = None
     """The place in a video; none for single images"""
+    flight_id: FlightId | None = None
+    """The flight of the device that the frame belongs to, as the device names it"""
     model: ModelRef
     options: DetectOptions
     """The options that the frame was processed with"""

@@ -186,6 +186,7 @@ class Acceptance:
             camera=_camera(fields, examined.capture),
             metadata=fields.metadata,
             original_filename=fields.original_filename,
+            flight_id=fields.flight,
         )
         return PreparedFrame(event, _warnings(fields, examined.capture, captured_at))
 

@@ -12,6 +12,7 @@ import orjson
 from pydantic import JsonValue, ValidationError
 
 from ingest.acceptance.errors import InvalidCaptureTimeError, ValidationFailedError
+from schemas.event_base import FLIGHT_ID_PATTERN
 from schemas.geometry import CameraGeometry
 
 CAMERA_FIELDS = tuple(CameraGeometry.model_fields)
@@ -19,7 +20,7 @@ _LONG_FIELDS = ("original_filename", "metadata")
 TIME_NAMES: Mapping[str, str] = {"timestamp": "captured_at"}
 """The other name of the capture time, at endpoints that wait for the detections."""
 NO_OTHER_NAMES: Mapping[str, str] = {}
-KNOWN_FIELDS = ("device_id", "captured_at", "original_filename", "metadata", *CAMERA_FIELDS)
+KNOWN_FIELDS = ("device_id", "captured_at", "original_filename", "metadata", "flight", *CAMERA_FIELDS)
 
 _MAX_METADATA_DEPTH = 16
 _MAX_FILENAME = 255
@@ -30,6 +31,7 @@ _MAX_TEXT = 255
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_FLIGHT = re.compile(FLIGHT_ID_PATTERN, re.ASCII)
 _NUL = "\0"
 
 
@@ -42,6 +44,8 @@ class FrameFields:
     camera: Mapping[str, float]
     metadata: dict[str, JsonValue]
     original_filename: str | None
+    flight: str | None = None
+    """The flight of the device that the frame belongs to"""
     time_name: str = "captured_at"
     """What the request calls the capture time, for error texts"""
 
@@ -79,8 +83,22 @@ def parse_fields(
         camera=_camera(given),
         metadata={} if metadata is None else _metadata(metadata, max_metadata_bytes),
         original_filename=None if filename is None else sanitise_filename(filename),
+        flight=None if (flight := given.get("flight")) is None else parse_flight(flight),
         time_name=time_name,
     )
+
+
+def parse_flight(text: str, name: str = "flight") -> str:
+    """Return the id of a flight if it is one. Raises ValidationFailedError that names the field ``name``."""
+    # fullmatch, because $ allows a line end behind the id.
+    if _FLIGHT.fullmatch(text) is None:
+        raise ValidationFailedError(
+            f"{name} is {text[:64]!r}; it must have 1 to 128 of the characters A-Z a-z 0-9 . _ - and begin with a "
+            "letter or a digit",
+            details="It becomes a part of addresses; a name for people belongs into metadata.",
+            field=name,
+        )
+    return text
 
 
 def sanitise_filename(name: str) -> str | None:

@@ -60,6 +60,7 @@ def make_detections(
         original_filename=frame.original_filename,
         job_id=frame.job_id,
         video=frame.video,
+        flight_id=frame.flight_id,
         model=ModelRef(name=card.name, version=card.version),
         options=result.options.as_options(),
         detections=_detections(event_id, card, result),

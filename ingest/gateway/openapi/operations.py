@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from ingest.acceptance.fields import CAMERA_FIELDS
 from ingest.gateway.openapi.errors import DETECT_STATUSES, FRAME_STATUSES, Json, error_responses
 from ingest.settings import GatewaySettings
+from schemas.event_base import FLIGHT_ID_PATTERN
 from schemas.geometry import CameraGeometry
 
 _IMAGE_TYPES = ("image/jpeg", "image/png", "image/tiff", "image/webp", "application/octet-stream")
@@ -27,6 +28,11 @@ _ABOUT: dict[str, tuple[str, Json, JsonValue]] = {
         "Any JSON object; it is kept with the frame",
         {"type": "string", "contentMediaType": "application/json"},
         '{"mission": "north"}',
+    ),
+    "flight": (
+        "The flight that the frame belongs to; `/api/v1/flights/{flight}` counts its frames. The id is the device's own",
+        {"type": "string", "pattern": FLIGHT_ID_PATTERN},
+        "2026-01-31-north",
     ),
 }
 _TIMESTAMP: Json = {"description": "Another name of captured_at", "schema": _TIME, "example": _EXAMPLE_TIME}

@@ -31,6 +31,7 @@ def test_all_fields_arrive() -> None:
             "longitude": "+151",
             "metadata": '{"mission": {"leg": [1, 2.5, null, "x"]}}',
             "original_filename": "../../etc/DJI_1.JPG",
+            "flight": "2026-01-31_north.1",
         }.items(),
         MAX_METADATA,
     )
@@ -39,6 +40,7 @@ def test_all_fields_arrive() -> None:
     assert fields.camera == {"altitude_m": 80.5, "heading_deg": 10.0, "latitude": -33.5, "longitude": 151.0}
     assert fields.metadata == {"mission": {"leg": [1, 2.5, None, "x"]}}
     assert fields.original_filename == "DJI_1.JPG"
+    assert fields.flight == "2026-01-31_north.1"
 
 
 def test_nothing_given_is_nothing_known() -> None:
@@ -163,6 +165,14 @@ def test_metadata_is_a_bounded_json_object(text: str, why: str) -> None:
 )
 def test_file_names_are_only_labels(name: str, clean: str | None) -> None:
     assert sanitise_filename(name) == clean
+
+
+@pytest.mark.parametrize("flight", ["", ".", "..", "-a", "a/b", "a b", "a%2Fb", "a\n", "ä", "٣", "a" * 129])
+def test_a_flight_that_is_no_safe_part_of_an_address_is_refused(flight: str) -> None:
+    """I14."""
+    with pytest.raises(ValidationFailedError, match="128 of the characters") as caught:
+        parse(flight=flight)
+    assert caught.value.field == "flight"
 
 
 @pytest.mark.parametrize("mark", ["\u0316\u0301", "/", "\\", "\u0f71\u0f72", "\uac00", "."])

@@ -20,12 +20,13 @@ WIDTH, HEIGHT = 4000, 3000
 BOXES = 300
 
 
-def event_of(detections: Detections) -> DetectionsMade:
+def event_of(detections: Detections, flight_id: str | None = None) -> DetectionsMade:
     card, view = read_card(default_card_path()), FrameView(WIDTH, HEIGHT)
     options = resolve(card, DetectOptions(), view)
     result = FrameResult(detections, view, options, tiles=48, decode_ms=1.0, inference_ms=1.0, merge_ms=1.0)
     at = START + timedelta(seconds=1)
-    return make_detections(frame_captured(), card, result, detected_at=at, fetch_ms=1.0, total_ms=2.0)
+    frame = frame_captured().model_copy(update={"flight_id": flight_id})
+    return make_detections(frame, card, result, detected_at=at, fetch_ms=1.0, total_ms=2.0)
 
 
 def found(*, rotated: bool = False) -> Detections:
@@ -69,3 +70,8 @@ def test_rounded_boxes_are_within_a_hundredth_of_a_pixel() -> None:
 
 def test_an_event_with_300_boxes_is_below_54_kb() -> None:
     assert len(event_of(found()).to_bytes()) < 54_000
+
+
+def test_the_flight_of_a_frame_is_that_of_its_detections() -> None:
+    """I14."""
+    assert event_of(found(), "2026-01-31-north").flight_id == "2026-01-31-north"
