@@ -30,7 +30,7 @@ _ABOUT: dict[str, tuple[str, Json, JsonValue]] = {
         '{"mission": "north"}',
     ),
     "flight": (
-        "The flight that the frame belongs to; `/api/v1/flights/{flight}` counts its frames. The id is the device's own",
+        "The flight that the frame belongs to, as the device calls it; `/api/v1/flights/{flight}` counts its frames",
         {"type": "string", "pattern": FLIGHT_ID_PATTERN},
         "2026-01-31-north",
     ),
