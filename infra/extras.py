@@ -10,7 +10,7 @@ _OF_SERVER = frozenset(
     (
         *("alembic", "asyncpg", "cv2", "defusedxml", "fastapi", "httptools", "numpy", "opentelemetry", "PIL"),
         *("prometheus_client", "psutil", "python_multipart", "simplejpeg", "sqlalchemy", "starlette", "tqdm"),
-        *("uvicorn", "uvloop"),
+        *("uvicorn", "uvloop", "websockets"),
     )
 )
 """The modules of the libraries that the extra ``server`` adds; the base installation is the client side."""

@@ -15,6 +15,8 @@ from starlette.types import Receive, Scope, Send
 from infra.failure.error_texts import is_transient
 from infra.telemetry.logs import bind
 from ingest.acceptance.acceptance import Acceptance, PreparedFrame
+from ingest.acceptance.device_token import token_of
+from ingest.acceptance.error_texts import ErrorText, describe_error
 from ingest.answers.answers import Answers
 from ingest.answers.partition import PartitionAnswers, WaitingFrame
 from ingest.gateway.detect import (
@@ -25,9 +27,9 @@ from ingest.gateway.detect import (
     result_of,
     while_connected,
 )
-from ingest.gateway.errors import ErrorText, describe_error, request_id_of
+from ingest.gateway.errors import request_id_of
 from ingest.gateway.request.batches import Batch, Batches, BatchImage
-from ingest.gateway.request.uploads import Uploads, token_of
+from ingest.gateway.request.uploads import Uploads
 from ingest.gateway.results import dead_letter_text, detections_body, path_of, where_to_look
 from ingest.settings import GatewaySettings
 from schemas.errors import StandgaleError

@@ -9,8 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.failure.error_texts import error_code
 from infra.telemetry.http import note_failure
+from ingest.acceptance.error_texts import INTERNAL_ERROR
 from ingest.gateway.errors import (
-    INTERNAL_ERROR,
     error_response,
     request_id_of,
 )

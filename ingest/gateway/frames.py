@@ -12,7 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from infra.telemetry.logs import bind
 from ingest.acceptance.acceptance import Acceptance
-from ingest.gateway.request.uploads import Uploads, token_of
+from ingest.acceptance.device_token import token_of
+from ingest.gateway.request.uploads import Uploads
 from schemas.events import FrameCaptured, ImageRef
 from schemas.timestamps import format_utc
 

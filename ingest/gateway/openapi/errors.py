@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from pydantic import JsonValue
 
-from ingest.gateway.errors import UNAVAILABLE_CODES
+from ingest.acceptance.error_texts import UNAVAILABLE_CODES
 
 Json = dict[str, JsonValue]
 Examples = dict[str, tuple[str, str]]

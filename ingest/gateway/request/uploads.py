@@ -85,15 +85,6 @@ class Uploads:
         return Upload(form.image, parse_fields((*pairs, *form.fields), max_metadata_bytes, also))
 
 
-def token_of(headers: Mapping[bytes, bytes]) -> str:
-    """Return the device token in ``headers``; "" without one."""
-    token = headers.get(b"x-api-token", b"").decode("latin-1").strip()
-    if token:
-        return token
-    scheme, _, credentials = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-    return credentials.strip() if scheme.lower() == "bearer" else ""
-
-
 def _content_type(headers: Mapping[bytes, bytes]) -> str:
     """Return the Content-Type if it is one for images. Raises UnsupportedMediaTypeError otherwise."""
     text = headers.get(b"content-type", b"application/octet-stream").decode("latin-1")
