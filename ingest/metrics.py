@@ -8,6 +8,7 @@ from infra.telemetry.buckets import SECONDS, BoundedLabel
 
 IMAGES_STORED = Counter("images_stored_total", "Images stored in the frame store and published", ["device_id"])
 FRAMES_REJECTED = Counter("standgale_frames_rejected_total", "Uploads refused, by error code", ["reason"])
+FRAMES_BY_DIGEST = Counter("standgale_frames_by_digest_total", "Frames whose images were stored and not sent again")
 CLOCK_AHEAD = Gauge(
     "standgale_clock_ahead_seconds", "How far another clock is ahead of this machine's; negative: behind", ["clock"]
 )

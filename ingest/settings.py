@@ -59,6 +59,11 @@ class GatewaySettings(Section):
         description="among how many of the last detections events of a partition detect finds those of a frame that "
         "was sent before; not less than detector.duplicate_window",
     )
+    digests_enabled: bool = Field(
+        default=True,
+        description="whether frames/known answers, and frames may name their image by digest instead of sending it",
+    )
+    max_known_digests: PositiveInt = Field(default=1_000, description="the most digests of one frames/known")
     batch_enabled: bool = Field(default=True, description="whether there is detect/batch")
     max_batch_images: PositiveInt = Field(default=50, description="the most images of one batch")
     batch_timeout_s: PositiveSeconds = Field(

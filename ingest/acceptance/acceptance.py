@@ -12,13 +12,14 @@ from infra.broker.event_records import event_record
 from infra.broker.partitioning import partition_for
 from infra.broker.port import OutRecord
 from infra.errors import BrokerUnavailableError, StoreUnavailableError
-from ingest.acceptance.errors import ForbiddenError, InvalidCaptureTimeError, UnauthorizedError
+from ingest.acceptance.errors import DigestMismatchError, ForbiddenError, InvalidCaptureTimeError, UnauthorizedError
 from ingest.acceptance.fields import FrameFields
+from ingest.acceptance.known_images import KnownImages
 from ingest.acceptance.parts import AcceptanceParts
 from ingest.event_source import SOURCE
 from ingest.images.check import ImageInfo, ImageLimits, inspect_image
 from ingest.images.exif import Capture, is_quick, read_capture
-from ingest.metrics import image_stored
+from ingest.metrics import FRAMES_BY_DIGEST, image_stored
 from ingest.settings import GatewaySettings
 from schemas.events import FrameCaptured, ImageRef
 from schemas.geometry import CameraGeometry
@@ -69,6 +70,17 @@ def require_device(fields: FrameFields, token_device: str) -> None:
         )
 
 
+def require_digest(fields: FrameFields, examined: ExaminedImage) -> None:
+    """Raise DigestMismatchError when ``fields`` name another SHA-256 than that of the image."""
+    if fields.sha256 is not None and fields.sha256 != examined.sha256:
+        raise DigestMismatchError(
+            f"the image that arrived has sha256 {examined.sha256}, the request says {fields.sha256}",
+            details="It was changed on the way, or the digest is that of another file; nothing was stored. Send it "
+            "again with its own digest, or without one.",
+            field="sha256",
+        )
+
+
 class Acceptance:
     """Takes the steps of an acceptance; :meth:`prepare` and :meth:`publish` are all of them for one image.
 
@@ -78,6 +90,7 @@ class Acceptance:
     def __init__(self, parts: AcceptanceParts) -> None:
         self._parts = parts
         self._limits = image_limits(parts.settings)
+        self.known = KnownImages(parts)
         self._skew = timedelta(seconds=parts.settings.max_clock_skew_s)
         ahead_s = parts.publisher.clock_ahead_s()
         if ahead_s is not None:
@@ -103,9 +116,15 @@ class Acceptance:
     async def prepare(self, device_id: str, image: bytes, fields: FrameFields) -> PreparedFrame:
         """Check and store ``image``, and return its event, which is not published yet.
 
-        Raises ImageError, InvalidCaptureTimeError, or StoreUnavailableError.
+        Where ``image`` is empty and ``fields`` name one by digest that is stored already, it is that one; to store it
+        again renews its time, so that retention keeps it. Raises ImageError, InvalidCaptureTimeError,
+        DigestMismatchError, ImageNotStoredError, or StoreUnavailableError.
         """
+        if not image and fields.sha256 is not None:
+            image = await self.known.take(fields)
+            FRAMES_BY_DIGEST.inc()
         examined = await self.examine(image)
+        require_digest(fields, examined)
         captured_at = self.capture_time(fields, examined.capture)
         uri = await self.store(image, examined)
         return self.frame(device_id, fields, examined, captured_at, uri)

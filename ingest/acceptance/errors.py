@@ -59,3 +59,16 @@ class OverloadedError(ApiError):
 
     code = "OVERLOADED"
     status = 503
+
+
+class DigestMismatchError(ApiError):
+    """The image that was sent has another SHA-256 than the request says."""
+
+    code = "DIGEST_MISMATCH"
+
+
+class ImageNotStoredError(ApiError):
+    """The request names an image by its SHA-256 that is not stored: the client has to send its bytes."""
+
+    code = "IMAGE_NOT_STORED"
+    status = 404

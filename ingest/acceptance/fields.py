@@ -20,7 +20,16 @@ _LONG_FIELDS = ("original_filename", "metadata")
 TIME_NAMES: Mapping[str, str] = {"timestamp": "captured_at"}
 """The other name of the capture time, at endpoints that wait for the detections."""
 NO_OTHER_NAMES: Mapping[str, str] = {}
-KNOWN_FIELDS = ("device_id", "captured_at", "original_filename", "metadata", "flight", *CAMERA_FIELDS)
+KNOWN_FIELDS = (
+    "device_id",
+    "captured_at",
+    "original_filename",
+    "metadata",
+    "flight",
+    "sha256",
+    "proof",
+    *CAMERA_FIELDS,
+)
 
 _MAX_METADATA_DEPTH = 16
 _MAX_FILENAME = 255
@@ -32,6 +41,7 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _FLIGHT = re.compile(FLIGHT_ID_PATTERN, re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _NUL = "\0"
 
 
@@ -46,6 +56,10 @@ class FrameFields:
     original_filename: str | None
     flight: str | None = None
     """The flight of the device that the frame belongs to"""
+    sha256: str | None = None
+    """The image by its digest: to check it, or instead of it"""
+    proof: str | None = None
+    """Shows that the sender has the image, where it sends only the digest (see :mod:`schemas.possession`)"""
     time_name: str = "captured_at"
     """What the request calls the capture time, for error texts"""
 
@@ -84,6 +98,8 @@ def parse_fields(
         metadata={} if metadata is None else _metadata(metadata, max_metadata_bytes),
         original_filename=None if filename is None else sanitise_filename(filename),
         flight=None if (flight := given.get("flight")) is None else parse_flight(flight),
+        sha256=None if (digest := given.get("sha256")) is None else parse_digest(digest),
+        proof=None if (proof := given.get("proof")) is None else parse_digest(proof, "proof"),
         time_name=time_name,
     )
 
@@ -96,6 +112,16 @@ def parse_flight(text: str, name: str = "flight") -> str:
             f"{name} is {text[:64]!r}; it must have 1 to 128 of the characters A-Z a-z 0-9 . _ - and begin with a "
             "letter or a digit",
             details="It becomes a part of addresses; a name for people belongs into metadata.",
+            field=name,
+        )
+    return text
+
+
+def parse_digest(text: str, name: str = "sha256") -> str:
+    """Return a SHA-256 if it is one. Raises ValidationFailedError that names the field ``name``."""
+    if _SHA256.fullmatch(text) is None:
+        raise ValidationFailedError(
+            f"{name} is {text[:80]!r}; a SHA-256 has 64 lower-case hexadecimal digits, as sha256sum prints it",
             field=name,
         )
     return text

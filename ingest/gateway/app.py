@@ -28,6 +28,7 @@ from ingest.gateway.error_middleware import API_VERSION, ErrorMiddleware
 from ingest.gateway.errors import http_exception_response, validation_response
 from ingest.gateway.frames import FramesEndpoint
 from ingest.gateway.gateway_parts import GatewayParts
+from ingest.gateway.known import KnownEndpoint
 from ingest.gateway.openapi import operations
 from ingest.gateway.openapi.document import DESCRIPTION, document
 from ingest.gateway.openapi.errors import Json
@@ -35,6 +36,7 @@ from ingest.gateway.request.pairs import HEADER_PREFIX
 from ingest.gateway.request.uploads import Uploads
 
 FRAMES_PATH = "/api/v1/frames"
+KNOWN_PATH = "/api/v1/frames/known"
 DETECT_PATH = "/api/v1/detect"
 BATCH_PATH = "/api/v1/detect/batch"
 
@@ -100,6 +102,8 @@ def _add_ways_in(app: FastAPI, parts: GatewayParts) -> dict[str, Json]:
 
     settings = parts.settings
     add(FRAMES_PATH, FramesEndpoint(acceptance, uploads, parts.stream_url), operations.send_frame(settings))
+    if settings.digests_enabled:
+        add(KNOWN_PATH, KnownEndpoint(acceptance, uploads, settings), operations.known_frames(settings))
     if parts.answers is not None:
         waiting = acceptance, uploads, parts.answers, settings, parts.stream_url
         add(DETECT_PATH, DetectEndpoint(*waiting), operations.detect(settings))

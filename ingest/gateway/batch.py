@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from infra.failure.error_texts import is_transient
 from infra.telemetry.logs import bind
-from ingest.acceptance.acceptance import Acceptance, PreparedFrame
+from ingest.acceptance.acceptance import Acceptance, PreparedFrame, require_digest
 from ingest.acceptance.device_token import token_of
 from ingest.acceptance.error_texts import ErrorText, describe_error
 from ingest.answers.answers import Answers
@@ -107,6 +107,7 @@ class BatchEndpoint:
                 continue
             fields, examined = batch.fields_of(image), image.examined
             try:
+                require_digest(fields, examined)
                 captured_at = self._acceptance.capture_time(fields, examined.capture, image_first=True)
             except StandgaleError as error:
                 image.error = error

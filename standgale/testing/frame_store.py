@@ -149,6 +149,26 @@ class FrameStoreContract:
         with pytest.raises(ImageMissingError, match="no object"):
             await harness.store.get(image_ref(b"two", uri))
 
+    async def test_find_returns_what_is_stored_by_its_digest(self, harness: FrameStoreHarness) -> None:
+        """I14."""
+        jpeg = await put(harness.store, os.urandom(700))
+        webp = hashlib.sha256(b"webp").hexdigest()
+        uri = await harness.store.put(b"webp", sha256=webp, media_type="image/webp")
+        absent = hashlib.sha256(b"never put").hexdigest()
+        found = await harness.store.find([absent, webp, jpeg.sha256])
+        assert {digest: (one.uri, one.size_bytes) for digest, one in found.items()} == {
+            jpeg.sha256: (jpeg.uri, 700),
+            webp: (uri, 4),
+        }
+        harness.make_old(uri, _TWO_DAYS_S)
+        (old,) = (await harness.store.find([webp])).values()
+        assert _TWO_DAYS_S - 60 < (datetime.now(UTC) - old.modified_at).total_seconds() < _TWO_DAYS_S + 60
+        await harness.store.delete(uri)
+        assert await harness.store.find([webp, absent]) == await harness.store.find([]) == {}
+        for text in ("../../etc/passwd", "A" * 64, ""):
+            with pytest.raises(ValueError, match="SHA-256"):
+                await harness.store.find([text])
+
     @pytest.mark.parametrize(
         "uri",
         [
@@ -227,6 +247,8 @@ class FrameStoreContract:
                 await harness.store.get(stored)
             with pytest.raises(StoreUnavailableError):
                 await put(harness.store, b"meanwhile")
+            with pytest.raises(StoreUnavailableError):
+                await harness.store.find([stored.sha256, hashlib.sha256(b"meanwhile").hexdigest()])
             with pytest.raises(StoreUnavailableError):
                 await harness.store.check()
         finally:

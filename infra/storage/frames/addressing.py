@@ -39,6 +39,11 @@ class ContentAddress:
             raise ValueError(f"{media_type!r} is no image media type; known are {', '.join(EXTENSIONS)}") from None
 
     @classmethod
+    def all_of(cls, sha256: str) -> tuple[ContentAddress, ...]:
+        """Return where content with that hash may be: one address for each kind of image. Raises ValueError."""
+        return tuple(cls.of(sha256, media_type) for media_type in EXTENSIONS)
+
+    @classmethod
     def in_path(cls, path: str) -> ContentAddress | None:
         """Return the content address at the end of ``path``, or None when there is none."""
         match = _ADDRESS.search(path)

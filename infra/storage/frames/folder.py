@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+import stat
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -82,6 +83,11 @@ class FolderFrameStore:
         if address.sha256 != image.sha256:
             raise outside_error(image.uri, self._root_uri)
         return await self._run("read", partial(self._read, image, self._root / address.relative))
+
+    async def find(self, digests: Collection[str]) -> Mapping[str, StoredObject]:
+        """Return the objects with ``digests``, by digest; see the port."""
+        addresses = {digest: ContentAddress.all_of(digest) for digest in digests}
+        return await self._run("read", partial(self._find, addresses))
 
     async def delete(self, uri: str) -> None:
         """Remove the object at ``uri``; raises ImageMissingError for an address outside this store."""
@@ -181,6 +187,26 @@ class FolderFrameStore:
                 raise wrong_size_error(image, size_bytes)
             return verify(image, file.read())
 
+    def _find(self, addresses: Mapping[str, tuple[ContentAddress, ...]]) -> dict[str, StoredObject]:
+        found: dict[str, StoredObject] = {}
+        for digest, places in addresses.items():
+            for address in places:
+                try:
+                    status = os.lstat(self._root / address.relative)
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISREG(status.st_mode):
+                    found[digest] = self._stored(address, status)
+                    break
+        if len(found) < len(addresses):
+            # Where the disk is not mounted, a missing file proves nothing.
+            os.lstat(self._unfinished)
+        return found
+
+    def _stored(self, address: ContentAddress, status: os.stat_result) -> StoredObject:
+        modified_at = datetime.fromtimestamp(status.st_mtime, UTC)
+        return StoredObject(f"{self._root_uri}/{address.relative}", status.st_size, modified_at)
+
     def _walk(self) -> Iterator[StoredObject]:
         for folder in _folders(self._root):
             for path in sorted(folder.iterdir()):
@@ -191,8 +217,7 @@ class FolderFrameStore:
                     found = path.lstat()
                 except FileNotFoundError:
                     continue
-                modified_at = datetime.fromtimestamp(found.st_mtime, UTC)
-                yield StoredObject(f"{self._root_uri}/{address.relative}", found.st_size, modified_at)
+                yield self._stored(address, found)
 
     def _probe(self) -> None:
         self._space.require_space(_PROBE_BYTES)

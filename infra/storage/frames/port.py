@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -15,7 +15,7 @@ REFRESH_AFTER_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """Describes one object of the store, for retention."""
+    """Describes one object of the store."""
 
     uri: str
     size_bytes: int
@@ -40,6 +40,14 @@ class FrameStore(Protocol):
 
         Raises ImageMissingError (no such object, or an address outside this store), ImageCorruptError (a different hash
         or size), StoreUnavailableError (try again).
+        """
+        ...
+
+    async def find(self, digests: Collection[str]) -> Mapping[str, StoredObject]:
+        """Return the objects that have the content with one of ``digests`` (SHA-256, hex), by digest.
+
+        An object that was found may be removed at any time (:meth:`delete_older`); put its content again to keep it.
+        Raises ValueError for a text that is no digest, and StoreUnavailableError.
         """
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -27,6 +27,8 @@ _SWEPT = ".sweep"
 _MARK_LASTS_S = 600.0
 _HTTP_MISSING = 404
 _HTTP_EXISTS = 412
+# Of all look-ups of one call; the client has 32 connections for everything.
+_LOOKUPS = 16
 # Hashing releases the interpreter lock but blocks the event loop; above this size a thread is worth its cost.
 _HASH_IN_THREAD_BYTES = 1_000_000
 
@@ -88,6 +90,32 @@ class S3FrameStore:
         if len(data) < _HASH_IN_THREAD_BYTES:
             return verify(image, data)
         return await asyncio.to_thread(verify, image, data)
+
+    async def find(self, digests: Collection[str]) -> Mapping[str, StoredObject]:
+        """Return the objects with ``digests``, by digest; see the port."""
+        addresses = {digest: ContentAddress.all_of(digest) for digest in digests}
+        turns = asyncio.Semaphore(_LOOKUPS)
+        found: dict[str, StoredObject] = {}
+
+        async def look_up(digest: str, places: tuple[ContentAddress, ...]) -> None:
+            async with turns:
+                for address in places:
+                    head = await self._head(self._prefix + address.relative)
+                    if head is not None:
+                        modified_at = head["LastModified"].astimezone(UTC)
+                        found[digest] = StoredObject(
+                            f"{self._uri}{address.relative}", head["ContentLength"], modified_at
+                        )
+                        return
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for digest, places in addresses.items():
+                    tasks.create_task(look_up(digest, places))
+        except* StoreUnavailableError as errors:
+            # One outage fails them all; the others say the same.
+            raise errors.exceptions[0] from None
+        return found
 
     async def delete(self, uri: str) -> None:
         """Remove the object at ``uri``; raises ImageMissingError for an address outside this store."""

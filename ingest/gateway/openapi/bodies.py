@@ -48,6 +48,12 @@ class AcceptedFrame(BaseModel):
     links: dict[str, str] = Field(description="where to look next")
 
 
+class KnownDigests(BaseModel):
+    """Which of the digests belong to stored images."""
+
+    known: list[str] = Field(description="in the order asked, each once")
+
+
 class UnansweredFrame(AcceptedFrame):
     """The response to a frame that is accepted, and whose detections did not come in time."""
 
@@ -129,5 +135,12 @@ class BatchResponse(BaseModel):
     errors: list[BatchError] = Field(description="one for each failed image, in the order sent")
 
 
-BODIES: tuple[type[BaseModel], ...] = (ErrorBody, AcceptedFrame, UnansweredFrame, DetectionResult, BatchResponse)
+BODIES: tuple[type[BaseModel], ...] = (
+    ErrorBody,
+    AcceptedFrame,
+    KnownDigests,
+    UnansweredFrame,
+    DetectionResult,
+    BatchResponse,
+)
 """All that responses refer to; the parts of them are found from there."""

@@ -22,11 +22,13 @@ _ERRORS: dict[str, Examples] = {
         "INVALID_DIMENSIONS": ("the image is 50000x50000 px; each side may have at most 16384", "image"),
         "CORRUPTED_FILE": ("the JPEG file has no end marker behind its scan; it was cut off", "image"),
         "TOO_COSTLY": ("the JPEG has more than 31 scans of 9600×9600 px; an ordinary picture has at most 14", "image"),
+        "DIGEST_MISMATCH": ("the image that arrived has sha256 60303ae2…, the request says 9f86d081…", "sha256"),
         "INVALID_CAPTURE_TIME": ("captured_at is 2099-01-01T00:00:00.000000Z, which is in the future", "captured_at"),
         "VALIDATION_ERROR": ("unknown field 'altitude'", "altitude"),
     },
     "401": {"UNAUTHORIZED": ("the device token is not valid", "")},
     "403": {"ACCESS_DENIED": ("the token belongs to a different device than 'drone-2'", "device_id")},
+    "404": {"IMAGE_NOT_STORED": ("no image with sha256 9f86d081… is stored that the proof belongs to", "sha256")},
     "408": {"UPLOAD_TIMEOUT": ("only 65536 bytes were received within 30 s", "")},
     "415": {"UNSUPPORTED_MEDIA_TYPE": ("Content-Type 'application/json' is not for images", "Content-Type")},
     "422": {
@@ -55,14 +57,17 @@ _STATUS_TEXT = {
     "400": "The request or the image is wrong",
     "401": "No valid device token; the body was not read",
     "403": "The token belongs to a different device",
+    "404": "The image that sha256 names is not stored: send it as the body",
     "408": "The body was sent too slowly",
     "415": "The Content-Type is not for images",
     "422": "The frame was accepted, but no detector can process it: the reason of its dead letter",
     "500": "The gateway or a detector failed",
     "503": "Busy, or a service is unavailable: send the same again after Retry-After seconds",
 }
-FRAME_STATUSES = ("400", "401", "403", "408", "415", "503")
-DETECT_STATUSES = ("400", "401", "403", "408", "415", "422", "500", "503")
+FRAME_STATUSES = ("400", "401", "403", "404", "408", "415", "503")
+BATCH_STATUSES = ("400", "401", "403", "408", "415", "503")
+KNOWN_STATUSES = ("400", "401", "408", "503")
+DETECT_STATUSES = ("400", "401", "403", "404", "408", "415", "422", "500", "503")
 
 
 def error_responses(statuses: Collection[str], *, batch: bool = False) -> Json:

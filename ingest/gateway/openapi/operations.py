@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from ingest.acceptance.fields import CAMERA_FIELDS
-from ingest.gateway.openapi.errors import DETECT_STATUSES, FRAME_STATUSES, Json, error_responses
+from ingest.gateway.openapi.errors import (
+    BATCH_STATUSES,
+    DETECT_STATUSES,
+    FRAME_STATUSES,
+    KNOWN_STATUSES,
+    Json,
+    error_responses,
+)
 from ingest.settings import GatewaySettings
 from schemas.event_base import FLIGHT_ID_PATTERN
 from schemas.geometry import CameraGeometry
@@ -15,6 +22,8 @@ from schemas.geometry import CameraGeometry
 _IMAGE_TYPES = ("image/jpeg", "image/png", "image/tiff", "image/webp", "application/octet-stream")
 _TIME: Json = {"type": "string", "format": "date-time"}
 _EXAMPLE_TIME = "2026-01-31T12:00:00.123456Z"
+_DIGEST: Json = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+_EXAMPLE_DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _ABOUT: dict[str, tuple[str, Json, JsonValue]] = {
     "device_id": ("The sending device; default, and only one allowed: the token's", {"type": "string"}, "drone-1"),
     "captured_at": (
@@ -33,6 +42,18 @@ _ABOUT: dict[str, tuple[str, Json, JsonValue]] = {
         "The flight that the frame belongs to, as the device calls it; `/api/v1/flights/{flight}` counts its frames",
         {"type": "string", "pattern": FLIGHT_ID_PATTERN},
         "2026-01-31-north",
+    ),
+    "sha256": (
+        "SHA-256 of the image. With an image: it is refused when it has another one. Without: the image is stored "
+        "already (`/api/v1/frames/known`) and is not sent again; then `proof` is needed",
+        _DIGEST,
+        _EXAMPLE_DIGEST,
+    ),
+    "proof": (
+        'Shows that the sender has the image that it does not send: the SHA-256 of "standgale-proof:" followed by the '
+        "image",
+        _DIGEST,
+        _EXAMPLE_DIGEST,
     ),
 }
 _TIMESTAMP: Json = {"description": "Another name of captured_at", "schema": _TIME, "example": _EXAMPLE_TIME}
@@ -76,10 +97,31 @@ def detect(settings: GatewaySettings) -> Json:
     )
 
 
+def known_frames(settings: GatewaySettings) -> Json:
+    """Return the operation of /api/v1/frames/known."""
+    most = settings.max_known_digests
+    listed: Json = {"type": "array", "items": _DIGEST, "maxItems": most}
+    return {
+        "tags": ["frames"],
+        "summary": "Which images are stored already",
+        "description": f"Takes a list of at most {most} digests and returns those whose images are stored. A frame "
+        "with such an image is sent with `sha256` and `proof`, without a body. Retention may remove an image in "
+        "between: then the response is 404 IMAGE_NOT_STORED, and the image is sent as the body.",
+        "operationId": "known_frames",
+        "security": [{"DeviceToken": []}, {"Bearer": []}],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": listed, "example": [_EXAMPLE_DIGEST]}},
+        },
+        "responses": {"200": _response("Those that are stored", "KnownDigests"), **error_responses(KNOWN_STATUSES)},
+    }
+
+
 def detect_batch(settings: GatewaySettings) -> Json:
     """Return the operation of /api/v1/detect/batch."""
     fields = {**fields_of_frames(), "captured_at": _BATCH_TIME, "timestamp": _BATCH_TIME}
-    del fields["original_filename"]
+    for single in ("original_filename", "sha256", "proof"):
+        del fields[single]
     form: Json = {"images": {"type": "array", "items": _BINARY, "maxItems": settings.max_batch_images}, **_form(fields)}
     schema: Json = {"type": "object", "required": ["images"], "properties": form}
     return _operation(
@@ -92,7 +134,7 @@ def detect_batch(settings: GatewaySettings) -> Json:
         {"multipart/form-data": {"schema": schema}},
         {
             "200": _response("A result or an error for each image", "BatchResponse"),
-            **error_responses(FRAME_STATUSES, batch=True),
+            **error_responses(BATCH_STATUSES, batch=True),
         },
     )
 

@@ -66,6 +66,9 @@ class Uploads:
         limit = self._max_form_bytes if is_form else settings.max_image_bytes
         # A form's image is in memory twice while the form is parsed.
         size_bytes = declared_length(headers, limit) * (2 if is_form else 1)
+        if size_bytes == 0 and early.sha256 is not None:
+            # The stored image will be in memory instead.
+            size_bytes = settings.max_image_bytes
         with self.slots.reserve(size_bytes, device_id) as slot:
             async with slot.reading():
                 body = await read_body(receive, limit, settings.body_timeout_s, self.turns, device_id)

@@ -39,6 +39,7 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "images_stored": ("counter", ("device_id",)),
     "standgale_video_frames": ("counter", ("source", "what")),
     "standgale_frames_rejected": ("counter", ("reason",)),
+    "standgale_frames_by_digest": ("counter", ()),
     "standgale_clock_ahead_seconds": ("gauge", ("clock",)),
     "standgale_frames_waiting": ("gauge", ("server",)),
     "standgale_answer_wait_seconds": ("histogram", ("result",)),
