@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from schemas.events import Detection, DetectionsMade
+from schemas.events import Detection, DetectionsMade, FrameCaptured
 from schemas.geometry import CameraGeometry
 from schemas.ids import device_uuid
 
@@ -25,9 +25,9 @@ class DeviceRow:
     location: str | None
 
 
-def device_rows(events: Sequence[DetectionsMade]) -> list[DeviceRow]:
+def device_rows(events: Sequence[DetectionsMade | FrameCaptured]) -> list[DeviceRow]:
     """Return one row per device, from its latest frame; sorted, so that two writers lock rows in the same order."""
-    latest: dict[str, DetectionsMade] = {}
+    latest: dict[str, DetectionsMade | FrameCaptured] = {}
     for event in events:
         known = latest.get(event.device_id)
         if known is None or known.received_at <= event.received_at:
@@ -67,6 +67,7 @@ def image_rows(events: Sequence[DetectionsMade], devices: Mapping[str, UUID]) ->
             None if event.camera is None else event.camera.model_dump_json(exclude_none=True),
             # ASCII only: PostgreSQL then refuses characters that it cannot store, and names the column.
             json.dumps(event.metadata) if event.metadata else None,
+            event.flight_id,
         )
         for frame_id, event in sorted(first.items())
     ]

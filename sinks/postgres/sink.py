@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from uuid import UUID
 
 from infra.database.pool import Connection, Database
 from schemas.events import DetectionsMade
 from schemas.topics import DETECTIONS as DETECTIONS_TOPIC
-from sinks.postgres.rows import Row, detection_rows, device_rows, image_rows, session_rows
+from sinks.postgres.rows import DeviceRow, Row, detection_rows, device_rows, image_rows, session_rows
 from sinks.postgres.statements import (
     CHECK_TABLES,
     CREATE_STAGING,
@@ -52,24 +53,29 @@ class PostgresSink:
         async with self._database.acquire(writing=True) as connection, connection.transaction():
             # It does nothing where they exist; a connection that is new, or was reset by a pooler, has none.
             await connection.execute(CREATE_STAGING)
-            devices = device_rows(events)
-            names = [device.device_id for device in devices]
-            await connection.execute(
-                UPSERT_DEVICES,
-                [device.id for device in devices],
-                names,
-                [device.last_seen for device in devices],
-                [device.location for device in devices],
-            )
-            ids = {row["device_id"]: row["id"] for row in await connection.fetch(DEVICE_IDS, names)}
-            await _copy(connection, IMAGES, image_rows(events, ids))
-            await _copy(connection, SESSIONS, session_rows(events))
-            await _copy(connection, DETECTIONS, detection_rows(events))
+            ids = await write_devices(connection, device_rows(events))
+            await copy_rows(connection, IMAGES, image_rows(events, ids))
+            await copy_rows(connection, SESSIONS, session_rows(events))
+            await copy_rows(connection, DETECTIONS, detection_rows(events))
 
     async def close(self) -> None:
         """Do nothing: the connections belong to the database, and the process that opened it closes it."""
 
 
-async def _copy(connection: Connection, target: TargetTable, rows: Iterable[Row]) -> None:
+async def write_devices(connection: Connection, devices: Sequence[DeviceRow]) -> dict[str, UUID]:
+    """Write ``devices``, and return the id of each one's row by its device id."""
+    names = [device.device_id for device in devices]
+    await connection.execute(
+        UPSERT_DEVICES,
+        [device.id for device in devices],
+        names,
+        [device.last_seen for device in devices],
+        [device.location for device in devices],
+    )
+    return {row["device_id"]: row["id"] for row in await connection.fetch(DEVICE_IDS, names)}
+
+
+async def copy_rows(connection: Connection, target: TargetTable, rows: Iterable[Row]) -> None:
+    """Write ``rows`` with COPY and merge them into the table; the staging table must exist."""
     await connection.copy_records_to_table(target.staging, records=rows, columns=target.columns)
     await connection.execute(target.merge)

@@ -61,15 +61,49 @@ IMAGES = TargetTable(
         "is_flagged",
         "camera",
         "metadata",
+        "flight_id",
     ),
     # A frame may get another event from a different model or job: the row stays, but it counts as having detections
-    # when any event has some, and a row that a person prepared becomes complete.
+    # when any event has some, and a row that was pending or had failed becomes complete.
     """DO UPDATE SET
         has_detections = images.has_detections OR EXCLUDED.has_detections,
         processing_status = 'completed',
-        processed_at = coalesce(images.processed_at, EXCLUDED.processed_at)
-    WHERE (EXCLUDED.has_detections AND NOT images.has_detections) OR images.processing_status <> 'completed'""",
+        processed_at = coalesce(images.processed_at, EXCLUDED.processed_at),
+        flight_id = coalesce(images.flight_id, EXCLUDED.flight_id),
+        failure_reason = NULL,
+        failure_message = NULL
+    WHERE (EXCLUDED.has_detections AND NOT images.has_detections) OR images.processing_status <> 'completed'
+        OR (images.flight_id IS NULL AND EXCLUDED.flight_id IS NOT NULL)""",
 )
+
+_PENDING = tuple(column for column in IMAGES.columns if column != "processed_at")
+
+ARRIVED = TargetTable(
+    "images",
+    _PENDING,
+    # A frame that was sent before without a flight, or detected before it was read here, only gets its flight.
+    """DO UPDATE SET flight_id = EXCLUDED.flight_id
+    WHERE images.flight_id IS NULL""",
+)
+"""Frames of flights as they arrive."""
+
+FAILED = TargetTable(
+    "images",
+    (*_PENDING, "failure_reason", "failure_message"),
+    """DO UPDATE SET
+        processing_status = 'failed',
+        flight_id = coalesce(images.flight_id, EXCLUDED.flight_id),
+        failure_reason = EXCLUDED.failure_reason,
+        failure_message = EXCLUDED.failure_message
+    WHERE images.processing_status <> 'completed'""",
+)
+"""Frames of flights that no detector could process."""
+
+OPEN_FLIGHTS = """
+INSERT INTO flights (device_id, flight_id, opened_at)
+SELECT * FROM unnest($1::uuid[], $2::varchar[], $3::timestamptz[])
+ON CONFLICT (device_id, flight_id) DO NOTHING
+"""
 
 SESSIONS = TargetTable(
     "inference_sessions",

@@ -6,7 +6,7 @@ from standgale.services.composition import Composition
 from standgale.services.detector import make_detector
 from standgale.services.gateway import GatewayComponent
 from standgale.services.schema import SchemaMigrator
-from standgale.services.sinks import make_hub, make_postgres_sink, make_sink_components
+from standgale.services.sinks import make_hub, make_postgres_sinks, make_sink_components
 from standgale.settings import Settings
 
 
@@ -24,7 +24,7 @@ async def run_up(settings: Settings) -> int:
                 hub,
                 GatewayComponent(process, hub),
                 make_detector(process, None),
-                make_postgres_sink(process, None),
+                *make_postgres_sinks(process, None),
             ]
         )
 

@@ -11,6 +11,7 @@ from infra.plugin_names import plugin_names, warn_of_hidden_plugins
 from infra.process.components import Component
 from infra.process.http_server import HttpComponent
 from schemas import topics
+from sinks.postgres.flights import ArrivedFrames, FailedFrames
 from sinks.postgres.sink import PostgresSink
 from sinks.sse.http import create_sse_app
 from sinks.sse.hub import DetectionHub
@@ -18,9 +19,11 @@ from standgale.plugins import SINK_PLUGINS, make_sink
 from standgale.services.composition import Composition
 
 
-def make_postgres_sink(process: Composition, instance_id: str | None) -> Component:
-    """Make the component that writes detections to PostgreSQL."""
-    return _make_runner(process, PostgresSink(process.database()), instance_id)
+def make_postgres_sinks(process: Composition, instance_id: str | None) -> list[Component]:
+    """Make the components that write detections, and the frames of flights, to PostgreSQL."""
+    database = process.database()
+    sinks: tuple[Sink[Any], ...] = (PostgresSink(database), ArrivedFrames(database), FailedFrames(database))
+    return [_make_runner(process, sink, instance_id) for sink in sinks]
 
 
 def make_sink_components(process: Composition, name: str, instance_id: str | None) -> list[Component]:
@@ -73,7 +76,7 @@ def _make_sse(process: Composition, instance_id: str | None) -> list[Component]:
 
 
 SINKS: dict[str, Callable[[Composition, str | None], list[Component]]] = {
-    "postgres": lambda process, instance_id: [make_postgres_sink(process, instance_id)],
+    "postgres": make_postgres_sinks,
     "sse": _make_sse,
 }
 """The sinks that ship, for `standgale sink NAME`; others are plug-ins, see docs/write-a-sink.md."""
