@@ -64,6 +64,10 @@ class GatewaySettings(Section):
         description="whether frames/known answers, and frames may name their image by digest instead of sending it",
     )
     max_known_digests: PositiveInt = Field(default=1_000, description="the most digests of one frames/known")
+    max_open_flights: PositiveInt = Field(default=1_000, description="the most flights of a device that are not closed")
+    flights_timeout_s: PositiveSeconds = Field(
+        default=10.0, description="the time limit of a request about flights for the database; frames do not need it"
+    )
     batch_enabled: bool = Field(default=True, description="whether there is detect/batch")
     max_batch_images: PositiveInt = Field(default=50, description="the most images of one batch")
     batch_timeout_s: PositiveSeconds = Field(

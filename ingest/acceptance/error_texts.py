@@ -17,7 +17,7 @@ UNAVAILABLE_CODES = {
     "STORAGE_UNAVAILABLE": "the frame store is unavailable, so nothing was stored",
     "STORAGE_FULL": "the frame store is full until an operator frees space, so nothing was stored",
     "BROKER_UNAVAILABLE": "the broker is unavailable, so the frame was not accepted",
-    "DATABASE_UNAVAILABLE": "the device tokens cannot be read now",
+    "DATABASE_UNAVAILABLE": "the database is unavailable, and what this request needs of it is not known yet",
     "REFUSED": "a service behind the gateway refuses it until an operator corrects that, so the frame was not accepted",
     "TOPIC_MISMATCH": "the broker's topics are not as declared, so the frame was not accepted",
     "INVALID_SETTING": "the gateway has a wrong setting, so the frame was not accepted",

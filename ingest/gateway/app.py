@@ -26,9 +26,11 @@ from ingest.gateway.batch import BatchEndpoint
 from ingest.gateway.detect import DetectEndpoint
 from ingest.gateway.error_middleware import API_VERSION, ErrorMiddleware
 from ingest.gateway.errors import http_exception_response, validation_response
+from ingest.gateway.flights import FlightEndpoints
 from ingest.gateway.frames import FramesEndpoint
 from ingest.gateway.gateway_parts import GatewayParts
 from ingest.gateway.known import KnownEndpoint
+from ingest.gateway.openapi import flights as flight_operations
 from ingest.gateway.openapi import operations
 from ingest.gateway.openapi.document import DESCRIPTION, document
 from ingest.gateway.openapi.errors import Json
@@ -39,6 +41,7 @@ FRAMES_PATH = "/api/v1/frames"
 KNOWN_PATH = "/api/v1/frames/known"
 DETECT_PATH = "/api/v1/detect"
 BATCH_PATH = "/api/v1/detect/batch"
+FLIGHTS_PATH = "/api/v1/flights"
 
 
 class _NamedRoute(Route):
@@ -48,6 +51,17 @@ class _NamedRoute(Route):
         """Handle one request."""
         scope["route"] = self
         await super().handle(scope, receive, send)
+
+
+class AsgiEndpoint:
+    """Wraps an ASGI app so that the route does not take a bound method for a function of a request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        await self._app(scope, receive, send)
 
 
 class HealthResponse(BaseModel):
@@ -88,7 +102,7 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
 
 
 def _add_ways_in(app: FastAPI, parts: GatewayParts) -> dict[str, Json]:
-    """Add the endpoints that take images, and return their operations by path.
+    """Add the endpoints that take images, and return their operations by path and method.
 
     They are plain ASGI, because FastAPI would read the body before the token is checked.
     """
@@ -96,9 +110,9 @@ def _add_ways_in(app: FastAPI, parts: GatewayParts) -> dict[str, Json]:
 
     described: dict[str, Json] = {}
 
-    def add(path: str, endpoint: ASGIApp, operation: Json) -> None:
-        app.router.routes.append(_NamedRoute(path, endpoint, methods=["POST"]))
-        described[path] = operation
+    def add(path: str, endpoint: ASGIApp, operation: Json, method: str = "POST") -> None:
+        app.router.routes.append(_NamedRoute(path, AsgiEndpoint(endpoint), methods=[method]))
+        described.setdefault(path, {})[method.lower()] = operation
 
     settings = parts.settings
     add(FRAMES_PATH, FramesEndpoint(acceptance, uploads, parts.stream_url), operations.send_frame(settings))
@@ -109,6 +123,12 @@ def _add_ways_in(app: FastAPI, parts: GatewayParts) -> dict[str, Json]:
         add(DETECT_PATH, DetectEndpoint(*waiting), operations.detect(settings))
         if settings.batch_enabled:
             add(BATCH_PATH, BatchEndpoint(*waiting), operations.detect_batch(settings))
+    if parts.flights is not None:
+        flights = FlightEndpoints(acceptance, parts.flights, settings, uploads.turns)
+        add(FLIGHTS_PATH, flights.announce, flight_operations.announce_flight())
+        add(FLIGHTS_PATH, flights.list, flight_operations.list_flights(), "GET")
+        add(f"{FLIGHTS_PATH}/{{flight}}", flights.get, flight_operations.get_flight(), "GET")
+        add(f"{FLIGHTS_PATH}/{{flight}}/close", flights.close, flight_operations.close_flight())
     return described
 
 

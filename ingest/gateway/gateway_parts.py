@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from infra.process.health import Health
 from ingest.acceptance.parts import AcceptanceParts
 from ingest.answers.answers import Answers
+from ingest.flights.flight import Flights
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,8 @@ class GatewayParts(AcceptanceParts):
 
     answers: Answers | None = None
     """Waits for the detections of frames; without it there is neither detect nor detect/batch"""
+    flights: Flights | None = None
+    """Keeps the flights of devices; without it there are no endpoints of flights"""
     health: Health = field(default_factory=Health)
     """The health that `/api/v1/health` shows"""
     stream_url: str | None = None

@@ -28,17 +28,21 @@ _ADDRESS = re.compile(r"\b(?:file|s3)://[^\s,;]+")
 def dead_letter_text(letter: DeadLetter) -> ErrorText:
     """Return the error of a frame that was accepted and cannot be processed; the reason is the code."""
     status = _STATUS.get(letter.reason)
-    message = "no detector could process the frame; its dead letter has the reason, for the operator"
-    if status is not None:
-        message = f"no detector could process the frame: {_ADDRESS.sub('the stored image', letter.message)}"
     later = "Send it again after Retry-After seconds" if letter.reason == _BUSY else "An operator can re-drive it"
     return ErrorText(
         status or 500,
         letter.reason,
-        message,
+        public_failure_text(letter.reason, letter.message),
         f"The frame is stored as {letter.frame_id}, and is kept as dead letter {letter.id}. {later}.",
         headers=retry_after() if status == 503 else None,
     )
+
+
+def public_failure_text(reason: str, message: str) -> str:
+    """Return why a frame failed, by its dead letter, without what only the operator may see."""
+    if reason not in _STATUS:
+        return "no detector could process the frame; its dead letter has the reason, for the operator"
+    return f"no detector could process the frame: {_ADDRESS.sub('the stored image', message)}"
 
 
 def detections_body(event: DetectionsMade, warnings: Sequence[str], stream_url: str | None) -> dict[str, JsonValue]:

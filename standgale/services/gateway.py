@@ -10,6 +10,7 @@ from infra.failure.retry import StoppedError, retry
 from infra.process.health import HealthPart
 from infra.process.http_server import HttpComponent
 from ingest.answers.answers import Answers
+from ingest.flights.postgres import PostgresFlights
 from ingest.gateway.app import create_gateway
 from ingest.gateway.gateway_parts import GatewayParts
 from schemas import topics
@@ -53,6 +54,7 @@ class GatewayComponent:
                 self._process.store(),
                 publisher,
                 answers=answers,
+                flights=PostgresFlights(self._process.database(), max_open=settings.gateway.max_open_flights),
                 health=self._process.health,
                 stream_url=STREAM_PATH if self._hub is not None else None,
                 documents=documents(self._process.topics),

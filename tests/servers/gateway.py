@@ -24,6 +24,7 @@ from infra.process.health import Health
 from infra.process.http_server import HttpComponent
 from infra.storage.frames.folder import FolderFrameStore
 from ingest.answers.answers import Answers
+from ingest.flights.flight import Flights
 from ingest.gateway import GatewayParts, create_gateway
 from ingest.readiness.broker_probe import BrokerProbe
 from ingest.readiness.clock import GatewayClock
@@ -202,6 +203,7 @@ async def running(
     broker: Broker | None = None,
     probed: bool = False,
     port: int = 0,
+    flights: Flights | None = None,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway on the embedded broker in ``folder``, or on ``broker``, which it closes; ``probed`` adds probes."""
     settings = settings or GatewaySettings()
@@ -223,6 +225,7 @@ async def running(
         store,
         publisher,
         answers=answers,
+        flights=flights,
         health=health,
         readiness=readiness,
         frame_partitions=load_topics()[FRAMES_LIVE].partitions,

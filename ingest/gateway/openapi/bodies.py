@@ -135,10 +135,52 @@ class BatchResponse(BaseModel):
     errors: list[BatchError] = Field(description="one for each failed image, in the order sent")
 
 
+class FlightFailure(BaseModel):
+    """The frames of a flight that failed for one reason."""
+
+    reason: str = Field(description="the code of their dead letters", examples=["IMAGE_CORRUPT"])
+    count: int
+    message: str = Field(description="of one of them, for people")
+    frames: list[str] = Field(description="ids of the first frames; a flight shows at most 100", examples=[[_FRAME_ID]])
+
+
+class FlightState(BaseModel):
+    """What is known of a flight now."""
+
+    flight: str = Field(examples=["2026-01-31-north"])
+    device_id: str = Field(examples=["drone-1"])
+    status: str = Field(description="open or closed", examples=["closed"])
+    summary: str = Field(
+        description="one line for people",
+        examples=["483 of 483 arrived, 481 detected, 2 failed: 2 IMAGE_CORRUPT"],
+    )
+    complete: bool = Field(description="closed, as many arrived as counted, and each is detected or failed")
+    problems: list[str] = Field(description="what does not fit together: counts that differ, frames that are missing")
+    announced: int | None = Field(description="how many frames were announced")
+    count: int | None = Field(description="with how many frames it was closed")
+    arrived: int = Field(description="frames that were accepted, each once")
+    detected: int = Field(description="frames with a detections event, also when nothing was found")
+    failed: int = Field(description="frames that no detector could process; one that is re-driven and detected is not")
+    waiting: int = Field(description="frames that arrived and are neither detected nor failed yet")
+    missing: int | None = Field(description="of the count, or else of the announced frames")
+    failures: list[FlightFailure] = Field(description="by reason, the most frequent first")
+    opened_at: str = Field(examples=[_TIME])
+    closed_at: str | None = None
+
+
+class FlightList(BaseModel):
+    """Flights of a device, the newest first."""
+
+    flights: list[FlightState]
+    next_before: str | None = Field(description="the value of `before` for those that follow; none: these were all")
+
+
 BODIES: tuple[type[BaseModel], ...] = (
     ErrorBody,
     AcceptedFrame,
     KnownDigests,
+    FlightState,
+    FlightList,
     UnansweredFrame,
     DetectionResult,
     BatchResponse,

@@ -24,7 +24,7 @@ seconds. `X-Request-ID` is taken from the request or made, and is in every respo
 
 
 def document(app: FastAPI, operations: Mapping[str, Json]) -> None:
-    """Add ``operations`` (of POST, by path) to ``app.openapi()``."""
+    """Add ``operations`` (by path and method) to ``app.openapi()``."""
 
     def openapi() -> dict[str, object]:
         if app.openapi_schema is None:
@@ -35,7 +35,7 @@ def document(app: FastAPI, operations: Mapping[str, Json]) -> None:
                 "DeviceToken": {"type": "apiKey", "in": "header", "name": "X-API-Token"},
                 "Bearer": {"type": "http", "scheme": "bearer"},
             }
-            schema["paths"].update({path: {"post": operation} for path, operation in operations.items()})
+            schema["paths"].update(operations)
             app.openapi_schema = schema
         return app.openapi_schema
 

@@ -47,6 +47,21 @@ _ERRORS: dict[str, Examples] = {
         **{code: (text, "") for code, text in UNAVAILABLE_CODES.items()},
     },
 }
+_FLIGHT_ERRORS: dict[str, Examples] = {
+    "400": {
+        "VALIDATION_ERROR": ("announced is -1; it must be a whole number of frames, from 0 to 10000000", "announced"),
+        "FILE_TOO_LARGE": ("the upload has 5000 bytes; at most 4096 are accepted", "image"),
+    },
+    "404": {"FLIGHT_NOT_FOUND": ("this device has no flight 2026-01-31-north", "flight")},
+    "409": {
+        "FLIGHT_CLOSED": ("flight 2026-01-31-north was closed with 483 frames and cannot be closed with 480", "count"),
+        "TOO_MANY_FLIGHTS": ("this device has 1000 open flights; no more are kept (gateway.max_open_flights)", ""),
+    },
+    "503": {
+        "DATABASE_UNAVAILABLE": (UNAVAILABLE_CODES["DATABASE_UNAVAILABLE"], ""),
+        "OVERLOADED": ("the gateway has 32 requests about flights in progress, as many as it accepts", ""),
+    },
+}
 _BATCH_400: Examples = {
     "TOO_MANY_FILES": ("the batch has more than 50 images; at most 50 are accepted", "images"),
     "FILE_TOO_LARGE": ("the upload has 600000000 bytes; at most 502097152 are accepted", "image"),
@@ -59,11 +74,13 @@ _STATUS_TEXT = {
     "403": "The token belongs to a different device",
     "404": "The image that sha256 names is not stored: send it as the body",
     "408": "The body was sent too slowly",
+    "409": "It contradicts what was said before, which stays",
     "415": "The Content-Type is not for images",
     "422": "The frame was accepted, but no detector can process it: the reason of its dead letter",
     "500": "The gateway or a detector failed",
     "503": "Busy, or a service is unavailable: send the same again after Retry-After seconds",
 }
+_FLIGHT_TEXT = {"400": "The request is wrong", "404": "The device has no such flight"}
 FRAME_STATUSES = ("400", "401", "403", "404", "408", "415", "503")
 BATCH_STATUSES = ("400", "401", "403", "408", "415", "503")
 KNOWN_STATUSES = ("400", "401", "408", "503")
@@ -75,7 +92,13 @@ def error_responses(statuses: Collection[str], *, batch: bool = False) -> Json:
     return {status: _error(status, _BATCH_400 if batch and status == "400" else _ERRORS[status]) for status in statuses}
 
 
-def _error(status: str, listed: Examples) -> Json:
+def flight_error_responses(statuses: Collection[str]) -> Json:
+    """Return the error responses with ``statuses`` of the endpoints of flights."""
+    errors = {**_ERRORS, **_FLIGHT_ERRORS}
+    return {status: _error(status, errors[status], _FLIGHT_TEXT.get(status)) for status in statuses}
+
+
+def _error(status: str, listed: Examples, text: str | None = None) -> Json:
     examples: Json = {}
     for code, (message, field) in listed.items():
         example: Json = {
@@ -90,7 +113,7 @@ def _error(status: str, listed: Examples) -> Json:
             example.update(field=field, documentation_url="/docs")
         examples[code] = {"value": example}
     response: Json = {
-        "description": _STATUS_TEXT[status],
+        "description": text or _STATUS_TEXT[status],
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}, "examples": examples}},
     }
     if status == "503":

@@ -1,0 +1,1 @@
+"""Keeps the flights of devices: what was announced, what arrived, and what became of it."""
