@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from infra.sections import Interval, Port, PositiveInt, PositiveSeconds, Section
+from infra.sections import Interval, Port, PositiveInt, PositiveSeconds, Section, ShortInterval
 
 
 class GatewaySettings(Section):
@@ -94,7 +94,8 @@ class VideoSettings(Section):
         "neither this machine nor link-local addresses",
     )
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = Field(
-        default=92, description="of the pictures that frames become; more is larger"
+        default=92,
+        description="of the pictures that frames become; more is larger. JPEG that come whole are passed on",
     )
     max_pixels: PositiveInt = Field(default=40_000_000, description="the most pixels of a frame that is decoded")
     threads: PositiveInt = Field(default=2, description="of the decoder, for each source")
@@ -105,7 +106,15 @@ class VideoSettings(Section):
     read_timeout_s: PositiveSeconds = Field(
         default=10.0, description="how long a camera or server may be silent before it is connected to again"
     )
-    first_reconnect_s: PositiveSeconds = Field(
+    max_lag_s: PositiveSeconds = Field(
+        default=30.0,
+        description="how far behind a camera decoding and acceptance may be; what is older is left out up to the next "
+        "key frame, and counted",
+    )
+    max_lag_bytes: PositiveInt = Field(
+        default=32_000_000, description="the most bytes of a camera's stream that wait to be decoded, for each source"
+    )
+    first_reconnect_s: ShortInterval = Field(
         default=0.5, description="the pause before a camera is connected to again; it doubles with each attempt"
     )
     max_reconnect_s: PositiveSeconds = Field(default=30.0, description="the longest such pause")

@@ -10,7 +10,7 @@ _ABOUT = {
     "broken_packets": "broken packets",
     "damaged": "damaged and left out",
     "missing": "missing",
-    "overflowed": "left out as the acceptance was too slow",
+    "overflowed": "left out as decoding or acceptance was too slow",
     "refused": "refused",
     "too_large": "left out as too large",
     "time_jumps": "jumps of the stream's time",
@@ -34,7 +34,7 @@ class VideoCounts:
     missing: int = 0
     """Frames that never came, by the number that a file states, or by the gaps in the times of a constant rate"""
     overflowed: int = 0
-    """Frames of a live stream that were left out, because acceptance was slower than the camera"""
+    """Frames of a camera that were left out, because decoding or acceptance was further behind than is allowed"""
     refused: int = 0
     """Frames that acceptance refused for good"""
     too_large: int = 0

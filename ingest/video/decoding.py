@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ingest.settings import VideoSettings
 from ingest.video.counts import VideoCounts
 from ingest.video.errors import FramesTooLargeError, VideoError
 from ingest.video.gaps import GapCounter
 from ingest.video.inputs.opened import OpenedVideo, ffmpeg_errors
+from ingest.video.lag import Arrived, LagLimits, PacketQueue
+from ingest.video.pictures import whole_jpeg
 from ingest.video.telemetry.embedded import EmbeddedTelemetry
+from schemas.errors import StandgaleError
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -32,6 +36,8 @@ _AHEAD_BYTES = 32_000_000
 _AHEAD_VIDEO_S = 2.0
 _AHEAD_LIVE_S = 1.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# A decoder with threads gives its frames some packets later.
+_MOST_JPEGS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,8 @@ class Decoded:
     """When its packet was read here"""
     camera_time: datetime | None
     """When the camera's clock says that it was taken (RTCP)"""
+    jpeg: bytes | None = None
+    """The picture as it came, where that is a whole JPEG"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,8 @@ class _Read:
 
     packet: Packet
     arrived_at: datetime
+    arrived: Arrived | None = None
+    """As a camera's queue gave it; None for files"""
 
 
 class VideoDecoder:
@@ -90,11 +100,34 @@ class VideoDecoder:
         self._gaps = self._gap_counter()
         self._camera_clock: dict[int, datetime] = {}
         self._arrivals: dict[int, datetime] = {}
+        self._jpegs: dict[int, bytes] = {}
+        self._gap_pts: int | None = None
+        self._queue = self._packet_queue() if opened.is_live else None
         self._packets = self._read()
         self._ahead: deque[_Read] = deque()
         self.arrival_start: datetime | None = None
         """When the stream's time 0 was, by the frames' arrivals; set by :meth:`read_ahead`"""
         self._camera_start: datetime | None = None
+
+    def close(self) -> None:
+        """End the thread that reads a camera, and its connection; the container may be closed after it."""
+        if self._queue is not None:
+            assert self._opened.network is not None
+            self._opened.network.close()
+            self._queue.join()
+
+    def lag_s(self) -> float:
+        """Return how far behind a camera decoding is; 0 for files, which wait."""
+        return 0.0 if self._queue is None else self._queue.lag_s()
+
+    def _packet_queue(self) -> PacketQueue:
+        limits = LagLimits(self._settings.max_lag_s, self._settings.max_lag_bytes)
+        queue = PacketQueue(self._demux, self.stream.index, limits, self._count_skipped, now=self._now)
+        queue.start()
+        return queue
+
+    def _count_skipped(self, frames: int) -> None:
+        self._counts.overflowed += frames
 
     def _gap_counter(self) -> GapCounter | None:
         """Return what counts missing frames; None for files that state their number, which is exact."""
@@ -115,6 +148,17 @@ class VideoDecoder:
 
     def read_ahead(self) -> None:
         """Read the first packets, to learn what telemetry there is and when the stream began."""
+        if self._queue is None:
+            self._read_ahead()
+            return
+        with suppress(StandgaleError):
+            # An error that ended the stream is raised again after the packets before it.
+            self._read_ahead()
+        self._queue.put_back([read.arrived for read in self._ahead if read.arrived is not None])
+        self._ahead.clear()
+        self._packets = self._read()
+
+    def _read_ahead(self) -> None:
         began = time.monotonic()
         size_bytes = 0
         for read in self._packets:
@@ -182,14 +226,23 @@ class VideoDecoder:
 
     def _read(self) -> Iterator[_Read]:
         """Yield the packets of the video stream; those of other tracks go to the telemetry."""
+        for read in self._arrived():
+            if read.packet.stream_index != self.stream.index:
+                self._keep_telemetry(read.packet)
+            else:
+                yield read
+
+    def _arrived(self) -> Iterator[_Read]:
+        if self._queue is None:
+            yield from (_Read(packet, self._now()) for packet in self._demux())
+        else:
+            yield from (_Read(cast("Packet", each.packet), each.arrived_at, each) for each in self._queue)
+
+    def _demux(self) -> Iterator[Packet]:
         container = self._opened.container
         streams = [each for each in container.streams if each is self.stream or each.type in ("data", "subtitle")]
         try:
-            for packet in container.demux(streams):
-                if packet.stream_index != self.stream.index:
-                    self._keep_telemetry(packet)
-                else:
-                    yield _Read(packet, self._now())
+            yield from container.demux(streams)
         except ffmpeg_errors() as error:
             self._opened.fail(error)
         self._opened.require_whole()
@@ -217,6 +270,8 @@ class VideoDecoder:
     def _decode(self, read: _Read) -> Iterator[Decoded]:
         packet = read.packet
         self._packets_read += bool(packet.size)
+        if read.arrived is not None and read.arrived.is_after_gap:
+            self._gap_pts = packet.pts
         if packet.is_corrupt:
             self._counts.broken_packets += 1
         if packet.pts is not None:
@@ -245,6 +300,11 @@ class VideoDecoder:
     def _remember(self, packet: Packet, arrived_at: datetime) -> None:
         """Keep what is known of the packet until its frame comes out of the decoder, some packets later."""
         assert packet.pts is not None
+        jpeg = whole_jpeg(packet) if self.stream.codec_context.name == "mjpeg" else None
+        if jpeg is not None:
+            self._jpegs[packet.pts] = jpeg
+            while len(self._jpegs) > _MOST_JPEGS:
+                del self._jpegs[next(iter(self._jpegs))]
         if not self._opened.is_live:
             return
         clock = _camera_time(packet)
@@ -263,16 +323,20 @@ class VideoDecoder:
             self._counts.too_large += 1
             return None
         time_s = self._time(picture)
+        pts = picture.pts if picture.pts is not None else -1
+        if self._gap_pts is not None and pts >= self._gap_pts:
+            # What was left out here is counted already.
+            self._gap_pts, self._gaps = None, self._gap_counter()
         if self._gaps is not None:
             self._counts.missing += self._gaps.missing_before(time_s)
         self._last_s = time_s
-        pts = picture.pts if picture.pts is not None else -1
         return Decoded(
             picture=picture,
             time_s=time_s,
             is_key=bool(picture.key_frame),
             arrived_at=self._arrivals.get(pts, arrived_at),
             camera_time=self._camera_clock.get(pts),
+            jpeg=self._jpegs.pop(pts, None),
         )
 
     def _time(self, picture: DecodedPicture) -> float:

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 
 from ingest.video.port import VideoFrame
 
-OVERFLOW_S = 1.0
-"""How long a camera's frame waits for a free place before it is left out."""
-
 
 @dataclass(frozen=True, slots=True)
 class _End:
@@ -23,17 +20,10 @@ class _End:
 class Handover:
     """Runs an iterator of frames in a thread of its own; the loop takes them one by one."""
 
-    def __init__(
-        self, frames: Callable[[], Iterator[VideoFrame]], places: int, *, overflow: Callable[[], bool]
-    ) -> None:
-        """Keep at most ``places`` frames.
-
-        ``overflow`` is called in the thread for a frame that found no place for a second, and returns whether that
-        frame is left out (a camera does not wait) or waits on (a recording does).
-        """
+    def __init__(self, frames: Callable[[], Iterator[VideoFrame]], places: int) -> None:
+        """Keep at most ``places`` frames; the thread waits for a free one."""
         self._frames = frames
         self._places = threading.Semaphore(places)
-        self._overflow = overflow
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[VideoFrame | _End] = asyncio.Queue()
         self._stopped = threading.Event()
@@ -67,9 +57,8 @@ class Handover:
         frames = self._frames()
         try:
             for frame in frames:
-                if self._waited_for_place() and not self._put(frame):
-                    break
-                if self._stopped.is_set():
+                self._places.acquire()
+                if self._stopped.is_set() or not self._put(frame):
                     break
         except Exception as raised:  # noqa: BLE001 (raised again in the loop, by next())
             error = raised
@@ -77,15 +66,6 @@ class Handover:
             # Closes what the iterator has open, in this thread.
             getattr(frames, "close", lambda: None)()
             self._put(_End(error))
-
-    def _waited_for_place(self) -> bool:
-        """Wait until a frame may be put; return False where it is left out, or the thread is to end."""
-        while not self._stopped.is_set():
-            if self._places.acquire(timeout=OVERFLOW_S):
-                return not self._stopped.is_set()
-            if self._overflow():
-                return False
-        return False
 
     def _put(self, item: VideoFrame | _End) -> bool:
         try:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsBytes
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from infra.images.errors import UnreadableImageError
+from infra.images.jpeg import DQT, EOI, FRAMES, SOI, SOS, JpegFrame, read_frame, segments
 from ingest.video.selection import THUMBNAIL_PX, Thumbnail
 
 if TYPE_CHECKING:
     from av import VideoFrame as DecodedPicture
 
 Plane = NDArray[np.uint8]
+_DHT = 0xC4
 
 
 class PictureMaker:
@@ -40,6 +43,17 @@ class PictureMaker:
         data: bytes = simplejpeg.encode_jpeg_yuv_planes(*planes, quality=self._quality)
         return data, width, height
 
+    def as_it_came(self, jpeg: bytes, picture: DecodedPicture) -> tuple[bytes, int, int] | None:
+        """Return ``jpeg``, which ``picture`` was decoded from, with its size; None where it is to be written anew.
+
+        That is so where it is shown turned, or holds one of two fields only.
+        """
+        frame = _frame_of(jpeg)
+        if _quarter_turns(picture.rotation) or frame is None:
+            return None
+        size = (frame.width, frame.height)
+        return (jpeg, *size) if size == (picture.width, picture.height) and not frame.progressive else None
+
     def bgr(self, picture: DecodedPicture) -> NDArray[np.uint8]:
         """Return ``picture`` as uint8 (h, w, 3) BGR, turned as its metadata asks."""
         image = picture.to_ndarray(format="bgr24").astype(np.uint8, copy=False)
@@ -65,6 +79,30 @@ class PictureMaker:
         width, height = picture.width, picture.height
         sides = ((width, height), ((width + 1) // 2, (height + 1) // 2), ((width + 1) // 2, (height + 1) // 2))
         return [_plane(picture, index, *size) for index, size in enumerate(sides)]
+
+
+def whole_jpeg(packet: SupportsBytes) -> bytes | None:
+    """Return the content of ``packet`` where it is a JPEG with all its tables, from its begin to its end."""
+    data = bytes(packet).rstrip(b"\0")
+    if not data.startswith(bytes((0xFF, SOI))) or not data.endswith(bytes((0xFF, EOI))):
+        return None
+    return data if _frame_of(data) is not None else None
+
+
+def _frame_of(data: bytes) -> JpegFrame | None:
+    """Return the frame of a JPEG; None where it is damaged, or lacks tables, as in many AVI files."""
+    frame: JpegFrame | None = None
+    found: set[int] = set()
+    try:
+        for marker, start, end in segments(data):
+            found.add(marker)
+            if marker in FRAMES:
+                frame = read_frame(data, marker, start, end)
+            if marker == SOS:
+                break
+    except UnreadableImageError:
+        return None
+    return frame if {_DHT, DQT, SOS} <= found else None
 
 
 def _plane(picture: DecodedPicture, index: int, width: int, height: int) -> Plane:

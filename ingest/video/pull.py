@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 # A connection that gave frames for so long begins again with the first pause.
 _STABLE_S = 30.0
 _REPORT_S = 60.0
+_WARN_EVERY_S = 10.0
 # How long a thread may need to end: FFmpeg's decoder for one frame, and what the relay's closing does not end.
 _THREAD_END_S = 10.0
 # How often an HTTP address is tried that never gave anything: it may be a file that is not there.
@@ -63,6 +64,8 @@ class VideoPull:
         self._metrics = CountsExport(source.name)
         self._last_report = time.monotonic()
         self._refused_in_a_row = 0
+        self._reported_skipped = 0
+        self._warn_again_at = 0.0
 
     @property
     def name(self) -> str:
@@ -112,7 +115,7 @@ class VideoPull:
                     return
                 self.counts.reconnects += 1
         finally:
-            self._metrics.update(self.counts)
+            self._metrics.update(self.counts, 0.0)
             logger.info("%s: %s", self.name, self.counts.text(), extra=self._extra())
 
     def _tries_again(self, failures: int) -> bool:
@@ -125,7 +128,7 @@ class VideoPull:
         """Read the source once, from its opening to its end."""
         opener = Opener(self._settings, self._lookup)
         reader = SourceReader(self._source, self._settings, self.state, opener=opener, now=self._now)
-        handover = Handover(reader.frames, self._settings.queue_frames, overflow=self._overflow)
+        handover = Handover(reader.frames, self._settings.queue_frames)
         handover.start()
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -190,30 +193,33 @@ class VideoPull:
             self._refused_in_a_row = 0
             health.set_ready()
 
-    def _overflow(self) -> bool:
-        """Decide about a frame that found no place for a second: a camera's is left out, a recording's waits."""
-        if not self.state.is_live:
-            return False
-        self.counts.overflowed += 1
-        if self.counts.overflowed % 100 == 1:
-            logger.warning(
-                "%s: acceptance is slower than the camera; %d frames were left out up to now",
-                self.name,
-                self.counts.overflowed,
-                extra=self._extra(),
-            )
-        return True
-
     def _report_lost(self, reason: str, health: HealthPart) -> None:
         health.set_not_ready(f"{self.name}: {reason}")
         logger.warning("%s: %s; it is connected to again", self.name, reason, extra=self._extra())
 
     def _report_progress(self) -> None:
+        self._metrics.update(self.counts, self.state.lag_s())
+        self._report_skipped()
         if time.monotonic() - self._last_report < _REPORT_S:
             return
         self._last_report = time.monotonic()
-        self._metrics.update(self.counts)
         logger.info("%s: %s", self.name, self.counts.text(), extra=self._extra())
+
+    def _report_skipped(self) -> None:
+        """Warn of frames that were left out, at most each ten seconds."""
+        skipped, now = self.counts.overflowed, time.monotonic()
+        if skipped == self._reported_skipped or now < self._warn_again_at:
+            return
+        self._reported_skipped, self._warn_again_at = skipped, now + _WARN_EVERY_S
+        logger.warning(
+            "%s: decoding or acceptance is slower than the camera; %d frames that would have been more than "
+            "video.max_lag_s (%g s) or video.max_lag_bytes late were left out up to now; choose fewer frames, give the "
+            "machine more cores, or see what the frame store and the broker wait for",
+            self.name,
+            skipped,
+            self._settings.max_lag_s,
+            extra=self._extra(),
+        )
 
     def _extra(self) -> dict[str, object]:
         return {"source": self._source.name, **asdict(self.counts)}

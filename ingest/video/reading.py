@@ -27,6 +27,10 @@ from schemas.events import ClockOrigin
 logger = logging.getLogger(__name__)
 
 
+def _no_lag() -> float:
+    return 0.0
+
+
 @dataclass(slots=True)
 class SourceState:
     """Holds what goes on over reconnects of one source."""
@@ -42,6 +46,8 @@ class SourceState:
     """Whether the source is a camera; None before it was opened"""
     warnings: list[str] = field(default_factory=list)
     """What is unknown or was assumed, each once"""
+    lag_s: Callable[[], float] = _no_lag
+    """How far behind the camera decoding is"""
 
     def warn(self, text: str) -> None:
         """Log ``text`` once for this source."""
@@ -88,16 +94,20 @@ class SourceReader:
         embedded = EmbeddedTelemetry(source.zone, live=opened.is_live)
         is_key_only = source.selection.mode == "key"
         decoder = VideoDecoder(opened, self._settings, state.counts, embedded, only_keys=is_key_only, now=self._now)
-        side = None if opened.is_live else self._side_file()
-        decoder.read_ahead()
-        clock = self._clock(opened, decoder, side or embedded.track)
-        selector = FrameSelector(source.selection)
+        side: TelemetryTrack | None = None
         try:
+            side = None if opened.is_live else self._side_file()
+            decoder.read_ahead()
+            clock = self._clock(opened, decoder, side or embedded.track)
+            selector = FrameSelector(source.selection)
+            state.lag_s = decoder.lag_s
             for decoded in decoder.frames():
                 frame = self._frame(decoded, selector, clock, side or embedded.track)
                 if frame is not None:
                     yield frame
         finally:
+            state.lag_s = _no_lag
+            decoder.close()
             self._report(embedded, side)
         if not opened.is_live:
             require_end(decoder, opened.name)
@@ -155,7 +165,8 @@ class SourceReader:
             number, since_s, is_key=decoded.is_key, thumbnail=lambda: self._makers.thumbnail(decoded.picture)
         ):
             return None
-        image, width, height = self._makers.jpeg(decoded.picture)
+        own = None if decoded.jpeg is None else self._makers.as_it_came(decoded.jpeg, decoded.picture)
+        image, width, height = own or self._makers.jpeg(decoded.picture)
         return VideoFrame(
             image=image,
             width=width,

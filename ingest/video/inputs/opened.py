@@ -32,6 +32,17 @@ _RTSP_FORMATS = f"rtsp,rtp,sdp,{FORMATS}"
 # For files and HTTP FFmpeg opens nothing itself; a list of protocols that has none of its own allows none.
 _NO_PROTOCOL = "none"
 _RTSP_PROTOCOLS = "rtp,tcp,udp"
+# Lists of parts, by their media type or name.
+_PLAYLISTS = frozenset(
+    (
+        "application/vnd.apple.mpegurl",
+        "application/x-mpegurl",
+        "audio/mpegurl",
+        "audio/x-mpegurl",
+        "application/dash+xml",
+    )
+)
+_LIST_NAMES = (".m3u8", ".m3u", ".mpd")
 _BUFFER_BYTES = 262_144
 _LIVE_PROBE = {"probesize": "1000000", "analyzeduration": "1500000", "fpsprobesize": "10"}
 # Pictures one after the other have no times but those of their arrival.
@@ -125,6 +136,11 @@ class Opener:
     def _open_http(self, address: NetworkAddress) -> Iterator[OpenedVideo]:
         reader = HttpInput(address, self._rules, timeout_s=self._settings.read_timeout_s, lookup=self._lookup)
         with self._watched(reader):
+            if reader.content_type in _PLAYLISTS or address.target.partition("?")[0].lower().endswith(_LIST_NAMES):
+                raise VideoError(
+                    f"{address}: is a playlist (HLS or DASH), which is not read; give the camera's RTSP address, "
+                    "or a file or stream in one piece"
+                )
             are_pictures = reader.content_type == "multipart/x-mixed-replace"
             if are_pictures:
                 container = self._container(str(address), reader, reader, _BY_ARRIVAL, "mpjpeg")

@@ -9,7 +9,7 @@ from tests.paths import ROOT
 from tests.unit.standgale.test_metrics import EXPECTED
 
 # Only a process that pulls videos imports it; no service does so yet.
-OF_VIDEO = {"standgale_video_frames"}
+OF_VIDEO = {"standgale_video_frames", "standgale_video_lag_seconds"}
 # Only a process with an embedded broker imports it.
 OF_THE_EMBEDDED_BROKER = {"standgale_retention_held_records"}
 

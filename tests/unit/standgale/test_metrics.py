@@ -38,6 +38,7 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "api_request_duration_seconds": ("histogram", ("method", "endpoint")),
     "images_stored": ("counter", ("device_id",)),
     "standgale_video_frames": ("counter", ("source", "what")),
+    "standgale_video_lag_seconds": ("gauge", ("source",)),
     "standgale_frames_rejected": ("counter", ("reason",)),
     "standgale_frames_by_digest": ("counter", ()),
     "standgale_clock_ahead_seconds": ("gauge", ("clock",)),

@@ -141,7 +141,7 @@ async def test_a_playlist_opens_none_of_its_addresses() -> None:
         return web.Response(text=text, content_type="application/vnd.apple.mpegurl")
 
     async with serving(playlist) as url:
-        with pytest.raises(VideoError, match="is no video that can be read"):
+        with pytest.raises(VideoError, match=r"is a playlist \(HLS or DASH\).*RTSP address"):
             await pull_all(VideoSource("a", f"{url}/a.m3u8"))
     assert set(asked) == {"/a.m3u8"}
 

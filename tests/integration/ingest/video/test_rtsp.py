@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -127,12 +128,31 @@ async def test_an_acceptor_that_fails_gets_each_frame_again(camera: RtspServer) 
     assert numbers == list(range(len(numbers)))
 
 
-async def test_a_slow_acceptor_makes_frames_be_left_out_and_counted(camera: RtspServer) -> None:
-    settings = video_settings(queue_frames=1)
-    async with pulling(VideoSource("gate", camera.url), Collector(pause_s=1.6), settings=settings) as running:
-        await running.collector.wait_for(2)
-    assert running.pull.counts.overflowed > 0
+async def test_a_slow_acceptor_makes_old_frames_be_left_out_and_counted(camera: RtspServer) -> None:
+    settings = video_settings(queue_frames=1, max_lag_s=1.0)
+    async with pulling(VideoSource("gate", camera.url), Collector(pause_s=0.3), settings=settings) as running:
+        await running.collector.wait_for(16)
+        late_s = (datetime.now(UTC) - running.collector.frames[-1].captured_at).total_seconds()
+        lag_s = running.pull.state.lag_s()
+    assert running.pull.counts.overflowed > 20
+    # What was left out is not counted a second time, as missing.
+    assert running.pull.counts.missing <= 2
+    assert lag_s < 2.0
+    assert late_s < 4.0
     running.collector.require_order()
+
+
+async def test_an_outage_of_the_store_shorter_than_the_lag_skips_nothing(camera: RtspServer) -> None:
+    began = time.monotonic()
+
+    def away_for_two_seconds(frame: VideoFrame) -> None:
+        if frame.number >= 5 and time.monotonic() - began < 3.0:
+            raise StoreUnavailableError("away")
+
+    async with pulling(VideoSource("gate", camera.url), Collector(away_for_two_seconds)) as running:
+        await running.collector.wait_for(70)
+    assert running.pull.counts.overflowed == 0
+    assert [frame.number for frame in running.collector.frames[:70]] == list(range(70))
 
 
 async def test_an_address_that_is_not_allowed_is_refused(camera: RtspServer) -> None:

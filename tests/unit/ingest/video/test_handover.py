@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 
-from ingest.video import handover
 from ingest.video.handover import Handover
 from ingest.video.port import VideoFrame
 
@@ -20,7 +18,7 @@ def frame(number: int) -> VideoFrame:
 
 
 async def test_frames_come_in_order_and_then_the_end_for_good() -> None:
-    taken = Handover(lambda: iter([frame(number) for number in range(20)]), 3, overflow=lambda: False)
+    taken = Handover(lambda: iter([frame(number) for number in range(20)]), 3)
     taken.start()
     numbers = [found.number for _ in range(20) if (found := await taken.next()) is not None]
     assert numbers == list(range(20))
@@ -37,7 +35,7 @@ async def test_at_most_the_places_are_filled() -> None:
             made += 1
             yield frame(made)
 
-    taken = Handover(frames, 3, overflow=lambda: False)
+    taken = Handover(frames, 3)
     taken.start()
     await taken.next()
     await asyncio.sleep(0.05)
@@ -50,30 +48,15 @@ async def test_the_error_of_the_thread_is_raised_after_its_frames() -> None:
         yield frame(0)
         raise ValueError("broken")
 
-    taken = Handover(frames, 3, overflow=lambda: False)
+    taken = Handover(frames, 3)
     taken.start()
     assert await taken.next() is not None
     with pytest.raises(ValueError, match="broken"):
         await taken.next()
 
 
-async def test_a_frame_without_a_place_is_left_out_and_later_ones_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handover, "OVERFLOW_S", 0.02)
-    left_out = threading.Event()
-    count = 0
-
-    def overflow() -> bool:
-        nonlocal count
-        count += 1
-        if count == 2:
-            left_out.set()
-        return True
-
-    taken = Handover(lambda: iter([frame(number) for number in range(30)]), 2, overflow=overflow)
+async def test_a_stop_ends_a_thread_that_waits_for_a_place() -> None:
+    taken = Handover(lambda: iter([frame(number) for number in range(30)]), 2)
     taken.start()
-    await asyncio.to_thread(left_out.wait, 5.0)
-    numbers = []
-    while (found := await taken.next()) is not None:
-        numbers.append(found.number)
-    assert numbers[:2] == [0, 1]
-    assert len(numbers) == 30 - count
+    assert await taken.next() is not None
+    assert await taken.stop(5.0)

@@ -192,3 +192,24 @@ def test_frames_larger_than_allowed_are_refused(steady_mp4: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"a\.mp4: cannot be read \(No such file"):
         read(tmp_path / "a.mp4")
+
+
+def test_whole_jpeg_of_a_stream_are_passed_on_as_they_are(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mkv", steady(4), codec="mjpeg", options={}, metadata=CREATED)
+    content = path.read_bytes()
+    frames = read(path, start=START)
+    assert len(frames) == 4
+    assert all(frame.image in content for frame in frames)
+    assert (frames[0].width, frames[0].height) == (320, 240)
+
+
+def test_jpeg_without_tables_or_turned_are_written_anew(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mov", steady(2), codec="mjpeg", options={})
+    shown = turned(path, 90)
+    first = read(shown, start=START)[0]
+    assert first.image not in shown.read_bytes()
+    assert (first.width, first.height) == (240, 320)
+    bare = write_video(tmp_path / "b.mkv", steady(2), codec="mjpeg", options={})
+    # Another length of the name of the segment's marker: a comment where the tables for decoding were.
+    bare.write_bytes(bare.read_bytes().replace(b"\xff\xc4", b"\xff\xfe"))
+    assert all(frame.image not in bare.read_bytes() for frame in read(bare, start=START))
