@@ -14,18 +14,22 @@ from pydantic import JsonValue, ValidationError
 from ingest.acceptance.errors import InvalidCaptureTimeError, ValidationFailedError
 from schemas.event_base import FLIGHT_ID_PATTERN
 from schemas.geometry import CameraGeometry
+from schemas.topics import FRAMES_BACKFILL, FRAMES_LIVE
 
 CAMERA_FIELDS = tuple(CameraGeometry.model_fields)
 _LONG_FIELDS = ("original_filename", "metadata")
 TIME_NAMES: Mapping[str, str] = {"timestamp": "captured_at"}
 """The other name of the capture time, at endpoints that wait for the detections."""
 NO_OTHER_NAMES: Mapping[str, str] = {}
+TOPIC_OF_PRIORITY: Mapping[str, str] = {"live": FRAMES_LIVE, "backfill": FRAMES_BACKFILL}
+"""The priorities that a frame may ask for, and their topics."""
 KNOWN_FIELDS = (
     "device_id",
     "captured_at",
     "original_filename",
     "metadata",
     "flight",
+    "priority",
     "sha256",
     "proof",
     *CAMERA_FIELDS,
@@ -56,6 +60,8 @@ class FrameFields:
     original_filename: str | None
     flight: str | None = None
     """The flight of the device that the frame belongs to"""
+    topic: str | None = None
+    """The topic of the priority that the request asks for; None: the endpoint's own"""
     sha256: str | None = None
     """The image by its digest: to check it, or instead of it"""
     proof: str | None = None
@@ -98,6 +104,7 @@ def parse_fields(
         metadata={} if metadata is None else _metadata(metadata, max_metadata_bytes),
         original_filename=None if filename is None else sanitise_filename(filename),
         flight=None if (flight := given.get("flight")) is None else parse_flight(flight),
+        topic=None if (priority := given.get("priority")) is None else _topic(priority),
         sha256=None if (digest := given.get("sha256")) is None else parse_digest(digest),
         proof=None if (proof := given.get("proof")) is None else parse_digest(proof, "proof"),
         time_name=time_name,
@@ -115,6 +122,17 @@ def parse_flight(text: str, name: str = "flight") -> str:
             field=name,
         )
     return text
+
+
+def _topic(priority: str) -> str:
+    topic = TOPIC_OF_PRIORITY.get(priority)
+    if topic is None:
+        raise ValidationFailedError(
+            f"priority is {priority[:64]!r}; it must be live or backfill",
+            details="Frames of priority backfill are detected when no live frame waits.",
+            field="priority",
+        )
+    return topic
 
 
 def parse_digest(text: str, name: str = "sha256") -> str:

@@ -88,7 +88,8 @@ class BatchEndpoint:
             frames = self._frames(batch, device_id)
             _require_available(batch.images)
             self._answers.places.shrink(places, len(frames))
-            sent = await self._publish(frames, partition)
+            # A batch is mostly what was kept while there was no connection: it must not delay live frames.
+            sent = await self._publish(frames, partition, batch.fields.topic or FRAMES_BACKFILL)
             published_at = time.monotonic()
             try:
                 waited = await while_connected(self._wait(sent, partition, deadline, published_at), receive)
@@ -117,11 +118,11 @@ class BatchEndpoint:
         return frames
 
     async def _publish(
-        self, frames: Sequence[tuple[BatchImage, PreparedFrame]], partition: PartitionAnswers
+        self, frames: Sequence[tuple[BatchImage, PreparedFrame]], partition: PartitionAnswers, topic: str
     ) -> list[_Sent]:
-        """Publish all frames together, behind the live ones; what is published stays accepted."""
+        """Publish all frames together; what is published stays accepted."""
         events = [frame.event for _, frame in frames]
-        waiting = await publish_expecting(self._acceptance, partition, events, FRAMES_BACKFILL)
+        waiting = await publish_expecting(self._acceptance, partition, events, topic)
         return [_Sent(image, frame, wait) for (image, frame), wait in zip(frames, waiting, strict=True)]
 
     async def _wait(

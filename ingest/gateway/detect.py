@@ -87,7 +87,8 @@ class DetectEndpoint:
         async with self._uploads.receive(scope, receive, device_id, TIME_NAMES) as upload:
             deadline = asyncio.get_running_loop().time() + self._timeout_s
             frame = await self._acceptance.prepare(device_id, upload.image, upload.fields)
-            [waiting] = await publish_expecting(self._acceptance, partition, [frame.event], FRAMES_LIVE)
+            topic = upload.fields.topic or FRAMES_LIVE
+            [waiting] = await publish_expecting(self._acceptance, partition, [frame.event], topic)
         return _Accepted(frame, waiting, time.monotonic(), deadline)
 
     def _response(self, scope: Scope, frame: PreparedFrame, answer: Answer | None, problem: str | None) -> Response:

@@ -16,6 +16,7 @@ from ingest.acceptance.device_token import token_of
 from ingest.gateway.request.uploads import Uploads
 from schemas.events import FrameCaptured, ImageRef
 from schemas.timestamps import format_utc
+from schemas.topics import FRAMES_LIVE
 
 
 class FramesEndpoint:
@@ -32,7 +33,7 @@ class FramesEndpoint:
         with bind(device_id=device_id):
             async with self._uploads.receive(scope, receive, device_id) as upload:
                 frame = await self._acceptance.prepare(device_id, upload.image, upload.fields)
-                await self._acceptance.publish([frame.event])
+                await self._acceptance.publish([frame.event], upload.fields.topic or FRAMES_LIVE)
         body = accepted_body(frame.event, frame.warnings, self._stream_url)
         await Response(orjson.dumps(body), 202, media_type="application/json")(scope, receive, send)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from ingest.acceptance.fields import CAMERA_FIELDS
+from ingest.acceptance.fields import CAMERA_FIELDS, TOPIC_OF_PRIORITY
 from ingest.gateway.openapi.errors import (
     BATCH_STATUSES,
     DETECT_STATUSES,
@@ -42,6 +42,12 @@ _ABOUT: dict[str, tuple[str, Json, JsonValue]] = {
         "The flight that the frame belongs to, as the device calls it; `/api/v1/flights/{flight}` counts its frames",
         {"type": "string", "pattern": FLIGHT_ID_PATTERN},
         "2026-01-31-north",
+    ),
+    "priority": (
+        "`live`, or `backfill` for frames that may wait: detected when no live frame waits. Default: `backfill` "
+        "for batches, else `live`",
+        {"type": "string", "enum": [*TOPIC_OF_PRIORITY]},
+        "backfill",
     ),
     "sha256": (
         "SHA-256 of the image. With an image: it is refused when it has another one. Without: the image is stored "

@@ -83,6 +83,13 @@ async def test_batch_returns_a_result_per_image_in_the_order_sent(gateway: Gatew
     assert await gateway.records(FRAMES_LIVE) == []
 
 
+async def test_batch_of_live_frames_is_not_put_behind_others(gateway: Gateway) -> None:
+    async with detecting(gateway.broker):
+        response = await send(gateway, images(2), TIME, ("priority", "live"))
+    assert outcome(response) == ([0, 1], [])
+    assert len(await gateway.records(FRAMES_LIVE)) == 2
+
+
 async def test_failed_images_are_named_and_stop_no_other(gateway: Gateway) -> None:
     """C-S1-009, C-S1-010, C-S1-015 and C-S1-115."""
 

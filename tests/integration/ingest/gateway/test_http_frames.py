@@ -10,6 +10,7 @@ import aiohttp
 from schemas.cloudevents import decode, header
 from schemas.events import FrameCaptured
 from schemas.ids import frame_id
+from schemas.topics import FRAMES_BACKFILL
 from tests.photographs import exif_block, exif_segment, extended_segments, packet, photograph, xmp_segment
 from tests.photographs import jpeg as jpeg_of
 from tests.servers.gateway import FRAME, TOKEN, WHEN, Gateway, jpeg
@@ -50,6 +51,13 @@ async def test_a_frame_is_stored_announced_and_accepted(gateway: Gateway) -> Non
     assert event.camera.altitude_m == 80
     assert event.metadata == {"mission": "north"}
     assert event.original_filename == "DJI_1.JPG"
+
+
+async def test_a_frame_that_may_wait_is_no_live_frame(gateway: Gateway) -> None:
+    sent = await gateway.send(params={"captured_at": WHEN, "priority": "backfill"})
+    (record,) = await gateway.records(FRAMES_BACKFILL)
+    assert header(record.headers, "ce_id") == sent.json["frame_id"]
+    assert await gateway.records() == []
 
 
 async def test_the_same_frame_twice_is_one_frame(gateway: Gateway) -> None:

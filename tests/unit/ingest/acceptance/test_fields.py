@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ingest.acceptance.errors import ApiError, InvalidCaptureTimeError, ValidationFailedError
 from ingest.acceptance.fields import KNOWN_FIELDS, parse_fields, sanitise_filename
 from schemas.geometry import CameraGeometry
+from schemas.topics import FRAMES_BACKFILL, FRAMES_LIVE
 
 MAX_METADATA = 1_000
 
@@ -173,6 +174,15 @@ def test_a_flight_that_is_no_safe_part_of_an_address_is_refused(flight: str) -> 
     with pytest.raises(ValidationFailedError, match="128 of the characters") as caught:
         parse(flight=flight)
     assert caught.value.field == "flight"
+
+
+def test_a_frame_may_ask_for_a_priority_and_no_other_word() -> None:
+    assert parse_fields([], MAX_METADATA).topic is None
+    assert parse_fields([("priority", "live")], MAX_METADATA).topic == FRAMES_LIVE
+    assert parse_fields([("priority", "backfill")], MAX_METADATA).topic == FRAMES_BACKFILL
+    with pytest.raises(ValidationFailedError, match="priority is 'urgent'; it must be live or backfill") as caught:
+        parse(priority="urgent")
+    assert caught.value.field == "priority"
 
 
 @pytest.mark.parametrize("mark", ["\u0316\u0301", "/", "\\", "\u0f71\u0f72", "\uac00", "."])
