@@ -102,7 +102,7 @@ async def sinks(gateway: Gateway, database: Database) -> AsyncIterator[None]:
 
 
 @pytest.mark.usefixtures("sinks")
-async def test_frames_of_a_flight_are_counted_until_all_have_answers(gateway: Gateway) -> None:
+async def test_frames_of_a_flight_are_counted_to_the_end(gateway: Gateway) -> None:
     assert (await announce(gateway)).json["summary"] == "0 of 3 arrived, 0 detected, 0 failed"
     for number in (1, 2, 3, 1, 2):
         await send(gateway, number)
