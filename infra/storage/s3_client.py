@@ -66,6 +66,8 @@ def _config(access: ObjectStoreSettings) -> AioConfig:
         # One attempt here: the caller decides about retries.
         retries={"total_max_attempts": 1, "mode": "standard"},
         s3={"addressing_style": "path" if own_endpoint else "auto"},
+        # Requests are signed so anyway; addresses that are given away would get the older signature.
+        signature_version="s3v4",
         # Many servers other than AWS do not support the newer checksum trailers.
         request_checksum_calculation="when_required" if own_endpoint else "when_supported",
         response_checksum_validation="when_required",

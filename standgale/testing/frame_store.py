@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -148,6 +149,39 @@ class FrameStoreContract:
         uri = stored.uri.replace(f"{stored.sha256[:2]}/{stored.sha256}", f"{other[:2]}/{other}")
         with pytest.raises(ImageMissingError, match="no object"):
             await harness.store.get(image_ref(b"two", uri))
+
+    @pytest.mark.parametrize("size", [1, 12_000_000])
+    async def test_a_file_is_stored_and_read_as_its_bytes_are(
+        self, harness: FrameStoreHarness, size: int, tmp_path: Path
+    ) -> None:
+        """I14: what is too large for memory goes through files."""
+        data = os.urandom(size)
+        digest = hashlib.sha256(data).hexdigest()
+        path = tmp_path / "original"
+        path.write_bytes(data)
+        uri = await harness.store.put_file(path, sha256=digest, media_type="image/tiff")
+        stored = image_ref(data, uri).model_copy(update={"media_type": "image/tiff"})
+        assert await harness.store.get(stored) == data
+        async with harness.store.local(stored) as local:
+            assert local.read_bytes() == data
+        harness.make_old(uri, _TWO_DAYS_S)
+        assert await harness.store.put_file(path, sha256=digest, media_type="image/tiff") == uri
+        assert await harness.store.put(data, sha256=digest, media_type="image/tiff") == uri
+        assert await harness.store.delete_older(uri, datetime.now(UTC) - timedelta(days=1)) is False
+        path.unlink()
+        assert await harness.store.get(stored) == data
+        assert [found.uri async for found in harness.store.objects()] == [uri]
+        with pytest.raises(ImageCorruptError, match="bytes"):
+            async with harness.store.local(stored.model_copy(update={"size_bytes": size + 1})):
+                pass
+        harness.overwrite(uri, data[:-1] + bytes([data[-1] ^ 1]))
+        with pytest.raises(ImageCorruptError, match="SHA-256"):
+            async with harness.store.local(stored):
+                pass
+        await harness.store.delete(uri)
+        with pytest.raises(ImageMissingError):
+            async with harness.store.local(stored):
+                pass
 
     async def test_find_returns_what_is_stored_by_its_digest(self, harness: FrameStoreHarness) -> None:
         """I14."""

@@ -58,13 +58,17 @@ def verify(image: ImageRef, data: bytes) -> bytes:
     """Return ``data`` if it has the size and hash that ``image`` names; raise ImageCorruptError otherwise."""
     if len(data) != image.size_bytes:
         raise wrong_size_error(image, len(data))
-    found = hashlib.sha256(data).hexdigest()
+    require_digest(image, hashlib.sha256(data).hexdigest())
+    return data
+
+
+def require_digest(image: ImageRef, found: str) -> None:
+    """Raise ImageCorruptError unless ``found``, the SHA-256 of what is stored, is that of ``image``."""
     if found != image.sha256:
         raise ImageCorruptError(
             f"the bytes at {image.uri} have SHA-256 {found}, the event names {image.sha256}: the stored object was "
             "changed or damaged; send the frame again after deleting the object"
         )
-    return data
 
 
 def wrong_size_error(image: ImageRef, size_bytes: int) -> ImageCorruptError:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 import stat
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
@@ -19,7 +20,8 @@ from uuid import uuid4
 
 from infra.errors import ImageMissingError, StoreFullError, StoreUnavailableError
 from infra.storage.durable_files import locked_folder, sweep_files, sync_file, sync_folder
-from infra.storage.frames.addressing import ContentAddress, outside_error, verify, wrong_size_error
+from infra.storage.file_digests import file_digest
+from infra.storage.frames.addressing import ContentAddress, outside_error, require_digest, verify, wrong_size_error
 from infra.storage.frames.disk_space import DiskSpace
 from infra.storage.frames.port import StoredObject
 from schemas.events import ImageRef
@@ -34,6 +36,11 @@ _UNFINISHED_MAX_AGE_S = 3600.0
 _LISTING_CHUNK = 256
 # More than a file system keeps in its own records, where even a full disk has space for a few bytes.
 _PROBE_BYTES = 16_384
+
+# As other frames: detectors may run as another user.
+_MODE = 0o644
+# Another disk, or a file system without hard links.
+_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
 
 _ADVICE = {
     errno.ENOENT: (
@@ -76,6 +83,22 @@ class FolderFrameStore:
         address = ContentAddress.of(sha256, media_type)
         await self._run("write", partial(self._write, address, data))
         return f"{self._root_uri}/{address.relative}"
+
+    async def put_file(self, path: Path, *, sha256: str, media_type: str) -> str:
+        """Store a file durably and return its ``file:`` uri; on the same disk its bytes are not copied."""
+        address = ContentAddress.of(sha256, media_type)
+        await self._run("write", partial(self._take_file, address, path))
+        return f"{self._root_uri}/{address.relative}"
+
+    @asynccontextmanager
+    async def local(self, image: ImageRef) -> AsyncIterator[Path]:
+        """Give the file itself after checking its hash."""
+        address = self._address(image.uri)
+        if address.sha256 != image.sha256:
+            raise outside_error(image.uri, self._root_uri)
+        path = self._root / address.relative
+        await self._run("read", partial(self._check_file, image, path))
+        yield path
 
     async def get(self, image: ImageRef) -> bytes:
         """Return the bytes of ``image`` after checking their hash."""
@@ -160,6 +183,39 @@ class FolderFrameStore:
             raise
         self._space.add_used(len(data))
 
+    def _take_file(self, address: ContentAddress, path: Path) -> None:
+        target, size = self._root / address.relative, path.stat().st_size
+        if _refresh(target, size):
+            return
+        unfinished = self._unfinished / f"{address.sha256}.{uuid4().hex}"
+        try:
+            try:
+                unfinished.hardlink_to(path)
+                os.utime(unfinished)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                self._space.require_space(size)
+                shutil.copyfile(path, unfinished)
+            unfinished.chmod(_MODE)
+            descriptor = os.open(unfinished, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                sync_file(descriptor)
+            finally:
+                os.close(descriptor)
+            self._move_into_place(unfinished, target)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+        self._space.add_used(size)
+
+    def _check_file(self, image: ImageRef, path: Path) -> None:
+        with self._opened(image, path) as descriptor:
+            size = os.fstat(descriptor).st_size
+        if size != image.size_bytes:
+            raise wrong_size_error(image, size)
+        require_digest(image, file_digest(path)[0].hex())
+
     def _move_into_place(self, unfinished: Path, target: Path) -> None:
         try:
             _rename_synced(unfinished, target)
@@ -169,6 +225,16 @@ class FolderFrameStore:
             _rename_synced(unfinished, target)
 
     def _read(self, image: ImageRef, path: Path) -> bytes:
+        with self._opened(image, path) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
+            size_bytes = os.fstat(descriptor).st_size
+            # Before reading: a damaged object must not take more memory than the event promised.
+            if size_bytes != image.size_bytes:
+                raise wrong_size_error(image, size_bytes)
+            return verify(image, file.read())
+
+    @contextmanager
+    def _opened(self, image: ImageRef, path: Path) -> Iterator[int]:
+        """Give the open file of ``image``. Raises ImageMissingError."""
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
@@ -180,12 +246,10 @@ class FolderFrameStore:
                     "STANDGALE_FRAMES__FOLDER is not the folder the gateway writes to"
                 ) from error
             raise
-        with os.fdopen(descriptor, "rb") as file:
-            size_bytes = os.fstat(descriptor).st_size
-            # Before reading: a damaged object must not take more memory than the event promised.
-            if size_bytes != image.size_bytes:
-                raise wrong_size_error(image, size_bytes)
-            return verify(image, file.read())
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def _find(self, addresses: Mapping[str, tuple[ContentAddress, ...]]) -> dict[str, StoredObject]:
         found: dict[str, StoredObject] = {}

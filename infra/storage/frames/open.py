@@ -27,4 +27,4 @@ def open_frame_store(settings: FrameSettings, data_dir: Path) -> FrameStore:
         raise SettingsError(
             f"STANDGALE_FRAMES__KIND=s3 needs the library {error.name!r}, which is not installed; {install_extra('s3')}"
         ) from error
-    return S3FrameStore(settings)
+    return S3FrameStore(settings, data_dir / "originals")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 from schemas.events import ImageRef
@@ -32,6 +34,20 @@ class FrameStore(Protocol):
         before this call, so that :meth:`delete_older` does not remove it.
 
         Raises StoreUnavailableError, and StoreFullError (a StoreUnavailableError) when there is no free space.
+        """
+        ...
+
+    async def put_file(self, path: Path, *, sha256: str, media_type: str) -> str:
+        """Store the content of the local file ``path`` as :meth:`put` does, with memory that its size does not change.
+
+        Nobody may write to the file meanwhile, and ``sha256`` must be its hash.
+        """
+        ...
+
+    def local(self, image: ImageRef) -> AbstractAsyncContextManager[Path]:
+        """Give a local file with the bytes of ``image``, whose hash was checked; nobody may write to it.
+
+        Raises the errors of :meth:`get`.
         """
         ...
 

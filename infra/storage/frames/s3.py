@@ -6,18 +6,22 @@ import asyncio
 import hashlib
 from base64 import b64encode
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from botocore.exceptions import ClientError
 
-from infra.errors import ImageMissingError, StoreFullError, StoreUnavailableError
+from infra.errors import ImageMissingError, StoreUnavailableError
 from infra.process.monotonic import monotonic_s
-from infra.storage.frames.addressing import ContentAddress, outside_error, verify, wrong_size_error
+from infra.storage.file_digests import file_digest
+from infra.storage.frames.addressing import ContentAddress, outside_error, require_digest, verify, wrong_size_error
 from infra.storage.frames.port import REFRESH_AFTER_S, StoredObject
-from infra.storage.s3_client import CLIENT_ERRORS, S3Connection, code_of, hints, status_of
+from infra.storage.s3_client import S3Connection, code_of, status_of
+from infra.storage.s3_download import LEAST_BYTES_PER_S, download
+from infra.storage.s3_errors import store_text, translated
 from infra.storage.settings import FrameSettings
 from schemas.events import ImageRef
 
@@ -32,16 +36,16 @@ _LOOKUPS = 16
 # Hashing releases the interpreter lock but blocks the event loop; above this size a thread is worth its cost.
 _HASH_IN_THREAD_BYTES = 1_000_000
 
-_HINTS = hints(FrameSettings)
-_HTTP_FULL = 507
-_FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage"}
-
 
 class S3FrameStore:
     """Stores frames as objects ``s3://bucket/prefix/ab/<sha256>.<ext>``; :class:`FrameStore` has the contract."""
 
-    def __init__(self, settings: FrameSettings) -> None:
-        """Connect nothing before the first call, so that a service can start while the store is unavailable."""
+    def __init__(self, settings: FrameSettings, spool: Path) -> None:
+        """Connect nothing before the first call, so that a service can start while the store is unavailable.
+
+        ``spool``: a local folder for large images that are read in parts.
+        """
+        self._spool = spool
         self._settings = settings
         self._prefix = f"{settings.prefix.strip('/')}/".lstrip("/")
         self._uri = f"s3://{settings.bucket}/{self._prefix}"
@@ -55,38 +59,37 @@ class S3FrameStore:
         The server gets the hash, and refuses bytes that were damaged in transfer.
         """
         address = ContentAddress.of(sha256, media_type)
-        upload = await self._parameters(address, data, media_type)
-        # A versioned bucket would keep every repetition, so an object is replaced only when it is old.
-        fresh = await self._supports_conditions() and (
-            await self._upload(upload | {"IfNoneMatch": "*"}) or not await self._is_old(address)
-        )
-        if not fresh:
-            # This may replace an old object.
-            await self._upload(upload)
-            await self._await_sweep(address)
-        return f"{self._uri}{address.relative}"
+        large = len(data) >= _HASH_IN_THREAD_BYTES
+        md5 = await asyncio.to_thread(_md5, data) if large else _md5(data)
+        return await self._put(address, self._parameters(address, data, md5, media_type), len(data))
+
+    async def put_file(self, path: Path, *, sha256: str, media_type: str) -> str:
+        """Store a file as :meth:`put` does."""
+        address = ContentAddress.of(sha256, media_type)
+        digest, size_bytes = await asyncio.to_thread(file_digest, path, "md5")
+        with await asyncio.to_thread(path.open, "rb") as file:
+            parameters = self._parameters(address, file, b64encode(digest).decode(), media_type)
+            return await self._put(address, parameters | {"ContentLength": size_bytes}, size_bytes)
+
+    @asynccontextmanager
+    async def local(self, image: ImageRef) -> AsyncIterator[Path]:
+        """Give a copy of the object, which is removed afterwards."""
+        async with self._translated("read", size_bytes=image.size_bytes), self._opened(image) as response:
+            path, found = await download(response, self._spool)
+        try:
+            require_digest(image, found)
+            yield path
+        finally:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
 
     async def get(self, image: ImageRef) -> bytes:
         """Return the bytes of ``image`` after checking their hash."""
-        key = self._key(image.uri)
-        if key.sha256 != image.sha256:
-            raise outside_error(image.uri, self._uri)
-        client = await self._connection.client()
-        async with self._translated("read"):
-            try:
-                response = await client.get_object(Bucket=self._settings.bucket, Key=self._prefix + key.relative)
-            except ClientError as error:
-                if code_of(error) not in {"NoSuchKey", "404"}:
-                    raise
-                raise ImageMissingError(
-                    f"the frame store has no object {image.uri}: it was removed (retention), or the gateway writes to "
-                    "a different bucket; compare STANDGALE_FRAMES__BUCKET and __ENDPOINT_URL of both services"
-                ) from error
-            async with response["Body"] as body:
-                # Before reading: a damaged object must not take more memory than the event says.
-                if response["ContentLength"] != image.size_bytes:
-                    raise wrong_size_error(image, response["ContentLength"])
-                data: bytes = await body.read()
+        async with (
+            self._translated("read", size_bytes=image.size_bytes),
+            self._opened(image) as response,
+            response["Body"] as body,
+        ):
+            data: bytes = await body.read()
         if len(data) < _HASH_IN_THREAD_BYTES:
             return verify(image, data)
         return await asyncio.to_thread(verify, image, data)
@@ -174,22 +177,59 @@ class S3FrameStore:
         """Close all connections."""
         await self._connection.close()
 
-    async def _parameters(self, address: ContentAddress, data: bytes, media_type: str) -> dict[str, Any]:
-        large = len(data) >= _HASH_IN_THREAD_BYTES
+    @asynccontextmanager
+    async def _opened(self, image: ImageRef) -> AsyncIterator[Mapping[str, Any]]:
+        """Give the response with the object of ``image``, which has its size. Raises ImageMissingError."""
+        key = self._key(image.uri)
+        if key.sha256 != image.sha256:
+            raise outside_error(image.uri, self._uri)
+        client = await self._connection.client()
+        try:
+            response = await client.get_object(Bucket=self._settings.bucket, Key=self._prefix + key.relative)
+        except ClientError as error:
+            if code_of(error) not in {"NoSuchKey", "404"}:
+                raise
+            raise ImageMissingError(
+                f"the frame store has no object {image.uri}: it was removed (retention), or the gateway writes to "
+                "a different bucket; compare STANDGALE_FRAMES__BUCKET and __ENDPOINT_URL of both services"
+            ) from error
+        # Before reading: a damaged object must not take more memory than the event says.
+        if response["ContentLength"] != image.size_bytes:
+            response["Body"].close()
+            raise wrong_size_error(image, response["ContentLength"])
+        yield response
+
+    async def _put(self, address: ContentAddress, upload: Mapping[str, Any], size_bytes: int) -> str:
+        # A versioned bucket would keep every repetition, so an object is replaced only when it is old.
+        only_new = {**upload, "IfNoneMatch": "*"}
+        fresh = await self._supports_conditions() and (
+            await self._upload(only_new, size_bytes) or not await self._is_old(address)
+        )
+        if not fresh:
+            # This may replace an old object.
+            await self._upload(upload, size_bytes)
+            await self._await_sweep(address)
+        return f"{self._uri}{address.relative}"
+
+    def _parameters(self, address: ContentAddress, data: bytes | BinaryIO, md5: str, media_type: str) -> dict[str, Any]:
         return {
             "Bucket": self._settings.bucket,
             "Key": self._prefix + address.relative,
             "Body": data,
             "ContentType": media_type,
             # Some servers check the first, some the second.
-            "ContentMD5": await asyncio.to_thread(_md5, data) if large else _md5(data),
+            "ContentMD5": md5,
             "ChecksumSHA256": b64encode(bytes.fromhex(address.sha256)).decode(),
         }
 
-    async def _upload(self, parameters: Mapping[str, Any]) -> bool:
+    async def _upload(self, parameters: Mapping[str, Any], size_bytes: int = 0) -> bool:
         """Upload; return False when the upload may only create an object, and it exists already."""
         client = await self._connection.client()
-        async with self._translated("write"):
+        body = parameters["Body"]
+        if not isinstance(body, bytes):
+            # It may have been read for an upload that was refused.
+            body.seek(0)
+        async with self._translated("write", size_bytes=size_bytes):
             try:
                 await client.put_object(**parameters)
             except ClientError as error:
@@ -242,37 +282,15 @@ class S3FrameStore:
             raise outside_error(uri, self._uri)
         return address
 
-    @asynccontextmanager
-    async def _translated(self, verb: str, *, deadline: bool = True) -> AsyncIterator[None]:
-        """Turn the errors of client and server into StoreUnavailableError with a hint.
-
-        The deadline is for the whole call: the client's own time limits are for one read each, so a server that sends
-        a byte from time to time would never reach them.
-        """
-        try:
-            async with asyncio.timeout(self._settings.timeout_s if deadline else None):
-                yield
-        except ClientError as error:
-            code = code_of(error)
-            if status_of(error) == _HTTP_FULL or code in _FULL:
-                raise self._full(verb, code) from error
-            hint = _HINTS.get(code, "the store responded with an error; it is tried again")
-            raise self._unavailable(verb, f"{code} (HTTP {status_of(error)}): {hint}") from error
-        except CLIENT_ERRORS as error:
-            why = str(error) or f"no response within {self._settings.timeout_s} s (STANDGALE_FRAMES__TIMEOUT_S)"
-            raise self._unavailable(verb, f"{why}; is the store up and reachable?") from error
+    def _translated(
+        self, verb: str, *, deadline: bool = True, size_bytes: int = 0
+    ) -> AbstractAsyncContextManager[None]:
+        """Turn errors into those of the store; a large transfer has more time."""
+        limit_s = self._settings.timeout_s + size_bytes / LEAST_BYTES_PER_S
+        return translated(self._settings, verb, limit_s if deadline else None)
 
     def _unavailable(self, verb: str, why: str) -> StoreUnavailableError:
-        return StoreUnavailableError(f"cannot {verb} {self._where()}: {why}")
-
-    def _full(self, verb: str, code: str) -> StoreFullError:
-        return StoreFullError(
-            f"cannot {verb} {self._where()}: it is full ({code}); remove frames that are no longer needed "
-            "(docs/operations.md: when the frame store is full), or raise the bucket's quota"
-        )
-
-    def _where(self) -> str:
-        return f"the frame store {self._uri} at {self._settings.endpoint_url or f'AWS {self._settings.region}'}"
+        return StoreUnavailableError(f"cannot {verb} {store_text(self._settings)}: {why}")
 
 
 def _md5(data: bytes) -> str:

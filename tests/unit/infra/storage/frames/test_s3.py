@@ -9,6 +9,7 @@ from base64 import b64decode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,7 +82,7 @@ def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> S
 
 @pytest.fixture
 def store(server: Server) -> S3FrameStore:
-    return S3FrameStore(FrameSettings(kind="s3"))
+    return S3FrameStore(FrameSettings(kind="s3"), Path("unused"))
 
 
 async def put(store: S3FrameStore) -> str:

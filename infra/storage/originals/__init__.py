@@ -1,0 +1,1 @@
+"""Takes large images that a device uploads straight into the frame store, before a frame is announced with them."""
