@@ -26,6 +26,7 @@ from infra.sections import Section
 from infra.storage.settings import FrameSettings
 from infra.telemetry.settings import TelemetrySettings
 from ingest.edge.settings import EdgeSettings
+from ingest.limits.settings import LimitsSettings
 from ingest.settings import GatewaySettings, VideoSettings
 from sinks.settings import SseSettings
 
@@ -41,6 +42,7 @@ class Settings(Section):
     database: DatabaseSettings = DatabaseSettings()
     http: HttpSettings = HttpSettings()
     gateway: GatewaySettings = GatewaySettings()
+    limits: LimitsSettings = LimitsSettings()
     video: VideoSettings = VideoSettings()
     edge: EdgeSettings = EdgeSettings()
     detector: DetectorSettings = DetectorSettings()

@@ -109,6 +109,9 @@ class HttpComponent:
             log_config=None,
             access_log=False,
             server_header=False,
+            # uvicorn would believe every process on this machine.
+            proxy_headers=bool(self._http.trusted_proxies),
+            forwarded_allow_ips=list(self._http.trusted_proxies),
             timeout_graceful_shutdown=max(1, int(drain_timeout_s * _HTTP_SHARE)),
         )
         # uvicorn's type is int, but it only gives it to the event loop.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from infra.sections import PositiveInt, PositiveSeconds, Section
 
@@ -39,6 +40,25 @@ class HttpSettings(Section):
         description="the share of the connections, and of the live stream's clients, that one address may have; 1 "
         "behind a proxy, where all clients have one address",
     )
+
+    trusted_proxies: tuple[str, ...] = Field(
+        default=(),
+        description="addresses and networks of proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8; a client "
+        "is then the last address in it that is none of them; none: the header is ignored",
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for each in proxies:
+            try:
+                ip_network(each)
+            except ValueError as error:
+                raise ValueError(
+                    f"{cls.named('trusted_proxies')}: received {each!r}; it takes addresses and networks such as "
+                    "10.0.0.7 or 10.0.0.0/8, without bits behind the prefix"
+                ) from error
+        return proxies
 
     def with_streams(self, clients: int) -> Self:
         """Return the limits of a server that holds ``clients`` connections more, for clients that stay."""

@@ -113,6 +113,11 @@ class Acceptance:
             )
         return device.device_id
 
+    def require_room(self, device_id: str, topic: str = FRAMES_LIVE) -> None:
+        """Raise an ApiError when frames of the device for ``topic`` are refused, because the detectors are behind."""
+        if self._parts.lag is not None:
+            self._parts.lag.require(topic, partition_for(device_id, self._parts.frame_partitions))
+
     async def prepare(self, device_id: str, image: bytes, fields: FrameFields) -> PreparedFrame:
         """Check and store ``image``, and return its event, which is not published yet.
 

@@ -32,6 +32,13 @@ class TokenVerifier(Protocol):
         ...
 
 
+class LagLimit(Protocol):
+    """Refuses frames while the detectors are behind; it is asked once per request, so it must not wait."""
+
+    def require(self, topic: str, partition: int) -> None:
+        """Raise an ApiError when frames of this topic and partition are refused now."""
+
+
 @dataclass(frozen=True, slots=True)
 class AcceptanceParts:
     """Holds everything that the acceptance of an image uses."""
@@ -46,3 +53,5 @@ class AcceptanceParts:
     """How many partitions the frame topics have; one of them may fail while the others work"""
     clock: GatewayClock = field(default_factory=GatewayClock.without_broker)
     """Gives the time when a frame was received"""
+    lag: LagLimit | None = None
+    """Refuses frames while the detectors are behind; without it none is refused"""

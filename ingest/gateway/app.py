@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Literal
 
@@ -34,14 +35,21 @@ from ingest.gateway.openapi import flights as flight_operations
 from ingest.gateway.openapi import operations
 from ingest.gateway.openapi.document import DESCRIPTION, document
 from ingest.gateway.openapi.errors import Json
+from ingest.gateway.rate_middleware import RateMiddleware
 from ingest.gateway.request.pairs import HEADER_PREFIX
 from ingest.gateway.request.uploads import Uploads
+from ingest.limits.rates import RateLimits
 
 FRAMES_PATH = "/api/v1/frames"
 KNOWN_PATH = "/api/v1/frames/known"
 DETECT_PATH = "/api/v1/detect"
 BATCH_PATH = "/api/v1/detect/batch"
 FLIGHTS_PATH = "/api/v1/flights"
+
+_EXPOSED_HEADERS = (
+    *(REQUEST_ID_HEADER, "X-API-Version", "Retry-After", "WWW-Authenticate", "Deprecation", "Sunset", "Link"),
+    *("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "RateLimit", "RateLimit-Policy"),
+)
 
 
 class _NamedRoute(Route):
@@ -74,8 +82,11 @@ class HealthResponse(BaseModel):
 
 def create_gateway(parts: GatewayParts) -> FastAPI:
     """Return the gateway's ASGI app. Raises SettingsError when its settings contradict each other."""
+    rates = RateLimits(parts.limits)
+    parts = replace(parts, verifier=rates.verifier(parts.verifier))
     app = FastAPI(title="Standgale gateway", version=API_VERSION, description=DESCRIPTION)
     # Starlette runs the middleware added last first: telemetry is outermost, so every response has its request id.
+    app.add_middleware(RateMiddleware, rates=rates)
     app.add_middleware(ErrorMiddleware)
     if parts.settings.cors_origins:
         app.add_middleware(
@@ -84,12 +95,14 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
             allow_methods=["GET", "POST"],
             allow_headers=[
                 "Authorization",
+                "traceparent",
                 "Content-Type",
                 "X-API-Token",
                 REQUEST_ID_HEADER,
                 *(HEADER_PREFIX + name.replace("_", "-") for name in (*KNOWN_FIELDS, *TIME_NAMES)),
             ],
-            expose_headers=[REQUEST_ID_HEADER, "X-API-Version", "Retry-After"],
+            allow_credentials=True,
+            expose_headers=_EXPOSED_HEADERS,
         )
     app.add_middleware(HttpTelemetry)
     app.add_exception_handler(HTTPException, http_exception_response)

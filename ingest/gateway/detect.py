@@ -84,7 +84,9 @@ class DetectEndpoint:
 
     async def _accept(self, scope: Scope, receive: Receive, device_id: str, partition: PartitionAnswers) -> _Accepted:
         """Receive, store and publish the frame; the image is in memory until this returns."""
-        async with self._uploads.receive(scope, receive, device_id, TIME_NAMES) as upload:
+        async with self._uploads.receive(
+            scope, receive, device_id, TIME_NAMES, self._acceptance.require_room
+        ) as upload:
             deadline = asyncio.get_running_loop().time() + self._timeout_s
             frame = await self._acceptance.prepare(device_id, upload.image, upload.fields)
             topic = upload.fields.topic or FRAMES_LIVE

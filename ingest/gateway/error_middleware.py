@@ -29,6 +29,8 @@ _DISCARD_BUSY_BYTES = 1 << 20
 _DISCARD_BUSY_S = 20.0
 # Clients without a valid token, and those that are too slow.
 _NOT_READ_ON = (401, 408)
+# A gateway that is busy, or a client that asks too often.
+_BUSY = (429, 503)
 
 
 class ErrorMiddleware:
@@ -118,9 +120,10 @@ class _RequestState:
         if self._status in _NOT_READ_ON:
             await asyncio.sleep(_ARRIVAL_S)
             return
+        busy = self._status in _BUSY
         with suppress(TimeoutError):
-            async with asyncio.timeout(_DISCARD_BUSY_S if self._status == 503 else _DISCARD_S):
-                while self._unread and not (self._status == 503 and self._received > _DISCARD_BUSY_BYTES):
+            async with asyncio.timeout(_DISCARD_BUSY_S if busy else _DISCARD_S):
+                while self._unread and not (busy and self._received > _DISCARD_BUSY_BYTES):
                     # All refused uploads together read one piece in a round of the event loop.
                     await self._turns.wait(_DISCARDING)
                     await self.receive()

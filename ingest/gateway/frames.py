@@ -31,7 +31,7 @@ class FramesEndpoint:
         """Handle one upload; the error middleware turns errors into responses."""
         device_id = self._acceptance.authenticate(token_of(dict(scope["headers"])))
         with bind(device_id=device_id):
-            async with self._uploads.receive(scope, receive, device_id) as upload:
+            async with self._uploads.receive(scope, receive, device_id, admit=self._acceptance.require_room) as upload:
                 frame = await self._acceptance.prepare(device_id, upload.image, upload.fields)
                 await self._acceptance.publish([frame.event], upload.fields.topic or FRAMES_LIVE)
         body = accepted_body(frame.event, frame.warnings, self._stream_url)

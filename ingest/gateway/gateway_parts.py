@@ -9,6 +9,7 @@ from infra.process.health import Health
 from ingest.acceptance.parts import AcceptanceParts
 from ingest.answers.answers import Answers
 from ingest.flights.flight import Flights
+from ingest.limits.settings import LimitsSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,8 @@ class GatewayParts(AcceptanceParts):
     """Waits for the detections of frames; without it there is neither detect nor detect/batch"""
     flights: Flights | None = None
     """Keeps the flights of devices; without it there are no endpoints of flights"""
+    limits: LimitsSettings = field(default_factory=LimitsSettings)
+    """The rates of addresses, devices and wrong tokens"""
     health: Health = field(default_factory=Health)
     """The health that `/api/v1/health` shows"""
     stream_url: str | None = None

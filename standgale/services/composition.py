@@ -9,6 +9,7 @@ from typing import Self
 
 from detectors.store.open import open_model_store
 from detectors.store.port import ModelStore
+from detectors.worker.worker import GROUP
 from infra.auth.verifier import TokenVerifier
 from infra.broker.open import open_broker
 from infra.broker.port import Broker
@@ -22,6 +23,8 @@ from infra.storage.frames.open import open_frame_store
 from infra.storage.frames.port import FrameStore
 from infra.telemetry.logs import configure_logging
 from infra.telemetry.tracing import setup_tracing, shutdown_tracing
+from ingest.limits.lag import LagLimits
+from ingest.limits.lag_watch import LagWatch
 from ingest.readiness.broker_probe import BrokerProbe
 from ingest.readiness.clock import GatewayClock
 from ingest.readiness.outcomes import GatewayReadiness
@@ -39,6 +42,7 @@ class Composition:
         self.topics: dict[str, TopicSpec] = load_topics(settings.topics_file)
         self._gateway_clock: GatewayClock | None = None
         self._readiness: GatewayReadiness | None = None
+        self._lag_limits: LagLimits | None = None
         self._service = service
         self._stack = AsyncExitStack()
         self._broker: Broker | None = None
@@ -116,6 +120,17 @@ class Composition:
             DependencyProbe("store", self.store().check, readiness.store, interval_s=settings.probe_interval_s),
             DependencyProbe("broker", broker.check, readiness.broker, interval_s=settings.probe_interval_s),
         ]
+
+    def lag_limits(self) -> LagLimits | None:
+        """Return what refuses frames while the detectors are behind; None when the settings limit no lag."""
+        if self._lag_limits is None and self.settings.limits.limits_lag:
+            self._lag_limits = LagLimits(self.settings.limits)
+        return self._lag_limits
+
+    def lag_watches(self) -> list[Component]:
+        """Make the component that reads the lag of the detectors, if the settings limit it."""
+        limits = self.lag_limits()
+        return [] if limits is None else [LagWatch(self.broker(), GROUP, limits, self.settings.limits.lag_interval_s)]
 
     async def run(self, components: Sequence[Component]) -> int:
         """Run ``components`` and the health server until the process is stopped; returns the exit status."""

@@ -54,6 +54,8 @@ class GatewayComponent:
                 self._process.store(),
                 publisher,
                 answers=answers,
+                limits=settings.limits,
+                lag=self._process.lag_limits(),
                 flights=PostgresFlights(self._process.database(), max_open=settings.gateway.max_open_flights),
                 health=self._process.health,
                 stream_url=STREAM_PATH if self._hub is not None else None,

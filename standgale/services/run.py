@@ -21,6 +21,7 @@ async def run_up(settings: Settings) -> int:
                 schema,
                 process.verifier(),
                 *process.probes(),
+                *process.lag_watches(),
                 hub,
                 GatewayComponent(process, hub),
                 make_detector(process, None),
@@ -32,7 +33,9 @@ async def run_up(settings: Settings) -> int:
 async def run_gateway(settings: Settings) -> int:
     """Run the gateway alone; returns the exit status."""
     async with Composition(settings, "gateway") as process:
-        return await process.run([process.verifier(), *process.probes(), GatewayComponent(process)])
+        return await process.run(
+            [process.verifier(), *process.probes(), *process.lag_watches(), GatewayComponent(process)]
+        )
 
 
 async def run_detector(settings: Settings, instance_id: str | None) -> int:

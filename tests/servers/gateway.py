@@ -22,10 +22,13 @@ from infra.broker.port import Broker, InRecord, OutRecord, TopicPartition
 from infra.errors import DatabaseUnavailableError
 from infra.process.health import Health
 from infra.process.http_server import HttpComponent
+from infra.process.http_settings import HttpSettings
 from infra.storage.frames.folder import FolderFrameStore
+from ingest.acceptance.parts import LagLimit
 from ingest.answers.answers import Answers
 from ingest.flights.flight import Flights
 from ingest.gateway import GatewayParts, create_gateway
+from ingest.limits.settings import LimitsSettings
 from ingest.readiness.broker_probe import BrokerProbe
 from ingest.readiness.clock import GatewayClock
 from ingest.readiness.outcomes import GatewayReadiness
@@ -203,6 +206,9 @@ async def running(
     broker: Broker | None = None,
     probed: bool = False,
     port: int = 0,
+    limits: LimitsSettings | None = None,
+    lag: LagLimit | None = None,
+    http: HttpSettings | None = None,
     flights: Flights | None = None,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway on the embedded broker in ``folder``, or on ``broker``, which it closes; ``probed`` adds probes."""
@@ -225,6 +231,8 @@ async def running(
         store,
         publisher,
         answers=answers,
+        limits=limits or LimitsSettings(),
+        lag=lag,
         flights=flights,
         health=health,
         readiness=readiness,
@@ -233,7 +241,7 @@ async def running(
         stream_url="http://stream/api/v1/detections/stream",
     )
     component = HttpComponent(
-        "gateway", create_gateway(parts), host="127.0.0.1", port=port, on_stop=answers.stop_waiting
+        "gateway", create_gateway(parts), host="127.0.0.1", port=port, on_stop=answers.stop_waiting, http=http
     )
     port = component.bind()
     stop = asyncio.Event()

@@ -30,6 +30,7 @@ from ingest.gateway.request.uploads import Uploads
 from ingest.images.check import CorruptedFileError, FileTooLargeError
 from ingest.settings import GatewaySettings
 from schemas.errors import StandgaleError
+from schemas.topics import FRAMES_BACKFILL
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,8 @@ class Batches:
         """
         headers: dict[bytes, bytes] = dict(scope["headers"])
         pairs = pairs_of(scope["query_string"], scope["headers"])
-        self._shared_fields(pairs, device_id)
+        early = self._shared_fields(pairs, device_id)
+        self._acceptance.require_room(device_id, early.topic or FRAMES_BACKFILL)
         boundary = boundary_of(_form_type(headers))
         declared_bytes = declared_length(headers, self._limit, _SETTING)
         # Each byte is in memory once: in the part that arrives, or in an image that is being stored.

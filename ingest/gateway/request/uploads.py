@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -17,6 +17,11 @@ from ingest.gateway.request.body import DeviceTurns, declared_length, read_body
 from ingest.gateway.request.multipart import OVERHEAD_BYTES, parse_form
 from ingest.gateway.request.pairs import pairs_of
 from ingest.settings import GatewaySettings
+from schemas.topics import FRAMES_LIVE
+
+
+def _admit_all(device_id: str, topic: str) -> None:
+    """Refuse nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +55,25 @@ class Uploads:
 
     @asynccontextmanager
     async def receive(
-        self, scope: Scope, receive: Receive, device_id: str, also: Mapping[str, str] = NO_OTHER_NAMES
+        self,
+        scope: Scope,
+        receive: Receive,
+        device_id: str,
+        also: Mapping[str, str] = NO_OTHER_NAMES,
+        admit: Callable[[str, str], None] = _admit_all,
     ) -> AsyncIterator[Upload]:
         """Yield the image of a request of ``device_id``; its memory is reserved until the block ends.
 
-        ``also``: other names of fields. Raises an ApiError or FileTooLargeError, before the body is read if possible.
+        ``also``: other names of fields. ``admit`` is called with device and topic, and raises an ApiError when such
+        frames are refused now; a form may name another topic than the query. Raises an ApiError or FileTooLargeError,
+        before the body is read if possible.
         """
         headers: dict[bytes, bytes] = dict(scope["headers"])
         settings = self._settings
         pairs = pairs_of(scope["query_string"], scope["headers"])
         early = parse_fields(pairs, settings.max_metadata_bytes, also)
         require_device(early, device_id)
+        admit(device_id, early.topic or FRAMES_LIVE)
         content_type = _content_type(headers)
         is_form = content_type.lower().startswith("multipart/form-data")
         limit = self._max_form_bytes if is_form else settings.max_image_bytes
@@ -73,6 +86,8 @@ class Uploads:
             async with slot.reading():
                 body = await read_body(receive, limit, settings.body_timeout_s, self.turns, device_id)
             upload = self._open_form(body, content_type, pairs, also) if is_form else Upload(body, early)
+            if upload.fields.topic != early.topic:
+                admit(device_id, upload.fields.topic or FRAMES_LIVE)
             del body
             require_device(upload.fields, device_id)
             yield upload

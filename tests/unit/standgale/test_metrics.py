@@ -43,6 +43,8 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "standgale_frames_by_digest": ("counter", ()),
     "standgale_clock_ahead_seconds": ("gauge", ("clock",)),
     "standgale_frames_waiting": ("gauge", ("server",)),
+    "standgale_rate_limited": ("counter", ("rate",)),
+    "standgale_partitions_refused": ("gauge", ("topic",)),
     "standgale_answer_wait_seconds": ("histogram", ("result",)),
     "standgale_frame_store_bytes": ("gauge", ("what",)),
     "inference_requests": ("counter", ("model", "status")),
@@ -78,7 +80,7 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
 WITHOUT_PREFIX = {name for name in EXPECTED if not name.startswith("standgale_")}
 BOUNDED_LABELS = {
     *("method", "endpoint", "status", "device_id", "reason", "clock", "what", "model", "lane", "version", "state"),
-    *("result", "topic", "engine", "policy", "group", "stream", "part", "server", "source"),
+    *("result", "topic", "engine", "policy", "group", "stream", "part", "server", "source", "rate"),
 }
 
 

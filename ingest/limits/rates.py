@@ -1,0 +1,204 @@
+"""Limits how often each address and each device may ask, and how many wrong tokens an address may try."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from hashlib import blake2b
+from math import ceil, floor
+
+from limits import RateLimitItemPerMinute
+from limits.strategies import SlidingWindowCounterRateLimiter
+
+from ingest.acceptance.errors import ApiError
+from ingest.acceptance.parts import TokenVerifier, VerifiedDevice
+from ingest.limits.settings import LimitsSettings
+from ingest.limits.windows import BoundedWindows
+from ingest.metrics import RATE_LIMITED
+
+_WINDOW_S = 60
+# A name that a proxy gives is no longer than an address; longer ones would only cost memory.
+_MAX_ADDRESS = 64
+
+
+class RateLimitError(ApiError):
+    """A client asks more often than a setting allows; nothing was read."""
+
+    code = "RATE_LIMIT_EXCEEDED"
+    status = 429
+
+
+@dataclass(frozen=True, slots=True)
+class RateState:
+    """Says how much of a rate is left, for the headers of a response."""
+
+    name: str
+    limit: int
+    left: int
+    reset_s: int
+    """After how many seconds there is more"""
+
+
+class Rate:
+    """Is one rate: how many requests of one key are allowed in any minute."""
+
+    def __init__(self, name: str, per_minute: int, most_keys: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.name = name
+        self.per_minute = per_minute
+        self._item = RateLimitItemPerMinute(per_minute, namespace=name)
+        self._windows = BoundedWindows(most_keys, clock)
+        self._limiter = SlidingWindowCounterRateLimiter(self._windows)
+
+    def count(self, key: str) -> bool:
+        """Count one request of ``key`` if the rate allows it; return whether it does."""
+        return self._limiter.hit(self._item, key)
+
+    def allows(self, key: str) -> bool:
+        """Whether the rate allows one more request of ``key``, which is not counted."""
+        return self._limiter.test(self._item, key)
+
+    def state(self, key: str) -> RateState:
+        """Return how much is left for ``key``, and when there is more."""
+        previous, previous_ttl, current, current_ttl = self._windows.get_sliding_window(
+            self._item.key_for(key), _WINDOW_S
+        )
+        counted = previous * previous_ttl / _WINDOW_S + current
+        left = max(0, self.per_minute - floor(counted))
+        return RateState(self.name, self.per_minute, left, self._wait_s(previous, previous_ttl, current, current_ttl))
+
+    def _wait_s(self, previous: int, previous_ttl: float, current: int, current_ttl: float) -> int:
+        """Return after how many seconds one more request is allowed, or would be if none were left."""
+        if current < self.per_minute:
+            # The window before fades: the wait until its share leaves room for one.
+            room = self.per_minute - current
+            wait_s = 0.0 if previous < room else previous_ttl - room * _WINDOW_S / previous
+        else:
+            # The present window becomes the one before at its end, and begins to fade.
+            wait_s = current_ttl - _WINDOW_S
+        return max(1, ceil(wait_s + 0.001))
+
+
+_address: ContextVar[str] = ContextVar("client_address", default="")
+_device_state: ContextVar[list[RateState] | None] = ContextVar("rate_states", default=None)
+
+
+class RateLimits:
+    """Counts requests by address and by device; the device is known once its token was verified.
+
+    Nothing here waits, and each request costs some lookups, however many clients there are.
+    """
+
+    def __init__(self, settings: LimitsSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        def rate(name: str, per_minute: int) -> Rate | None:
+            return Rate(name, per_minute, settings.max_counted, clock) if per_minute else None
+
+        self._addresses = rate("address", settings.address_per_minute)
+        self._devices = rate("device", settings.device_per_minute)
+        self._bad_tokens = rate("bad_tokens", settings.bad_tokens_per_minute)
+        self._right_tokens: OrderedDict[bytes, None] = OrderedDict()
+        self._most = settings.max_counted
+
+    @contextmanager
+    def request_of(self, address: str) -> Iterator[list[RateState]]:
+        """Count a request of ``address``, and yield the states of its rates; that of its device is added later.
+
+        Raises RateLimitError in the block's place when the address has asked too often.
+        """
+        address = address[:_MAX_ADDRESS]
+        states: list[RateState] = []
+        tokens = _address.set(address), _device_state.set(states)
+        try:
+            if self._addresses is not None:
+                self._count(self._addresses, address, states, "this address has", "limits.address_per_minute")
+            yield states
+        finally:
+            _device_state.reset(tokens[1])
+            _address.reset(tokens[0])
+
+    def verifier(self, inner: TokenVerifier) -> TokenVerifier:
+        """Return a verifier that asks ``inner``, and counts wrong tokens by address and requests by device."""
+        return _CountingVerifier(self, inner)
+
+    def verify(self, token: str, inner: TokenVerifier) -> VerifiedDevice | None:
+        """Verify ``token``, within the rates of its device and of wrong tokens. Raises RateLimitError."""
+        address, key = _address.get(), _token_key(token)
+        bad = self._bad_tokens
+        # Once an address has tried too many, a new token is not even looked at; those in use are not affected.
+        if bad is not None and key not in self._right_tokens and not bad.allows(address):
+            state = bad.state(address)
+            raise _error(state, "this address has sent", "wrong tokens", "limits.bad_tokens_per_minute", [state])
+        device = inner.verify(token)
+        if device is None:
+            self._right_tokens.pop(key, None)
+            if bad is not None:
+                bad.count(address)
+            return None
+        if bad is not None:
+            self._remember(key)
+        if self._devices is not None:
+            states = _device_state.get()
+            self._count(
+                self._devices,
+                device.device_id,
+                [] if states is None else states,
+                "this device has",
+                "limits.device_per_minute",
+            )
+        return device
+
+    def _count(self, rate: Rate, key: str, states: list[RateState], who: str, setting: str) -> None:
+        allowed = rate.count(key)
+        state = rate.state(key)
+        states.append(state)
+        if not allowed:
+            raise _error(state, f"{who} made", "requests", setting, states)
+
+    def _remember(self, key: bytes) -> None:
+        self._right_tokens[key] = None
+        self._right_tokens.move_to_end(key)
+        if len(self._right_tokens) > self._most:
+            self._right_tokens.popitem(last=False)
+
+
+class _CountingVerifier:
+    """Is a verifier with rates."""
+
+    def __init__(self, rates: RateLimits, inner: TokenVerifier) -> None:
+        self._rates = rates
+        self._inner = inner
+
+    def verify(self, token: str) -> VerifiedDevice | None:
+        """Return the device of ``token``. Raises RateLimitError besides the errors of the verifier inside."""
+        return self._rates.verify(token, self._inner)
+
+
+def _error(state: RateState, who: str, what: str, setting: str, states: list[RateState]) -> RateLimitError:
+    RATE_LIMITED.labels(state.name).inc()
+    return RateLimitError(
+        f"{who} {state.limit} {what} in a minute, which is the limit ({setting}); nothing was read",
+        details=f"Send the same request again after {state.reset_s} s (Retry-After), and fewer in a minute.",
+        headers={"Retry-After": str(state.reset_s), **rate_headers(states)},
+    )
+
+
+def rate_headers(states: list[RateState]) -> Mapping[str, str]:
+    """Return the headers of a response about ``states``; of several, X-RateLimit is of the one with the least left."""
+    if not states:
+        return {}
+    least = min(states, key=lambda state: state.left)
+    return {
+        "X-RateLimit-Limit": str(least.limit),
+        "X-RateLimit-Remaining": str(least.left),
+        "X-RateLimit-Reset": str(least.reset_s),
+        "RateLimit-Policy": ", ".join(f'"{state.name}";q={state.limit};w={_WINDOW_S}' for state in states),
+        "RateLimit": ", ".join(f'"{state.name}";r={state.left};t={state.reset_s}' for state in states),
+    }
+
+
+def _token_key(token: str) -> bytes:
+    # Tokens are not kept, only hashes of them.
+    return blake2b(token.encode("utf-8", "surrogatepass"), digest_size=16).digest()
