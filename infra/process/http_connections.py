@@ -102,6 +102,13 @@ class ConnectionTable:
         if one is not None and connection in self._members:
             one.idle[connection] = None
 
+    def hand_over(self, former: Connection, connection: Connection) -> None:
+        """Count ``connection``, which has a request in progress for good, in place of ``former``: a WebSocket."""
+        connection.address = former.address
+        self.remove(former)
+        self._add(connection)
+        self.set_busy(connection)
+
     def _add(self, connection: Connection) -> None:
         one = self._addresses.setdefault(connection.address, _Address())
         one.count += 1

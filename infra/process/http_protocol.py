@@ -22,6 +22,7 @@ from infra.process.error_body import error_body
 from infra.process.http_connections import ConnectionTable, address_of
 from infra.process.http_settings import HttpSettings
 from infra.process.metrics import HTTP_REFUSED
+from infra.process.websocket_protocol import BoundedWebSocket
 from infra.telemetry.sampled_log import SampledLog
 
 logger = logging.getLogger(__name__)
@@ -121,9 +122,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._progress = False
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # Served as an ordinary request: a server may ignore the wish for another protocol.
+        except httptools.HttpParserUpgrade as upgrade:
             self._progress = True
+            if self._should_upgrade():
+                self._upgrade_to_websocket(data[upgrade.args[0] :])
+                return
+            # Served as an ordinary request: a server may ignore the wish for another protocol.
         except httptools.HttpParserError as error:
             # A callback that refused keeps the reason; others are errors of the syntax.
             self._refuse(self._refusal or RefusedError(400, "BAD_REQUEST", f"this is no valid HTTP request: {error}"))
@@ -131,6 +135,26 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stalled_bytes = 0 if self._progress else self._stalled_bytes + len(data)
         if self._stalled_bytes > self._limits.max_header_bytes:
             self._refuse(self._too_large("more than that was received"))
+
+    def _upgrade_to_websocket(self, early: bytes) -> None:
+        """Give the connection to the protocol of WebSockets; ``early``: what came before the handshake ended."""
+        websocket_class = self.ws_protocol_class
+        if early or self.pipeline or not self._is_done():
+            self._refuse(RefusedError(400, "BAD_REQUEST", "nothing may be sent during the handshake of a WebSocket"))
+            return
+        head = [self.scope["method"].encode(), b" ", self.url, b" HTTP/1.1\r\n"]
+        for name, value in self.scope["headers"]:
+            head += [name, b": ", value, b"\r\n"]
+        head.append(b"\r\n")
+        assert websocket_class is not None and issubclass(websocket_class, BoundedWebSocket)
+        websocket = websocket_class(self.config, self.server_state, self.app_state)
+        if not websocket.upgrade(self.transport, b"".join(head)):
+            self.connections.discard(websocket)
+            self._refuse(RefusedError(400, "BAD_REQUEST", "this is no valid handshake of a WebSocket"))
+            return
+        self.connections.discard(self)
+        self._table.hand_over(self, websocket)
+        self.transport.set_protocol(websocket)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn closes always
         """Keep the connection for the responses to whole requests, as of `nc -N`; else close it.

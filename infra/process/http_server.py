@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -19,6 +20,7 @@ from infra.process.http_protocol import BoundedProtocol, ProtocolConfig
 from infra.process.http_settings import HttpSettings
 from infra.process.open_files import release_open_files, reserve_open_files
 from infra.process.stopping import waiting_for
+from infra.process.websocket_protocol import MAX_TEXT_BYTES, BoundedWebSocket
 from infra.telemetry.sampled_log import SampledLog
 from infra.telemetry.settings import TelemetrySettings
 from schemas.errors import StandgaleError
@@ -61,7 +63,7 @@ class _Server(uvicorn.Server):
         if counter % _SWEEP_EVERY_TICKS == 0:
             now = time.monotonic()
             for connection in list(self.server_state.connections):
-                if isinstance(connection, BoundedProtocol):
+                if isinstance(connection, BoundedProtocol | BoundedWebSocket):
                     connection.sweep(now)
         return await super().on_tick(counter)
 
@@ -78,6 +80,8 @@ class HttpComponent:
     name and a dot. ``on_stop`` is called at a stop, before connections are closed, so that streams can end.
     ``http`` has the limits of requests and connections.
     """
+
+    websocket_class: type[BoundedWebSocket] | Literal["none"] = "none"
 
     def __init__(
         self,
@@ -105,7 +109,12 @@ class HttpComponent:
         config = ProtocolConfig(
             app,
             http=BoundedProtocol,
-            ws="none",
+            ws=self.websocket_class,
+            ws_max_size=MAX_TEXT_BYTES,
+            # A compressed message may be a thousand times as large as its bytes.
+            ws_per_message_deflate=False,
+            ws_ping_interval=self._http.ping_interval_s,
+            ws_ping_timeout=self._http.ping_interval_s,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -176,6 +185,12 @@ class HttpComponent:
                 await asyncio.wait({serving})
             self._socket.close()
             release_open_files(self.name)
+
+
+class WebSocketComponent(HttpComponent):
+    """Serves an ASGI app that has WebSockets, too."""
+
+    websocket_class = BoundedWebSocket
 
 
 def health_component(settings: TelemetrySettings, health: Health, http: HttpSettings | None = None) -> HttpComponent:

@@ -30,6 +30,10 @@ class HttpSettings(Section):
     write_timeout_s: PositiveSeconds = Field(
         default=30.0, description="a client that takes nothing of what was sent to it for so long is cut off"
     )
+    ping_interval_s: PositiveSeconds = Field(
+        default=20.0,
+        description="how often a client of a WebSocket is sent a ping; one that sends nothing until the next is closed",
+    )
     max_connections: PositiveInt = Field(
         default=1_024,
         description="the most open connections of each server, besides those of sse.max_clients; beyond it the one "

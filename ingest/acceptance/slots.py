@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
@@ -27,6 +27,8 @@ class Slot:
     device_id: str
     size_bytes: int
     taken_away: bool = False
+    on_taken_away: Callable[[], None] | None = None
+    """Ends an upload that is not read in :meth:`reading`; given while its body is received"""
     _reading: asyncio.Timeout | None = None
 
     @asynccontextmanager
@@ -48,12 +50,15 @@ class Slot:
     @property
     def is_reading(self) -> bool:
         """Whether the body is being read, so that the slot can be taken away."""
-        return self._reading is not None
+        return self._reading is not None or self.on_taken_away is not None
 
     def take_away(self) -> None:
         """End the upload."""
-        assert self._reading is not None
         self.taken_away = True
+        if self.on_taken_away is not None:
+            self.on_taken_away()
+            return
+        assert self._reading is not None
         self._reading.reschedule(asyncio.get_running_loop().time())
 
 
@@ -73,6 +78,14 @@ class UploadSlots:
     @contextmanager
     def reserve(self, size_bytes: int, device_id: str) -> Iterator[Slot]:
         """Reserve a slot for one upload of at most ``size_bytes``; raises OverloadedError when there is none."""
+        slot = self.take(size_bytes, device_id)
+        try:
+            yield slot
+        finally:
+            self.give_back(slot)
+
+    def take(self, size_bytes: int, device_id: str) -> Slot:
+        """Return a slot, to be given back with :meth:`give_back`; raises OverloadedError when there is none."""
         own = self._devices.get(device_id)
         if own is not None:
             self._require_share(own, size_bytes)
@@ -90,11 +103,24 @@ class UploadSlots:
         own.bytes += size_bytes
         self._free_uploads -= 1
         self._free_bytes -= size_bytes
-        try:
-            yield slot
-        finally:
-            if not slot.taken_away:
-                self._release(slot)
+        return slot
+
+    def give_back(self, slot: Slot) -> None:
+        """End the upload of ``slot``, once."""
+        if not slot.taken_away:
+            self._release(slot)
+
+    def shrink(self, slot: Slot, size_bytes: int) -> None:
+        """Give back what ``slot`` has beyond ``size_bytes``, which is what the upload turned out to need."""
+        if not slot.taken_away and size_bytes < slot.size_bytes:
+            self._devices[slot.device_id].bytes -= slot.size_bytes - size_bytes
+            self._free_bytes += slot.size_bytes - size_bytes
+            slot.size_bytes = size_bytes
+
+    def share(self, device_id: str) -> tuple[int, int]:
+        """Return how many uploads, and how many bytes of them, ``device_id`` may have in progress now."""
+        own = self._devices.get(device_id) or _Device()
+        return (len(own.slots) + self._free_uploads) // 2, (own.bytes + self._free_bytes) // 2
 
     def _has_room(self, size_bytes: int) -> bool:
         return self._free_uploads >= 1 and self._free_bytes >= size_bytes

@@ -1,0 +1,142 @@
+"""Serves WS /api/v1/stream: checks the handshake, and leaves the rest to a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from infra.process.error_body import error_body
+from infra.process.websocket_flow import FLOW_EXTENSION
+from infra.telemetry.logs import bind
+from infra.telemetry.sampled_log import SampledLog
+from ingest.acceptance.acceptance import Acceptance
+from ingest.acceptance.device_token import token_of
+from ingest.acceptance.error_texts import describe_error
+from ingest.acceptance.errors import ApiError, ForbiddenError, OverloadedError
+from ingest.acceptance.slots import UploadSlots
+from ingest.metrics import FRAMES_REJECTED
+from ingest.settings import GatewaySettings
+from ingest.stream.closing import KNOWN_CODES, CloseCode
+from ingest.stream.connection import StreamConnection
+from ingest.stream.metrics import CLOSED
+from ingest.stream.streams import Streams
+from ingest.stream.wire import SUBPROTOCOL
+from schemas.errors import StandgaleError
+
+logger = logging.getLogger(__name__)
+
+
+class UpgradeRequiredError(ApiError):
+    """The request is no handshake of a WebSocket."""
+
+    code = "UPGRADE_REQUIRED"
+    status = 426
+
+
+class StreamEndpoint:
+    """Is the endpoint as a plain ASGI app, for the handshake and for requests that are none."""
+
+    def __init__(self, acceptance: Acceptance, slots: UploadSlots, settings: GatewaySettings, streams: Streams) -> None:
+        self._acceptance = acceptance
+        self._slots = slots
+        self._settings = settings
+        self._streams = streams
+        self._log = SampledLog(logger)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one client; an ordinary request raises UpgradeRequiredError."""
+        if scope["type"] == "http":
+            raise UpgradeRequiredError(
+                "this address is for WebSockets",
+                details=f"Connect with a WebSocket library, and the subprotocol {SUBPROTOCOL}.",
+                headers={"Upgrade": "websocket"},
+            )
+        await receive()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        token = token_of(headers)
+        try:
+            self._check(scope, headers, token)
+        except StandgaleError as error:
+            FRAMES_REJECTED.labels(error.code).inc()
+            await _refusal(error)(scope, receive, send)
+            return
+        connection = StreamConnection(
+            self._acceptance,
+            self._slots,
+            self._settings,
+            self._streams.settings,
+            self._streams.sessions,
+            self._streams.recent,
+            self._streams.places,
+        )
+        self._streams.add(connection)
+        try:
+            code = await self._serve(connection, scope, receive, send, token)
+            CLOSED.labels(str(code) if code in KNOWN_CODES else "other").inc()
+        finally:
+            self._streams.remove(connection)
+
+    async def _serve(self, connection: StreamConnection, scope: Scope, receive: Receive, send: Send, token: str) -> int:
+        with bind(request_id=f"stream-{id(connection):x}"):
+            try:
+                code = await connection.serve(receive, send, scope["extensions"][FLOW_EXTENSION], token)
+            except asyncio.CancelledError:
+                # The server's time to stop is over.
+                raise
+            except Exception as error:  # noqa: BLE001 (logged; the client connects again)
+                code = int(CloseCode.INTERNAL_ERROR)
+                kind = type(error).__name__
+                self._log.log(logging.ERROR, kind, "a stream ended because of an error in the gateway", error=error)
+                await send({"type": "websocket.close", "code": code, "reason": "an error in the gateway"})
+            if code not in (CloseCode.FINISHED, CloseCode.RESTARTING):
+                self._log.log(logging.INFO, f"closed {code}", "a stream was closed with code %d", code)
+        return code
+
+    def _check(self, scope: Scope, headers: Mapping[bytes, bytes], token: str) -> None:
+        """Raise a StandgaleError when the connection must not be opened."""
+        self._require_origin(headers)
+        if SUBPROTOCOL not in scope["subprotocols"]:
+            raise ApiError(
+                f"the client does not offer the subprotocol {SUBPROTOCOL}",
+                details="Give it to the WebSocket library; other versions of the protocol are not known here.",
+                field="Sec-WebSocket-Protocol",
+            )
+        if token:
+            self._acceptance.authenticate(token)
+        if self._streams.is_stopping:
+            raise OverloadedError("the gateway stops or restarts", details="Connect again after Retry-After seconds.")
+        if not self._streams.has_room:
+            most = self._streams.settings.max_connections
+            raise OverloadedError(
+                f"{most} streams are open; at most {most} are accepted (stream.max_connections)",
+                details="Connect again after Retry-After seconds.",
+            )
+
+    def _require_origin(self, headers: Mapping[bytes, bytes]) -> None:
+        """Refuse the pages of other sites, as CORS does for requests: browsers do not ask before a WebSocket."""
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if not origin:
+            return
+        allowed = self._settings.cors_origins
+        own = urlsplit(origin).netloc == headers.get(b"host", b"").decode("latin-1")
+        if not own and origin not in allowed and "*" not in allowed:
+            raise ForbiddenError(
+                f"pages of {origin[:200]!r} may not send frames",
+                details="An operator can allow them with gateway.cors_origins.",
+                field="Origin",
+            )
+
+
+def _refusal(error: StandgaleError) -> Response:
+    """Return the response to a handshake that is not accepted."""
+    text = describe_error(error, "")
+    body: dict[str, str | None] = error_body(text.code, text.message, None, text.details)
+    if text.field is not None:
+        body["field"] = text.field
+    return Response(orjson.dumps(body), text.status, dict(text.headers or {}), media_type="application/json")
