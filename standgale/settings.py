@@ -28,6 +28,7 @@ from infra.telemetry.settings import TelemetrySettings
 from ingest.edge.settings import EdgeSettings
 from ingest.limits.settings import LimitsSettings
 from ingest.settings import GatewaySettings, VideoSettings
+from ingest.stream.settings import StreamSettings
 from sinks.settings import SseSettings
 
 
@@ -43,6 +44,7 @@ class Settings(Section):
     http: HttpSettings = HttpSettings()
     gateway: GatewaySettings = GatewaySettings()
     limits: LimitsSettings = LimitsSettings()
+    stream: StreamSettings = StreamSettings()
     video: VideoSettings = VideoSettings()
     edge: EdgeSettings = EdgeSettings()
     detector: DetectorSettings = DetectorSettings()

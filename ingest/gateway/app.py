@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.process.health import Health
@@ -39,9 +39,12 @@ from ingest.gateway.rate_middleware import RateMiddleware
 from ingest.gateway.request.pairs import HEADER_PREFIX
 from ingest.gateway.request.uploads import Uploads
 from ingest.limits.rates import RateLimits
+from ingest.gateway.openapi.stream import stream_frames
+from ingest.stream.endpoint import StreamEndpoint
 
 FRAMES_PATH = "/api/v1/frames"
 KNOWN_PATH = "/api/v1/frames/known"
+STREAM_PATH = "/api/v1/stream"
 DETECT_PATH = "/api/v1/detect"
 BATCH_PATH = "/api/v1/detect/batch"
 FLIGHTS_PATH = "/api/v1/flights"
@@ -142,6 +145,12 @@ def _add_ways_in(app: FastAPI, parts: GatewayParts) -> dict[str, Json]:
         add(FLIGHTS_PATH, flights.list, flight_operations.list_flights(), "GET")
         add(f"{FLIGHTS_PATH}/{{flight}}", flights.get, flight_operations.get_flight(), "GET")
         add(f"{FLIGHTS_PATH}/{{flight}}/close", flights.close, flight_operations.close_flight())
+    if parts.streams is not None:
+        endpoint = StreamEndpoint(acceptance, uploads.slots, settings, parts.streams)
+        app.router.routes.extend(
+            (WebSocketRoute(STREAM_PATH, endpoint), _NamedRoute(STREAM_PATH, endpoint, methods=["GET"]))
+        )
+        described[STREAM_PATH] = {"get": stream_frames(settings, parts.streams.settings)}
     return described
 
 

@@ -10,6 +10,7 @@ from ingest.acceptance.parts import AcceptanceParts
 from ingest.answers.answers import Answers
 from ingest.flights.flight import Flights
 from ingest.limits.settings import LimitsSettings
+from ingest.stream.streams import Streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class GatewayParts(AcceptanceParts):
     """Keeps the flights of devices; without it there are no endpoints of flights"""
     limits: LimitsSettings = field(default_factory=LimitsSettings)
     """The rates of addresses, devices and wrong tokens"""
+    streams: Streams | None = None
+    """The WebSockets that send frames; without it there is no /api/v1/stream"""
     health: Health = field(default_factory=Health)
     """The health that `/api/v1/health` shows"""
     stream_url: str | None = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from infra.process.websocket_flow import MessageFlow
 from ingest.acceptance.errors import OverloadedError
@@ -67,6 +69,12 @@ class FrameMemory:
         self._held.add(slot)
         self.unanswered = Window(self.unanswered.frames + 1, self.unanswered.bytes + size_bytes)
         return slot
+
+    @contextmanager
+    def stored_image(self) -> Iterator[None]:
+        """Reserve memory for an image that is read from the store. Raises OverloadedError."""
+        with self._slots.reserve(self._max_bytes, self._device_id):
+            yield
 
     def answered(self, size_bytes: int) -> None:
         """Count a frame that has an answer, or is to be sent again."""

@@ -85,6 +85,7 @@ class FramePipeline:
         self._session: Session | None = None
         self._expected = 0
         self._is_repeating = self._is_finished = False
+        self._by_digest = asyncio.Lock()
         self._log = SampledLog(logger)
 
     @property
@@ -130,7 +131,13 @@ class FramePipeline:
             pairs = pairs_of(frame.fields, max_fields_bytes(self._settings))
             fields = parse_fields(pairs, self._settings.max_metadata_bytes)
             require_device(fields, self._device_id)
-            entry.prepared = await self._acceptance.prepare(self._device_id, frame.image, fields)
+            if frame.image:
+                entry.prepared = await self._acceptance.prepare(self._device_id, frame.image, fields)
+            else:
+                # It may name an image by its digest, which is read from the store: one at a time.
+                async with self._by_digest:
+                    with self._memory.stored_image():
+                        entry.prepared = await self._acceptance.prepare(self._device_id, b"", fields)
         except Exception as error:  # noqa: BLE001 (it is the frame's answer, and is logged if nobody expected it)
             entry.error = error
             if not isinstance(error, StandgaleError | OSError):

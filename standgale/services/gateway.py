@@ -8,11 +8,12 @@ from fastapi import FastAPI
 
 from infra.failure.retry import StoppedError, retry
 from infra.process.health import HealthPart
-from infra.process.http_server import HttpComponent
+from infra.process.http_server import HttpComponent, WebSocketComponent
 from ingest.answers.answers import Answers
 from ingest.flights.postgres import PostgresFlights
 from ingest.gateway.app import create_gateway
 from ingest.gateway.gateway_parts import GatewayParts
+from ingest.stream.streams import Streams
 from schemas import topics
 from schemas.documents import documents
 from sinks.sse.http import STREAM_PATH, sse_routes
@@ -47,6 +48,10 @@ class GatewayComponent:
         except StoppedError:
             return
         answers = Answers(self._process.broker().reader, self._process.topics, settings.gateway)
+        streams = None
+        if settings.stream.enabled:
+            partitions = self._process.topics[topics.FRAMES_LIVE].partitions
+            streams = Streams(self._process.broker().reader, partitions, settings.stream)
         try:
             parts = GatewayParts(
                 settings.gateway,
@@ -57,6 +62,7 @@ class GatewayComponent:
                 limits=settings.limits,
                 lag=self._process.lag_limits(),
                 flights=PostgresFlights(self._process.database(), max_open=settings.gateway.max_open_flights),
+                streams=streams,
                 health=self._process.health,
                 stream_url=STREAM_PATH if self._hub is not None else None,
                 documents=documents(self._process.topics),
@@ -67,21 +73,28 @@ class GatewayComponent:
             app = create_gateway(parts)
             if self._hub is not None:
                 app.router.routes.extend(sse_routes(self._hub))
-            await self._serve(app, answers, stop, health)
+            await self._serve(app, answers, streams, stop, health)
         finally:
             await answers.close()
             await publisher.close()
 
-    async def _serve(self, app: FastAPI, answers: Answers, stop: asyncio.Event, health: HealthPart) -> None:
+    async def _serve(
+        self, app: FastAPI, answers: Answers, streams: Streams | None, stop: asyncio.Event, health: HealthPart
+    ) -> None:
+        def end_long_requests() -> None:
+            # Requests that wait get 202 at once, because no detections may come any more.
+            answers.stop_waiting()
+            if streams is not None:
+                streams.stop()
+
         settings = self._process.settings
-        server = HttpComponent(
+        server = (HttpComponent if streams is None else WebSocketComponent)(
             self.name,
             app,
             host=settings.gateway.host,
             port=settings.gateway.port,
             http=settings.http if self._hub is None else settings.http.with_streams(settings.sse.max_clients),
             drain_timeout_s=settings.telemetry.drain_timeout_s,
-            # Requests that wait get 202 at once, because no detections may come any more.
-            on_stop=answers.stop_waiting,
+            on_stop=end_long_requests,
         )
         await server.run(stop, health)

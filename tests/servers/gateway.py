@@ -21,7 +21,7 @@ from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import Broker, InRecord, OutRecord, TopicPartition
 from infra.errors import DatabaseUnavailableError
 from infra.process.health import Health
-from infra.process.http_server import HttpComponent
+from infra.process.http_server import WebSocketComponent
 from infra.process.http_settings import HttpSettings
 from infra.storage.frames.folder import FolderFrameStore
 from ingest.acceptance.parts import LagLimit
@@ -34,6 +34,8 @@ from ingest.readiness.clock import GatewayClock
 from ingest.readiness.outcomes import GatewayReadiness
 from ingest.readiness.probe import DependencyProbe
 from ingest.settings import GatewaySettings
+from ingest.stream.settings import StreamSettings
+from ingest.stream.streams import Streams
 from schemas.topics import FRAMES_LIVE, load_topics
 
 WHEN = "2026-01-31T12:00:00.000000Z"
@@ -117,6 +119,7 @@ class Gateway:
     store: HangingStore
     broker: Broker
     answers: Answers
+    streams: Streams
     settings: GatewaySettings = field(default_factory=GatewaySettings)
 
     @property
@@ -210,6 +213,7 @@ async def running(
     lag: LagLimit | None = None,
     http: HttpSettings | None = None,
     flights: Flights | None = None,
+    stream: StreamSettings | None = None,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway on the embedded broker in ``folder``, or on ``broker``, which it closes; ``probed`` adds probes."""
     settings = settings or GatewaySettings()
@@ -225,6 +229,7 @@ async def running(
         DependencyProbe("broker", broker_probe.check, readiness.broker, interval_s=settings.probe_interval_s),
     ]
     answers = Answers(broker.reader, load_topics(), settings)
+    streams = Streams(broker.reader, load_topics()[FRAMES_LIVE].partitions, stream)
     parts = GatewayParts(
         settings,
         tokens,
@@ -234,14 +239,20 @@ async def running(
         limits=limits or LimitsSettings(),
         lag=lag,
         flights=flights,
+        streams=streams,
         health=health,
         readiness=readiness,
         frame_partitions=load_topics()[FRAMES_LIVE].partitions,
         clock=clock,
         stream_url="http://stream/api/v1/detections/stream",
     )
-    component = HttpComponent(
-        "gateway", create_gateway(parts), host="127.0.0.1", port=port, on_stop=answers.stop_waiting, http=http
+
+    def end_long_requests() -> None:
+        answers.stop_waiting()
+        streams.stop()
+
+    component = WebSocketComponent(
+        "gateway", create_gateway(parts), host="127.0.0.1", port=port, on_stop=end_long_requests, http=http
     )
     port = component.bind()
     stop = asyncio.Event()
@@ -250,7 +261,18 @@ async def running(
     try:
         async with aiohttp.ClientSession() as client:
             yield Gateway(
-                port, folder / "frames", tokens, publisher, health, reader, client, store, broker, answers, settings
+                port,
+                folder / "frames",
+                tokens,
+                publisher,
+                health,
+                reader,
+                client,
+                store,
+                broker,
+                answers,
+                streams,
+                settings,
             )
     finally:
         stop.set()

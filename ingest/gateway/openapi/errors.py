@@ -35,6 +35,7 @@ _ERRORS: dict[str, Examples] = {
         "IMAGE_CORRUPT": ("no detector could process the frame: the JPEG ends early; 12 of 3000 rows have data", ""),
         "IMAGE_TOO_COSTLY": ("no detector could process the frame: decoding it took more than 20 s of CPU time", ""),
     },
+    "426": {"UPGRADE_REQUIRED": ("this address is for WebSockets", "")},
     "500": {
         "INTERNAL_ERROR": ("the gateway failed at this request", ""),
         "INFERENCE_ERROR": (
@@ -78,12 +79,14 @@ _STATUS_TEXT = {
     "415": "The Content-Type is not for images",
     "422": "The frame was accepted, but no detector can process it: the reason of its dead letter",
     "500": "The gateway or a detector failed",
+    "426": "No handshake of a WebSocket",
     "503": "Busy, or a service is unavailable: send the same again after Retry-After seconds",
 }
 _FLIGHT_TEXT = {"400": "The request is wrong", "404": "The device has no such flight"}
 FRAME_STATUSES = ("400", "401", "403", "404", "408", "415", "503")
 BATCH_STATUSES = ("400", "401", "403", "408", "415", "503")
 KNOWN_STATUSES = ("400", "401", "408", "503")
+STREAM_STATUSES = ("400", "401", "403", "426", "503")
 DETECT_STATUSES = ("400", "401", "403", "404", "408", "415", "422", "500", "503")
 
 

@@ -14,6 +14,7 @@ import infra.process.metrics
 import infra.storage.metrics
 import infra.telemetry.metrics
 import ingest.metrics
+import ingest.stream.metrics
 import ingest.video.metrics
 import sinks.metrics
 from tests.paths import ROOT
@@ -27,6 +28,7 @@ MODULES = (
     infra.storage.metrics,
     infra.telemetry.metrics,
     ingest.metrics,
+    ingest.stream.metrics,
     ingest.video.metrics,
     sinks.metrics,
 )
@@ -39,6 +41,10 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "images_stored": ("counter", ("device_id",)),
     "standgale_video_frames": ("counter", ("source", "what")),
     "standgale_video_lag_seconds": ("gauge", ("source",)),
+    "standgale_stream_connections": ("gauge", ()),
+    "standgale_stream_frames": ("counter", ("result",)),
+    "standgale_stream_closed": ("counter", ("code",)),
+    "standgale_stream_answer_seconds": ("histogram", ()),
     "standgale_frames_rejected": ("counter", ("reason",)),
     "standgale_frames_by_digest": ("counter", ()),
     "standgale_clock_ahead_seconds": ("gauge", ("clock",)),
