@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator
 
-from infra.sections import PositiveInt, PositiveSeconds, Section
+from infra.sections import Interval, PositiveInt, PositiveSeconds, Section
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -30,7 +30,7 @@ class HttpSettings(Section):
     write_timeout_s: PositiveSeconds = Field(
         default=30.0, description="a client that takes nothing of what was sent to it for so long is cut off"
     )
-    ping_interval_s: PositiveSeconds = Field(
+    ping_interval_s: Interval = Field(
         default=20.0,
         description="how often a client of a WebSocket is sent a ping; one that sends nothing until the next is closed",
     )

@@ -61,6 +61,7 @@ class StreamConnection:
         self._frame_at = time.monotonic()
         self._window = Window(0, 0)
         self._token = ""
+        self._said_bye = False
 
     def end(self, end: StreamEnd) -> None:
         """Close the connection when the frames in progress are answered."""
@@ -140,7 +141,7 @@ class StreamConnection:
             if session.holder is self:
                 session.holder = None
             await pipeline.close()
-        if end.code == CloseCode.FINISHED:
+        if self._said_bye:
             self._sessions.forget(device_id, name)
         return end
 
@@ -201,6 +202,7 @@ class StreamConnection:
                 text, data = message.get("text"), message.get("bytes")
                 if data is None:
                     read_bye(text or "")
+                    self._said_bye = True
                     return StreamEnd(CloseCode.FINISHED, "")
                 slot = memory.arrived(len(data))
                 if slot is None:

@@ -43,7 +43,7 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "standgale_video_lag_seconds": ("gauge", ("source",)),
     "standgale_stream_connections": ("gauge", ()),
     "standgale_stream_frames": ("counter", ("result",)),
-    "standgale_stream_closed": ("counter", ("code",)),
+    "standgale_stream_closed": ("counter", ("reason",)),
     "standgale_stream_answer_seconds": ("histogram", ()),
     "standgale_frames_rejected": ("counter", ("reason",)),
     "standgale_frames_by_digest": ("counter", ()),
