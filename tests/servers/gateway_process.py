@@ -1,6 +1,6 @@
 """Runs a gateway on the embedded broker in a process of its own, to kill it and to freeze it.
 
-``python -m tests.servers.gateway_process FOLDER PORT`` serves until it is ended; its tokens are in memory.
+``python -m tests.servers.gateway_process FOLDER PORT SETTINGS`` serves until it is ended; its tokens are in memory.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import uvloop
+
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import TopicPartition
 from infra.deploy.ports import free_port
+from ingest.settings import GatewaySettings
 from schemas.cloudevents import decode
 from schemas.events import FrameCaptured
 from schemas.topics import FRAMES_LIVE, load_topics
@@ -31,8 +34,9 @@ _START_S = 30.0
 class GatewayProcess:
     """Starts and ends the process, always on the same port; frames stay in its folder."""
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    def __init__(self, folder: Path, port: int | None = None, settings: GatewaySettings | None = None) -> None:
         self.folder = folder
+        self._settings = settings or GatewaySettings()
         self.port = port or free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -51,7 +55,8 @@ class GatewayProcess:
 
     def start(self) -> None:
         self.folder.mkdir(exist_ok=True)
-        command = (sys.executable, "-m", "tests.servers.gateway_process", str(self.folder), str(self.port))
+        module, settings = "tests.servers.gateway_process", self._settings.model_dump_json()
+        command = (sys.executable, "-m", module, str(self.folder), str(self.port), settings)
         self._process = subprocess.Popen(command, cwd=ROOT)
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
@@ -68,6 +73,13 @@ class GatewayProcess:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def stop(self) -> None:
+        """Send SIGTERM, and wait until it has ended what it had begun."""
+        assert self._process is not None
+        self._process.terminate()
+        assert self._process.wait(_START_S) == 0
+        self._process = None
 
     def freeze(self) -> None:
         assert self._process is not None
@@ -110,10 +122,15 @@ def repetitions(frames: list[FrameCaptured]) -> int:
     return sum(count - 1 for count in Counter(frame.frame_id for frame in frames).values())
 
 
-async def _serve(folder: Path, port: int) -> None:
-    async with running(folder, port=port):
-        await asyncio.Event().wait()
+async def _serve(folder: Path, port: int, settings: GatewaySettings) -> None:
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    async with running(folder, settings, port=port):
+        await stopped.wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1]), int(sys.argv[2])))
+    # As a service does.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        given = GatewaySettings.model_validate_json(sys.argv[3])
+        runner.run(_serve(Path(sys.argv[1]), int(sys.argv[2]), given))
