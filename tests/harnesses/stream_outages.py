@@ -107,10 +107,10 @@ class _Client:
         return Counter(json.loads(line)["type"] for line in self._output.read_bytes().splitlines())
 
     async def wait_for(self, answers: int, timeout_s: float) -> None:
-        await until(lambda: self.answers() >= answers or self.process.poll() is not None, timeout_s)
+        await until(lambda: self.answers() >= answers or self.process.poll() is not None, timeout_s=timeout_s)
 
     async def wait(self, timeout_s: float) -> None:
-        await until(lambda: self.process.poll() is not None, timeout_s)
+        await until(lambda: self.process.poll() is not None, timeout_s=timeout_s)
         assert self.process.returncode == 0, self._errors.read_text()
 
 

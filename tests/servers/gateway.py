@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 from PIL import Image
+from starlette.routing import WebSocketRoute
 
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import Broker, InRecord, OutRecord, TopicPartition
@@ -25,6 +26,7 @@ from infra.process.http_server import WebSocketComponent
 from infra.process.http_settings import HttpSettings
 from infra.storage.frames.folder import FolderFrameStore
 from ingest.acceptance.parts import LagLimit
+from ingest.acceptance.slots import UploadSlots
 from ingest.answers.answers import Answers
 from ingest.flights.flight import Flights
 from ingest.gateway import GatewayParts, create_gateway
@@ -120,6 +122,7 @@ class Gateway:
     broker: Broker
     answers: Answers
     streams: Streams
+    uploads: UploadSlots
     settings: GatewaySettings = field(default_factory=GatewaySettings)
 
     @property
@@ -251,9 +254,9 @@ async def running(
         answers.stop_waiting()
         streams.stop()
 
-    component = WebSocketComponent(
-        "gateway", create_gateway(parts), host="127.0.0.1", port=port, on_stop=end_long_requests, http=http
-    )
+    app = create_gateway(parts)
+    [uploads] = [route.app._slots for route in app.routes if isinstance(route, WebSocketRoute)]
+    component = WebSocketComponent("gateway", app, host="127.0.0.1", port=port, on_stop=end_long_requests), http=http
     port = component.bind()
     stop = asyncio.Event()
     components = [component, *(probes if probed else ())]
@@ -272,6 +275,7 @@ async def running(
                 broker,
                 answers,
                 streams,
+                uploads,
                 settings,
             )
     finally:
