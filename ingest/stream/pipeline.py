@@ -131,6 +131,7 @@ class FramePipeline:
             pairs = pairs_of(frame.fields, max_fields_bytes(self._settings))
             fields = parse_fields(pairs, self._settings.max_metadata_bytes)
             require_device(fields, self._device_id)
+            entry.topic = fields.topic or FRAMES_LIVE
             if frame.image:
                 entry.prepared = await self._acceptance.prepare(self._device_id, frame.image, fields)
             else:

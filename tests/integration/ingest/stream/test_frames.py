@@ -10,12 +10,13 @@ from infra.errors import BrokerUnavailableError
 from schemas.cloudevents import decode
 from schemas.events import FrameCaptured
 from schemas.timestamps import format_utc
+from schemas.topics import FRAMES_BACKFILL, FRAMES_LIVE
 from tests.harnesses.stream_client import frame, moment, open_socket, open_stream
 from tests.servers.gateway import TOKEN, Gateway
 
 
-async def _published(gateway: Gateway) -> list[str]:
-    records = await gateway.records()
+async def _published(gateway: Gateway, topic: str = FRAMES_LIVE) -> list[str]:
+    records = await gateway.records(topic)
     return [format_utc(decode(record.headers, record.value, FrameCaptured).captured_at) for record in records]
 
 
@@ -40,6 +41,15 @@ async def test_stream_takes_the_fields_of_frames(gateway: Gateway) -> None:
     event = decode(record.headers, record.value, FrameCaptured)
     assert event.device_id == "drone-1" and event.metadata == {"mission": "north"}
     assert event.camera is not None and (event.camera.latitude, event.camera.longitude) == (47.5, 8.25)
+
+
+async def test_stream_keeps_live_and_backfill_frames_in_order(gateway: Gateway) -> None:
+    async with open_stream(gateway.port) as stream:
+        for number in range(1, 9):
+            await stream.socket.send(frame(number, priority="backfill" if number % 3 else "live", flight="f-1"))
+        assert await stream.answers(8) == [("ack", number) for number in range(1, 9)]
+    assert await _published(gateway) == [moment(3), moment(6)]
+    assert await _published(gateway, FRAMES_BACKFILL) == [moment(number) for number in (1, 2, 4, 5, 7, 8)]
 
 
 async def test_stream_refuses_a_frame_alone(gateway: Gateway) -> None:
