@@ -23,6 +23,7 @@ from infra.telemetry.http import REQUEST_ID_HEADER, HttpTelemetry
 from infra.telemetry.metrics_page import MetricsPage
 from ingest.acceptance.acceptance import Acceptance
 from ingest.acceptance.fields import KNOWN_FIELDS, TIME_NAMES
+from ingest.acceptance.parts import TokenVerifier
 from ingest.gateway.batch import BatchEndpoint
 from ingest.gateway.detect import DetectEndpoint
 from ingest.gateway.error_middleware import API_VERSION, ErrorMiddleware
@@ -35,11 +36,11 @@ from ingest.gateway.openapi import flights as flight_operations
 from ingest.gateway.openapi import operations
 from ingest.gateway.openapi.document import DESCRIPTION, document
 from ingest.gateway.openapi.errors import Json
+from ingest.gateway.openapi.stream import stream_frames
 from ingest.gateway.rate_middleware import RateMiddleware
 from ingest.gateway.request.pairs import HEADER_PREFIX
 from ingest.gateway.request.uploads import Uploads
 from ingest.limits.rates import RateLimits
-from ingest.gateway.openapi.stream import stream_frames
 from ingest.stream.endpoint import StreamEndpoint
 
 FRAMES_PATH = "/api/v1/frames"
@@ -86,7 +87,7 @@ class HealthResponse(BaseModel):
 def create_gateway(parts: GatewayParts) -> FastAPI:
     """Return the gateway's ASGI app. Raises SettingsError when its settings contradict each other."""
     rates = RateLimits(parts.limits)
-    parts = replace(parts, verifier=rates.verifier(parts.verifier))
+    verifier, parts = parts.verifier, replace(parts, verifier=rates.verifier(parts.verifier))
     app = FastAPI(title="Standgale gateway", version=API_VERSION, description=DESCRIPTION)
     # Starlette runs the middleware added last first: telemetry is outermost, so every response has its request id.
     app.add_middleware(RateMiddleware, rates=rates)
@@ -110,17 +111,18 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
     app.add_middleware(HttpTelemetry)
     app.add_exception_handler(HTTPException, http_exception_response)
     app.add_exception_handler(RequestValidationError, validation_response)
-    described = _add_ways_in(app, parts)
+    described = _add_ways_in(app, parts, verifier)
     _add_operations(app, parts.health)
     _add_documents(app, parts.documents)
     document(app, described)
     return app
 
 
-def _add_ways_in(app: FastAPI, parts: GatewayParts) -> dict[str, Json]:
+def _add_ways_in(app: FastAPI, parts: GatewayParts, verifier: TokenVerifier) -> dict[str, Json]:
     """Add the endpoints that take images, and return their operations by path and method.
 
-    They are plain ASGI, because FastAPI would read the body before the token is checked.
+    ``verifier`` verifies without counting requests.
+    The endpoints are plain ASGI, because FastAPI would read the body before the token is checked.
     """
     acceptance, uploads = Acceptance(parts), Uploads(parts.settings)
 
@@ -146,7 +148,7 @@ def _add_ways_in(app: FastAPI, parts: GatewayParts) -> dict[str, Json]:
         add(f"{FLIGHTS_PATH}/{{flight}}", flights.get, flight_operations.get_flight(), "GET")
         add(f"{FLIGHTS_PATH}/{{flight}}/close", flights.close, flight_operations.close_flight())
     if parts.streams is not None:
-        endpoint = StreamEndpoint(acceptance, uploads.slots, settings, parts.streams)
+        endpoint = StreamEndpoint(acceptance, verifier, uploads.slots, settings, parts.streams)
         app.router.routes.extend(
             (WebSocketRoute(STREAM_PATH, endpoint), _NamedRoute(STREAM_PATH, endpoint, methods=["GET"]))
         )

@@ -41,7 +41,10 @@ class ErrorMiddleware:
         self._turns = DeviceTurns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request; anything other than HTTP passes unchanged."""
+        """Handle one request, or one handshake of a WebSocket."""
+        if scope["type"] == "websocket":
+            await self._shake_hands(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -65,6 +68,25 @@ class ErrorMiddleware:
             return
         if not exchange.response_began:
             await response(scope, exchange.receive, exchange.send)
+
+    async def _shake_hands(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Turn an error before the connection is open into a response; later ones are the app's own."""
+        began = False
+
+        async def noting(message: Message) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except StandgaleError as error:
+            if began:
+                raise
+            FRAMES_REJECTED.labels(error.code).inc()
+            response = error_response(error, request_id_of(scope))
+            response.headers["X-API-Version"] = API_VERSION
+            await response(scope, receive, send)
 
 
 class _RequestState:

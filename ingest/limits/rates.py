@@ -153,7 +153,8 @@ class RateLimits:
     def _count(self, rate: Rate, key: str, states: list[RateState], who: str, setting: str) -> None:
         allowed = rate.count(key)
         state = rate.state(key)
-        states.append(state)
+        # A request has one state of each rate; a stream, which is one request, counts each of its frames.
+        states[:] = [*(each for each in states if each.name != state.name), state]
         if not allowed:
             raise _error(state, f"{who} made", "requests", setting, states)
 

@@ -12,7 +12,8 @@ from starlette.types import Message, Receive, Send
 from infra.errors import TransientError
 from infra.process.websocket_flow import MessageFlow, MessageLimits
 from ingest.acceptance.acceptance import Acceptance
-from ingest.acceptance.errors import UnauthorizedError
+from ingest.acceptance.errors import ApiError, UnauthorizedError
+from ingest.acceptance.parts import TokenVerifier
 from ingest.acceptance.slots import UploadSlots
 from ingest.settings import GatewaySettings
 from ingest.stream.closing import CloseCode, StreamEnd
@@ -32,9 +33,11 @@ from ingest.stream.wire import (
     read_hello,
     welcome,
 )
+from schemas.errors import StandgaleError
 
 _LOOK_EVERY_S = 1.0
 _CLOSED_WITHOUT_CODE = 1005
+_REVOKED = "the device token was revoked or replaced"
 
 
 class StreamConnection:
@@ -43,6 +46,7 @@ class StreamConnection:
     def __init__(
         self,
         acceptance: Acceptance,
+        verifier: TokenVerifier,
         slots: UploadSlots,
         gateway: GatewaySettings,
         settings: StreamSettings,
@@ -51,6 +55,7 @@ class StreamConnection:
         places: DevicePlaces,
     ) -> None:
         self._acceptance = acceptance
+        self._verifier = verifier
         self._slots = slots
         self._gateway = gateway
         self._settings = settings
@@ -68,13 +73,16 @@ class StreamConnection:
         if not self._ending.done():
             self._ending.set_result(end)
 
-    async def serve(self, receive: Receive, send: Send, flow: MessageFlow, token: str) -> int:
-        """Serve the client, whose handshake was checked, to its end; return the code of the close."""
+    async def serve(self, receive: Receive, send: Send, flow: MessageFlow, token: str, device_id: str | None) -> int:
+        """Serve the client, whose handshake was checked, to its end; return the code of the close.
+
+        ``token`` and ``device_id`` are those of the handshake, where it has a token.
+        """
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
         try:
             hello = await self._hello(receive)
             self._token = token or hello.token
-            device_id = self._device()
+            device_id = device_id or self._device()
             with self._places.reserve(device_id):
                 end = await self._take_frames(receive, send, flow, hello, device_id)
         except StreamEnd as early:
@@ -108,6 +116,8 @@ class StreamConnection:
             return self._acceptance.authenticate(self._token)
         except UnauthorizedError as error:
             raise StreamEnd(CloseCode.UNAUTHORIZED, f"{error}; ask for a new one") from error
+        except ApiError as error:
+            raise StreamEnd(CloseCode.TOO_MANY, str(error)) from error
         except TransientError as error:
             raise StreamEnd(CloseCode.BUSY, "the device tokens cannot be read now; connect again later") from error
 
@@ -208,9 +218,19 @@ class StreamConnection:
                 if slot is None:
                     raise StreamEnd(CloseCode.BAD_MESSAGE, "a frame was sent before the welcome")
                 self._frame_at = time.monotonic()
-                pipeline.take(data, slot)
+                pipeline.take(data, slot, self._failure_of_token())
         except StreamEnd as end:
             return end
+
+    def _failure_of_token(self) -> StandgaleError | None:
+        """Count a frame as a request of the device; return why it cannot be taken now. Raises StreamEnd."""
+        try:
+            self._acceptance.authenticate(self._token)
+        except UnauthorizedError as error:
+            raise StreamEnd(CloseCode.UNAUTHORIZED, _REVOKED) from error
+        except (ApiError, TransientError) as error:
+            return error
+        return None
 
     async def _watch(self, pipeline: FramePipeline) -> StreamEnd:
         """Return when the token is not valid any more, or nothing comes."""
@@ -218,10 +238,8 @@ class StreamConnection:
         while True:
             await asyncio.sleep(min(_LOOK_EVERY_S, self._gateway.token_refresh_s, idle_s / 4))
             with suppress(TransientError):
-                try:
-                    self._acceptance.authenticate(self._token)
-                except UnauthorizedError:
-                    return StreamEnd(CloseCode.UNAUTHORIZED, "the device token was revoked or replaced")
+                if self._verifier.verify(self._token) is None:
+                    return StreamEnd(CloseCode.UNAUTHORIZED, _REVOKED)
             if pipeline.is_idle and time.monotonic() - self._frame_at > idle_s:
                 return StreamEnd(CloseCode.TOO_SLOW, f"no frame for {idle_s:g} s (stream.idle_timeout_s)")
 

@@ -7,27 +7,22 @@ import logging
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-import orjson
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from infra.process.error_body import error_body
 from infra.process.websocket_flow import FLOW_EXTENSION
 from infra.telemetry.logs import bind
 from infra.telemetry.sampled_log import SampledLog
 from ingest.acceptance.acceptance import Acceptance
 from ingest.acceptance.device_token import token_of
-from ingest.acceptance.error_texts import describe_error
 from ingest.acceptance.errors import ApiError, ForbiddenError, OverloadedError
+from ingest.acceptance.parts import TokenVerifier
 from ingest.acceptance.slots import UploadSlots
-from ingest.metrics import FRAMES_REJECTED
 from ingest.settings import GatewaySettings
 from ingest.stream.closing import KNOWN_CODES, CloseCode
 from ingest.stream.connection import StreamConnection
 from ingest.stream.metrics import CLOSED
 from ingest.stream.streams import Streams
 from ingest.stream.wire import SUBPROTOCOL
-from schemas.errors import StandgaleError
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +37,16 @@ class UpgradeRequiredError(ApiError):
 class StreamEndpoint:
     """Is the endpoint as a plain ASGI app, for the handshake and for requests that are none."""
 
-    def __init__(self, acceptance: Acceptance, slots: UploadSlots, settings: GatewaySettings, streams: Streams) -> None:
+    def __init__(
+        self,
+        acceptance: Acceptance,
+        verifier: TokenVerifier,
+        slots: UploadSlots,
+        settings: GatewaySettings,
+        streams: Streams,
+    ) -> None:
+        """``verifier`` checks tokens of open connections, again and again; it counts nothing."""
+        self._verifier = verifier
         self._acceptance = acceptance
         self._slots = slots
         self._settings = settings
@@ -50,7 +54,7 @@ class StreamEndpoint:
         self._log = SampledLog(logger)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one client; an ordinary request raises UpgradeRequiredError."""
+        """Serve one client; the error middleware responds to a handshake that is refused. Raises a StandgaleError."""
         if scope["type"] == "http":
             raise UpgradeRequiredError(
                 "this address is for WebSockets",
@@ -60,14 +64,11 @@ class StreamEndpoint:
         await receive()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         token = token_of(headers)
-        try:
-            self._check(scope, headers, token)
-        except StandgaleError as error:
-            FRAMES_REJECTED.labels(error.code).inc()
-            await _refusal(error)(scope, receive, send)
-            return
+        self._check(scope, headers)
+        device_id = self._acceptance.authenticate(token) if token else None
         connection = StreamConnection(
             self._acceptance,
+            self._verifier,
             self._slots,
             self._settings,
             self._streams.settings,
@@ -77,15 +78,23 @@ class StreamEndpoint:
         )
         self._streams.add(connection)
         try:
-            code = await self._serve(connection, scope, receive, send, token)
+            code = await self._serve(connection, scope, receive, send, token, device_id)
             CLOSED.labels(str(code) if code in KNOWN_CODES else "other").inc()
         finally:
             self._streams.remove(connection)
 
-    async def _serve(self, connection: StreamConnection, scope: Scope, receive: Receive, send: Send, token: str) -> int:
+    async def _serve(
+        self,
+        connection: StreamConnection,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        token: str,
+        device_id: str | None,
+    ) -> int:
         with bind(request_id=f"stream-{id(connection):x}"):
             try:
-                code = await connection.serve(receive, send, scope["extensions"][FLOW_EXTENSION], token)
+                code = await connection.serve(receive, send, scope["extensions"][FLOW_EXTENSION], token, device_id)
             except asyncio.CancelledError:
                 # The server's time to stop is over.
                 raise
@@ -98,7 +107,7 @@ class StreamEndpoint:
                 self._log.log(logging.INFO, f"closed {code}", "a stream was closed with code %d", code)
         return code
 
-    def _check(self, scope: Scope, headers: Mapping[bytes, bytes], token: str) -> None:
+    def _check(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         """Raise a StandgaleError when the connection must not be opened."""
         self._require_origin(headers)
         if SUBPROTOCOL not in scope["subprotocols"]:
@@ -107,8 +116,6 @@ class StreamEndpoint:
                 details="Give it to the WebSocket library; other versions of the protocol are not known here.",
                 field="Sec-WebSocket-Protocol",
             )
-        if token:
-            self._acceptance.authenticate(token)
         if self._streams.is_stopping:
             raise OverloadedError("the gateway stops or restarts", details="Connect again after Retry-After seconds.")
         if not self._streams.has_room:
@@ -131,12 +138,3 @@ class StreamEndpoint:
                 details="An operator can allow them with gateway.cors_origins.",
                 field="Origin",
             )
-
-
-def _refusal(error: StandgaleError) -> Response:
-    """Return the response to a handshake that is not accepted."""
-    text = describe_error(error, "")
-    body: dict[str, str | None] = error_body(text.code, text.message, None, text.details)
-    if text.field is not None:
-        body["field"] = text.field
-    return Response(orjson.dumps(body), text.status, dict(text.headers or {}), media_type="application/json")

@@ -38,6 +38,7 @@ from schemas.topics import FRAMES_LIVE
 logger = logging.getLogger(__name__)
 
 _DEFAULT_RETRY_S = 2.0
+_LATER = (429, 503)
 
 
 @dataclass(eq=False, slots=True)
@@ -98,8 +99,11 @@ class FramePipeline:
         self._session = session
         self._expected = session.next
 
-    def take(self, message: bytes, slot: Slot) -> None:
-        """Begin with a frame; its memory is given back as soon as it is stored. Raises StreamEnd."""
+    def take(self, message: bytes, slot: Slot, failure: Exception | None = None) -> None:
+        """Begin with a frame; its memory is given back as soon as it is stored. Raises StreamEnd.
+
+        ``failure`` is given when it cannot be taken now, whatever is in it.
+        """
         try:
             frame = read_frame(message)
             if not self._is_next(frame.sequence):
@@ -112,8 +116,12 @@ class FramePipeline:
             raise
         self._expected += 1
         self._is_repeating = False
-        entry = _Frame(frame.sequence, len(message), time.monotonic())
+        entry = _Frame(frame.sequence, len(message), time.monotonic(), error=failure)
         self._frames.append(entry)
+        if failure is not None:
+            self._memory.free(slot)
+            self._changed.set()
+            return
         task = asyncio.create_task(self._prepare(entry, frame, slot), name="stream-frame")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -198,7 +206,7 @@ class FramePipeline:
     async def _answer_failed(self, frame: _Frame, error: Exception) -> bool:
         """Refuse the frame, or have it sent again: then return False."""
         text = describe_error(error, _reference(frame))
-        if text.status == 503:
+        if text.status in _LATER:
             await self._repeat_from(frame, text)
             return False
         FRAMES_REJECTED.labels(text.code).inc()
@@ -213,7 +221,7 @@ class FramePipeline:
         """
         assert self._session is not None
         self._session.unsure = True
-        if isinstance(error, StandgaleError) and describe_error(error, "").status != 503:
+        if isinstance(error, StandgaleError) and describe_error(error, "").status not in _LATER:
             if len(frames) == 1:
                 return await self._answer_failed(frames[0], error)
             for frame in frames:

@@ -256,7 +256,7 @@ async def running(
 
     app = create_gateway(parts)
     [uploads] = [route.app._slots for route in app.routes if isinstance(route, WebSocketRoute)]
-    component = WebSocketComponent("gateway", app, host="127.0.0.1", port=port, on_stop=end_long_requests), http=http
+    component = WebSocketComponent("gateway", app, host="127.0.0.1", port=port, on_stop=end_long_requests, http=http)
     port = component.bind()
     stop = asyncio.Event()
     components = [component, *(probes if probed else ())]

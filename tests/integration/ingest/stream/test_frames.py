@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 from infra.errors import BrokerUnavailableError
+from ingest.limits.settings import LimitsSettings
 from schemas.cloudevents import decode
 from schemas.events import FrameCaptured
 from schemas.timestamps import format_utc
 from schemas.topics import FRAMES_BACKFILL, FRAMES_LIVE
 from tests.harnesses.stream_client import frame, moment, open_socket, open_stream
-from tests.servers.gateway import TOKEN, Gateway
+from tests.servers.gateway import TOKEN, Gateway, running
 
 
 async def _published(gateway: Gateway, topic: str = FRAMES_LIVE) -> list[str]:
@@ -179,3 +181,15 @@ async def test_stream_acknowledges_frames_in_progress_at_a_stop(gateway: Gateway
         assert await stream.answers(2) == [("ack", 1), ("ack", 2)]
         assert (await stream.closed())[0] == 1012
     assert await _published(gateway) == [moment(1), moment(2)]
+
+
+async def test_stream_frames_count_as_requests_of_their_device(tmp_path: Path) -> None:
+    async with running(tmp_path, limits=LimitsSettings(device_per_minute=4)) as gateway:
+        async with open_stream(gateway.port) as stream:
+            await stream.send(1, 2, 3, 4)
+            assert await stream.answers(3) == [("ack", 1), ("ack", 2), ("ack", 3)]
+            later = await stream.receive()
+            assert (later["type"], later["sequence"], later["error_code"]) == ("later", 4, "RATE_LIMIT_EXCEEDED")
+            assert later["retry_after_s"] >= 1
+        response = await gateway.send()
+        assert response.status == 429
