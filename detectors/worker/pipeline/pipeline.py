@@ -257,7 +257,7 @@ class InferencePipeline:
         batch = _Batch()
         while True:
             try:
-                packing = self._frames.get(timeout=self._batch_wait_s) if batch.runs else self._frames.get()
+                packing = self._frames.get(timeout=self._wait_s(batch))
             except queue.Empty:
                 batch = self._emit(batch)
                 continue
@@ -274,6 +274,15 @@ class InferencePipeline:
         self._emit(batch)
         for _ in range(self.model.engine.parallel):
             self._batches.put(None)
+
+    def _wait_s(self, batch: _Batch) -> float | None:
+        """Return how long to wait for the next frame before ``batch`` is passed on as it is; None for an empty one.
+
+        An engine with nothing to do would wait, too, and nothing is gained by that.
+        """
+        if not batch.runs:
+            return None
+        return self._batch_wait_s if self._batches.unfinished_tasks else 0.0
 
     def _pack_turn(self, packing: _Packing, batch: _Batch) -> _Batch:
         """Cut the tiles of one turn of a frame, pass on the batches that are full, and return the one that is not."""
@@ -310,6 +319,8 @@ class InferencePipeline:
                 for run in batch.runs:
                     run.frame.fail(InferenceError(f"engine {self.model.engine.name}: {error_text(error)}"))
                 continue
+            finally:
+                self._batches.task_done()
             self._host.submit(partial(self._finish, batch, outputs))
 
     def _log_failure(self, batch: _Batch) -> None:

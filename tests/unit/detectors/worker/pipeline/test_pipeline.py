@@ -98,3 +98,17 @@ async def test_a_small_frame_does_not_wait_for_all_tiles_of_a_large_one(
     done, _ = await asyncio.wait({first, second}, timeout=TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
     assert done == {second}
     assert (await asyncio.wait_for(first, TIMEOUT_S)).tiles == 81
+
+
+async def test_an_idle_engine_gets_a_batch_that_is_not_full_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waited 4 ms for more tiles, once for each pass of a frame."""
+    model = load_model(LoadRequest(write_model(tmp_path), "onnxruntime", 1))
+    monkeypatch.setattr(model.engine, "batch_size", 4)
+    pipeline = InferencePipeline(model, host_threads=1, max_pixels=10**6, batch_wait_s=TIMEOUT_S)
+    small = cv2.imencode(".png", np.zeros((32, 32, 3), np.uint8))[1].tobytes()
+    for _ in range(3):
+        assert (await asyncio.wait_for(pipeline.detect(small, DetectOptions()), TIMEOUT_S / 2)).tiles == 1
+    assert pipeline.close()
+    model.close()
