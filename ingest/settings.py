@@ -64,6 +64,30 @@ class GatewaySettings(Section):
         description="whether frames/known answers, and frames may name their image by digest instead of sending it",
     )
     max_known_digests: PositiveInt = Field(default=1_000, description="the most digests of one frames/known")
+    originals_enabled: bool = Field(
+        default=True, description="whether large images may be uploaded first (originals) and announced then"
+    )
+    max_original_bytes: PositiveInt = Field(default=200_000_000, description="the largest original")
+    max_original_side_px: PositiveInt = Field(default=65_535, description="the longest side of an original")
+    max_original_pixels: PositiveInt = Field(
+        default=200_000_000, description="the most pixels of an original; not more than detector.max_pixels"
+    )
+    original_upload_s: PositiveSeconds = Field(
+        default=3_600.0,
+        description="how long the address for an upload is valid; what is not announced after twice this time is "
+        "removed",
+    )
+    max_pending_originals: PositiveInt = Field(
+        default=32, description="the most originals of a device that are uploaded, whole or in part, and not announced"
+    )
+    max_original_uploads: PositiveInt = Field(
+        default=8,
+        description="the most originals that a gateway receives at the same time, a device half of them; with frames "
+        "in S3 it receives none",
+    )
+    original_timeout_s: PositiveSeconds = Field(
+        default=300.0, description="the time limit for reading an uploaded original, checking and storing it"
+    )
     max_open_flights: PositiveInt = Field(default=1_000, description="the most flights of a device that are not closed")
     flights_timeout_s: PositiveSeconds = Field(
         default=10.0, description="the time limit of a request about flights for the database; frames do not need it"

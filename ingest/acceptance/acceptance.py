@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
 
 from infra.broker.event_records import event_record
 from infra.broker.partitioning import partition_for
@@ -14,7 +15,8 @@ from infra.broker.port import OutRecord
 from infra.errors import BrokerUnavailableError, StoreUnavailableError
 from ingest.acceptance.errors import DigestMismatchError, ForbiddenError, InvalidCaptureTimeError, UnauthorizedError
 from ingest.acceptance.fields import FrameFields
-from ingest.acceptance.known_images import KnownImages
+from ingest.acceptance.known_images import KnownImages, not_stored_error
+from ingest.acceptance.originals import Originals
 from ingest.acceptance.parts import AcceptanceParts
 from ingest.event_source import SOURCE
 from ingest.images.check import ImageInfo, ImageLimits, inspect_image
@@ -48,6 +50,8 @@ class PreparedFrame:
 
     event: FrameCaptured
     warnings: list[str]
+    uploaded: bool = False
+    """Whether the image was uploaded before, as an original"""
 
 
 def image_limits(settings: GatewaySettings) -> ImageLimits:
@@ -91,6 +95,7 @@ class Acceptance:
         self._parts = parts
         self._limits = image_limits(parts.settings)
         self.known = KnownImages(parts)
+        self._originals = Originals(parts)
         self._skew = timedelta(seconds=parts.settings.max_clock_skew_s)
         ahead_s = parts.publisher.clock_ahead_s()
         if ahead_s is not None:
@@ -126,13 +131,51 @@ class Acceptance:
         DigestMismatchError, ImageNotStoredError, or StoreUnavailableError.
         """
         if not image and fields.sha256 is not None:
-            image = await self.known.take(fields)
-            FRAMES_BY_DIGEST.inc()
+            return await self._prepare_by_digest(device_id, fields.sha256, fields)
+        return await self._prepare(device_id, image, fields)
+
+    async def discard_original(self, frame: PreparedFrame) -> None:
+        """Remove the upload of a frame that was published; for other frames it does nothing."""
+        if frame.uploaded:
+            await self._originals.discard(frame.event.device_id, frame.event.image.sha256)
+
+    async def _prepare(self, device_id: str, image: bytes, fields: FrameFields) -> PreparedFrame:
         examined = await self.examine(image)
         require_digest(fields, examined)
         captured_at = self.capture_time(fields, examined.capture)
         uri = await self.store(image, examined)
         return self.frame(device_id, fields, examined, captured_at, uri)
+
+    async def _prepare_by_digest(self, device_id: str, digest: str, fields: FrameFields) -> PreparedFrame:
+        """Return the event of a frame whose image is stored already, or was uploaded before."""
+        if fields.proof is not None and self._parts.settings.digests_enabled:
+            known = await self.known.look_up(digest)
+            if known is not None:
+                return await self._prepare_known(device_id, known, fields, fields.proof)
+        async with self._originals.received(device_id, digest) as path:
+            if path is not None:
+                return await self._prepare_file(device_id, path, digest, fields, uploaded=True)
+        self.known.require_proof_given(fields)
+        raise not_stored_error(digest)
+
+    async def _prepare_known(self, device_id: str, image: ImageRef, fields: FrameFields, proof: str) -> PreparedFrame:
+        if image.size_bytes <= self._parts.settings.max_image_bytes:
+            frame = await self._prepare(device_id, await self.known.read(image, proof), fields)
+        else:
+            async with self.known.local(image, proof) as path:
+                frame = await self._prepare_file(device_id, path, image.sha256, fields)
+        FRAMES_BY_DIGEST.inc()
+        return frame
+
+    async def _prepare_file(
+        self, device_id: str, path: Path, digest: str, fields: FrameFields, *, uploaded: bool = False
+    ) -> PreparedFrame:
+        """Return the event of the image in the file, whose digest was checked."""
+        info, capture = await self._originals.examine(path)
+        captured_at = self.capture_time(fields, capture)
+        uri = await self._originals.store(path, digest, info.media_type)
+        examined = ExaminedImage(info, capture, digest, self._parts.clock.now())
+        return replace(self.frame(device_id, fields, examined, captured_at, uri), uploaded=uploaded)
 
     async def examine(self, image: bytes) -> ExaminedImage:
         """Check the content, then read and hash it: what is no picture costs no more than its first bytes."""

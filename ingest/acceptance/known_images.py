@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import get_args
 
 from infra.errors import ImageCorruptError, ImageMissingError, StoreUnavailableError
@@ -12,6 +14,7 @@ from infra.storage.frames.port import StoredObject
 from ingest.acceptance.errors import ImageNotStoredError, ValidationFailedError
 from ingest.acceptance.fields import FrameFields
 from ingest.acceptance.parts import AcceptanceParts
+from ingest.images.mapped import map_file
 from schemas.events import EXTENSIONS, ImageRef, MediaType
 from schemas.possession import proof_of
 
@@ -27,6 +30,8 @@ class KnownImages:
 
     def __init__(self, parts: AcceptanceParts) -> None:
         self._parts = parts
+        settings = parts.settings
+        self._most_bytes = max(settings.max_image_bytes, settings.max_original_bytes if parts.originals else 0)
 
     async def find(self, digests: Sequence[str]) -> list[str]:
         """Return those of ``digests`` (SHA-256, hex) whose images are stored, in the same order.
@@ -34,38 +39,62 @@ class KnownImages:
         Raises StoreUnavailableError.
         """
         found = await self._find(digests)
-        most = self._parts.settings.max_image_bytes
-        return [each for each in digests if each in found and found[each].size_bytes <= most]
+        return [each for each in digests if each in found and self._is_allowed(found[each])]
 
-    async def take(self, fields: FrameFields) -> bytes:
-        """Return the image that ``fields`` name by digest and prove to have.
+    async def look_up(self, digest: str) -> ImageRef | None:
+        """Return the stored image with ``digest``, if there is one of an allowed size. Raises StoreUnavailableError."""
+        found = (await self._find([digest])).get(digest)
+        if found is None or not self._is_allowed(found):
+            return None
+        kind = _MEDIA_TYPES[found.uri.rpartition(".")[2]]
+        # The pixels are counted when the bytes are examined; the store compares size and hash only.
+        return ImageRef(uri=found.uri, sha256=digest, size_bytes=found.size_bytes, media_type=kind, width=1, height=1)
 
-        Raises ImageNotStoredError, also for a wrong proof, ValidationFailedError, or StoreUnavailableError.
-        """
-        digest, proof = fields.sha256, fields.proof
-        assert digest is not None
+    async def read(self, image: ImageRef, proof: str) -> bytes:
+        """Return the bytes of ``image``. Raises ImageNotStoredError, also for a wrong proof, StoreUnavailableError."""
+        timeout_s = self._parts.settings.store_timeout_s
+        with self._parts.readiness.store.watch():
+            try:
+                async with asyncio.timeout(timeout_s):
+                    data = await self._parts.store.get(image)
+            except (ImageMissingError, ImageCorruptError):
+                # Retention has removed it, or the disk has damaged it.
+                raise not_stored_error(image.sha256) from None
+            except TimeoutError as error:
+                raise StoreUnavailableError(
+                    f"the frame store did not return the image within {timeout_s:g} s (gateway.store_timeout_s)"
+                ) from error
+        await _require_proof(data, image.sha256, proof)
+        return data
+
+    @asynccontextmanager
+    async def local(self, image: ImageRef, proof: str) -> AsyncIterator[Path]:
+        """Give a local file with the bytes of a large ``image``; the errors are those of :meth:`read`."""
+        try:
+            async with self._parts.store.local(image) as path:
+                await _require_proof(await asyncio.to_thread(map_file, path), image.sha256, proof)
+                yield path
+        except (ImageMissingError, ImageCorruptError):
+            raise not_stored_error(image.sha256) from None
+
+    def require_proof_given(self, fields: FrameFields) -> str:
+        """Return the proof in ``fields``. Raises ValidationFailedError without one, or where digests are not taken."""
         if not self._parts.settings.digests_enabled:
             raise ValidationFailedError(
                 "this gateway takes no frames by sha256 (gateway.digests_enabled)",
                 details="Send the image as the body.",
                 field="sha256",
             )
-        if proof is None:
+        if fields.proof is None:
             raise ValidationFailedError(
                 "there is neither an image nor a proof; sha256 alone does not say that the device has the image",
                 details=_HOW_TO_PROVE,
                 field="proof",
             )
-        found = (await self._find([digest])).get(digest)
-        image = None if found is None else await self._read(digest, found)
-        if image is None or not hmac.compare_digest(await asyncio.to_thread(proof_of, image), proof):
-            # One text for both: who has not the image learns nothing here.
-            raise ImageNotStoredError(
-                f"no image with sha256 {digest} is stored that the proof belongs to",
-                details=f"Send the image as the body. If it was stored, the proof is wrong. {_HOW_TO_PROVE}.",
-                field="sha256",
-            )
-        return image
+        return fields.proof
+
+    def _is_allowed(self, found: StoredObject) -> bool:
+        return 0 < found.size_bytes <= self._most_bytes
 
     async def _find(self, digests: Sequence[str]) -> dict[str, StoredObject]:
         timeout_s = self._parts.settings.store_timeout_s
@@ -79,22 +108,16 @@ class KnownImages:
                     "(gateway.store_timeout_s)"
                 ) from error
 
-    async def _read(self, digest: str, found: StoredObject) -> bytes | None:
-        """Return the stored bytes; None where retention has removed them, the disk has damaged them, or they are too
-        many."""
-        if not 0 < found.size_bytes <= self._parts.settings.max_image_bytes:
-            return None
-        kind = _MEDIA_TYPES[found.uri.rpartition(".")[2]]
-        # The pixels are counted when the bytes are examined; the store compares size and hash only.
-        image = ImageRef(uri=found.uri, sha256=digest, size_bytes=found.size_bytes, media_type=kind, width=1, height=1)
-        timeout_s = self._parts.settings.store_timeout_s
-        with self._parts.readiness.store.watch():
-            try:
-                async with asyncio.timeout(timeout_s):
-                    return await self._parts.store.get(image)
-            except (ImageMissingError, ImageCorruptError):
-                return None
-            except TimeoutError as error:
-                raise StoreUnavailableError(
-                    f"the frame store did not return the image within {timeout_s:g} s (gateway.store_timeout_s)"
-                ) from error
+
+async def _require_proof(image: bytes, digest: str, proof: str) -> None:
+    if not hmac.compare_digest(await asyncio.to_thread(proof_of, image), proof):
+        raise not_stored_error(digest)
+
+
+def not_stored_error(digest: str) -> ImageNotStoredError:
+    """Return one error for an image that is not stored and for a wrong proof: who has not the image learns nothing."""
+    return ImageNotStoredError(
+        f"no image with sha256 {digest} is stored that the proof belongs to",
+        details=f"Send the image as the body. If it was stored, the proof is wrong. {_HOW_TO_PROVE}.",
+        field="sha256",
+    )

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from infra.broker.port import Publisher
 from infra.storage.frames.port import FrameStore
+from infra.storage.originals.port import OriginalUploads
 from ingest.readiness.clock import GatewayClock
 from ingest.readiness.outcomes import GatewayReadiness
 from ingest.settings import GatewaySettings
@@ -47,6 +48,8 @@ class AcceptanceParts:
     verifier: TokenVerifier
     store: FrameStore
     publisher: Publisher
+    originals: OriginalUploads | None = None
+    """Keeps uploads of large images; without it there are none"""
     readiness: GatewayReadiness = field(default_factory=GatewayReadiness.without_probes)
     """Gets the outcomes of puts and publishes"""
     frame_partitions: int = 1

@@ -19,6 +19,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.process.health import Health
+from infra.storage.originals.folder import UPLOAD_PATH, FolderUploads
 from infra.telemetry.http import REQUEST_ID_HEADER, HttpTelemetry
 from infra.telemetry.metrics_page import MetricsPage
 from ingest.acceptance.acceptance import Acceptance
@@ -34,9 +35,11 @@ from ingest.gateway.gateway_parts import GatewayParts
 from ingest.gateway.known import KnownEndpoint
 from ingest.gateway.openapi import flights as flight_operations
 from ingest.gateway.openapi import operations
+from ingest.gateway.openapi import originals as original_operations
 from ingest.gateway.openapi.document import DESCRIPTION, document
 from ingest.gateway.openapi.errors import Json
 from ingest.gateway.openapi.stream import stream_frames
+from ingest.gateway.originals import OriginalsEndpoint, UploadEndpoint
 from ingest.gateway.rate_middleware import RateMiddleware
 from ingest.gateway.request.pairs import HEADER_PREFIX
 from ingest.gateway.request.uploads import Uploads
@@ -48,6 +51,7 @@ KNOWN_PATH = "/api/v1/frames/known"
 STREAM_PATH = "/api/v1/stream"
 DETECT_PATH = "/api/v1/detect"
 BATCH_PATH = "/api/v1/detect/batch"
+ORIGINALS_PATH = "/api/v1/originals"
 FLIGHTS_PATH = "/api/v1/flights"
 
 _EXPOSED_HEADERS = (
@@ -96,7 +100,7 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(parts.settings.cors_origins),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "HEAD", "POST", "PUT"],
             allow_headers=[
                 "Authorization",
                 "traceparent",
@@ -141,6 +145,14 @@ def _add_ways_in(app: FastAPI, parts: GatewayParts, verifier: TokenVerifier) -> 
         add(DETECT_PATH, DetectEndpoint(*waiting), operations.detect(settings))
         if settings.batch_enabled:
             add(BATCH_PATH, BatchEndpoint(*waiting), operations.detect_batch(settings))
+    if parts.originals is not None:
+        originals = parts.originals
+        given = OriginalsEndpoint(acceptance, originals, settings, uploads.turns)
+        add(ORIGINALS_PATH, given, original_operations.ask_for_upload(settings))
+        if isinstance(originals, FolderUploads):
+            upload, path = UploadEndpoint(originals, settings, uploads.turns), f"{UPLOAD_PATH}/{{device}}/{{sha256}}"
+            add(path, upload.put, original_operations.upload_original(), "PUT")
+            add(path, upload.head, original_operations.ask_for_offset(), "HEAD")
     if parts.flights is not None:
         flights = FlightEndpoints(acceptance, parts.flights, settings, uploads.turns)
         add(FLIGHTS_PATH, flights.announce, flight_operations.announce_flight())

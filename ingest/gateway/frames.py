@@ -34,6 +34,7 @@ class FramesEndpoint:
             async with self._uploads.receive(scope, receive, device_id, admit=self._acceptance.require_room) as upload:
                 frame = await self._acceptance.prepare(device_id, upload.image, upload.fields)
                 await self._acceptance.publish([frame.event], upload.fields.topic or FRAMES_LIVE)
+                await self._acceptance.discard_original(frame)
         body = accepted_body(frame.event, frame.warnings, self._stream_url)
         await Response(orjson.dumps(body), 202, media_type="application/json")(scope, receive, send)
 

@@ -56,6 +56,8 @@ class ImageLimits:
     min_side_px: int
     max_side_px: int
     max_pixels: int
+    setting_names: tuple[str, str, str] = ("max_image_bytes", "max_side_px", "max_pixels")
+    """The settings of the upper limits: bytes, side, pixels"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ def inspect_image(data: bytes, limits: ImageLimits) -> ImageInfo:
     """
     if len(data) > limits.max_image_bytes:
         raise FileTooLargeError(
-            f"the image has {len(data)} bytes; at most {limits.max_image_bytes} are accepted (max_image_bytes)"
+            f"the image has {len(data)} bytes; at most {limits.max_image_bytes} are accepted "
+            f"({limits.setting_names[0]})"
         )
     media_type, scan = _recognise(data, limits)
     try:
@@ -110,10 +113,11 @@ def _require_size(width: int, height: int, limits: ImageLimits) -> None:
         )
     if max(width, height) > limits.max_side_px:
         raise InvalidDimensionsError(
-            f"the image is {width}x{height} px; each side may have at most {limits.max_side_px} (max_side_px)"
+            f"the image is {width}x{height} px; each side may have at most {limits.max_side_px} "
+            f"({limits.setting_names[1]})"
         )
     if width * height > limits.max_pixels:
         raise InvalidDimensionsError(
             f"the image has {width}x{height} = {width * height} pixels; at most {limits.max_pixels} are accepted "
-            "(max_pixels)"
+            f"({limits.setting_names[2]})"
         )

@@ -21,8 +21,11 @@ from infra.process.settings_sources import secret_file
 from infra.secrets import secrets_of
 from infra.storage.frames.open import open_frame_store
 from infra.storage.frames.port import FrameStore
+from infra.storage.originals.open import open_uploads
+from infra.storage.originals.port import OriginalUploads
 from infra.telemetry.logs import configure_logging
 from infra.telemetry.tracing import setup_tracing, shutdown_tracing
+from ingest.acceptance.originals_sweep import OriginalsSweep
 from ingest.limits.lag import LagLimits
 from ingest.limits.lag_watch import LagWatch
 from ingest.readiness.broker_probe import BrokerProbe
@@ -47,6 +50,7 @@ class Composition:
         self._stack = AsyncExitStack()
         self._broker: Broker | None = None
         self._store: FrameStore | None = None
+        self._uploads: OriginalUploads | None = None
         self._models: ModelStore | None = None
         self._database: Database | None = None
         self._verifier: TokenVerifier | None = None
@@ -77,6 +81,20 @@ class Composition:
             self._store = open_frame_store(self.settings.frames, self.settings.data_dir)
             self._stack.push_async_callback(self._store.close)
         return self._store
+
+    def uploads(self) -> OriginalUploads | None:
+        """Return the place of large uploads that belongs to the frame store; None where they are turned off."""
+        if self._uploads is None and self.settings.gateway.originals_enabled:
+            most = self.settings.gateway.max_original_bytes
+            self._uploads = open_uploads(self.settings.frames, self.settings.data_dir, max_bytes=most)
+            self._stack.push_async_callback(self._uploads.close)
+        return self._uploads
+
+    def sweeps(self) -> list[Component]:
+        """Make the component that removes uploads that were never announced."""
+        uploads = self.uploads()
+        valid_s = self.settings.gateway.original_upload_s
+        return [] if uploads is None else [OriginalsSweep(uploads, valid_s=valid_s)]
 
     def model_store(self) -> ModelStore:
         """Return the model store of the settings."""

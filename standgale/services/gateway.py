@@ -61,6 +61,7 @@ class GatewayComponent:
                 answers=answers,
                 limits=settings.limits,
                 lag=self._process.lag_limits(),
+                originals=self._process.uploads(),
                 flights=PostgresFlights(self._process.database(), max_open=settings.gateway.max_open_flights),
                 streams=streams,
                 health=self._process.health,

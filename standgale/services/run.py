@@ -22,6 +22,7 @@ async def run_up(settings: Settings) -> int:
                 process.verifier(),
                 *process.probes(),
                 *process.lag_watches(),
+                *process.sweeps(),
                 hub,
                 GatewayComponent(process, hub),
                 make_detector(process, None),
@@ -33,9 +34,8 @@ async def run_up(settings: Settings) -> int:
 async def run_gateway(settings: Settings) -> int:
     """Run the gateway alone; returns the exit status."""
     async with Composition(settings, "gateway") as process:
-        return await process.run(
-            [process.verifier(), *process.probes(), *process.lag_watches(), GatewayComponent(process)]
-        )
+        side = (*process.probes(), *process.lag_watches(), *process.sweeps())
+        return await process.run([process.verifier(), *side, GatewayComponent(process)])
 
 
 async def run_detector(settings: Settings, instance_id: str | None) -> int:

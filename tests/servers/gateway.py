@@ -25,6 +25,8 @@ from infra.process.health import Health
 from infra.process.http_server import WebSocketComponent
 from infra.process.http_settings import HttpSettings
 from infra.storage.frames.folder import FolderFrameStore
+from infra.storage.frames.port import FrameStore
+from infra.storage.originals.port import OriginalUploads
 from ingest.acceptance.parts import LagLimit
 from ingest.acceptance.slots import UploadSlots
 from ingest.answers.answers import Answers
@@ -124,6 +126,7 @@ class Gateway:
     streams: Streams
     uploads: UploadSlots
     settings: GatewaySettings = field(default_factory=GatewaySettings)
+    originals: OriginalUploads | None = None
 
     @property
     def url(self) -> str:
@@ -217,6 +220,8 @@ async def running(
     http: HttpSettings | None = None,
     flights: Flights | None = None,
     stream: StreamSettings | None = None,
+    originals: OriginalUploads | None = None,
+    frames: FrameStore | None = None,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway on the embedded broker in ``folder``, or on ``broker``, which it closes; ``probed`` adds probes."""
     settings = settings or GatewaySettings()
@@ -236,13 +241,14 @@ async def running(
     parts = GatewayParts(
         settings,
         tokens,
-        store,
+        frames or store,
         publisher,
         answers=answers,
         limits=limits or LimitsSettings(),
         lag=lag,
         flights=flights,
         streams=streams,
+        originals=originals,
         health=health,
         readiness=readiness,
         frame_partitions=load_topics()[FRAMES_LIVE].partitions,
@@ -277,6 +283,7 @@ async def running(
                 streams,
                 uploads,
                 settings,
+                originals,
             )
     finally:
         stop.set()
@@ -286,4 +293,6 @@ async def running(
         await publisher.close()
         await reader.close()
         await broker.close()
-        await store.close()
+        for part in (store, frames, originals):
+            if part is not None:
+                await part.close()

@@ -54,6 +54,35 @@ class KnownDigests(BaseModel):
     known: list[str] = Field(description="in the order asked, each once")
 
 
+class UploadAddress(BaseModel):
+    """A PUT that is allowed."""
+
+    method: str = Field(examples=["PUT"])
+    url: str = Field(
+        description="an absolute address, of the store; or one of this gateway, to be resolved against the request's",
+        examples=["/api/v1/originals/upload/drone-1/9f86d081…?size=180000000&type=image%2Ftiff&expires=…&signature=…"],
+    )
+    headers: dict[str, str] = Field(description="what the PUT must send")
+    expires_at: str = Field(examples=[_TIME])
+
+
+class OriginalUpload(BaseModel):
+    """What to do with an original."""
+
+    status: str = Field(
+        description="upload: PUT it, then announce it; stored: it is here, announce it with sha256 and proof",
+        examples=["upload"],
+    )
+    upload: UploadAddress | None
+
+
+class UploadState(BaseModel):
+    """How much of an upload is here."""
+
+    status: str = Field(description="uploaded, or partial", examples=["uploaded"])
+    offset: int = Field(description="bytes that are here")
+
+
 class UnansweredFrame(AcceptedFrame):
     """The response to a frame that is accepted, and whose detections did not come in time."""
 
@@ -179,6 +208,8 @@ BODIES: tuple[type[BaseModel], ...] = (
     ErrorBody,
     AcceptedFrame,
     KnownDigests,
+    OriginalUpload,
+    UploadState,
     FlightState,
     FlightList,
     UnansweredFrame,

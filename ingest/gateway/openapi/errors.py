@@ -63,6 +63,21 @@ _FLIGHT_ERRORS: dict[str, Examples] = {
         "OVERLOADED": ("the gateway has 32 requests about flights in progress, as many as it accepts", ""),
     },
 }
+_ORIGINAL_ERRORS: dict[str, Examples] = {
+    "400": {
+        "VALIDATION_ERROR": ("media_type is 'image/gif'; accepted are image/jpeg, image/png, image/tiff", "media_type"),
+        "FILE_TOO_LARGE": ("the upload has 300000000 bytes; at most 200000000 are accepted", "image"),
+        "WRONG_SIZE": ("the upload has 179999999 bytes; 180000000 were said", "Content-Length"),
+        "DIGEST_MISMATCH": ("the original that was uploaded has sha256 60303ae2…, but 9f86d081… was said", "sha256"),
+    },
+    "403": {"UPLOAD_REFUSED": ("the address of the upload has expired; ask for a new one", "")},
+    "408": {"UPLOAD_TIMEOUT": ("nothing was received for 30 s, after 65536 bytes (gateway.body_timeout_s)", "")},
+    "409": {
+        "TOO_MANY_ORIGINALS": ("this device has 32 originals that are uploaded and not announced", ""),
+        "WRONG_OFFSET": ("the upload continues at byte 65536, but 131072 bytes are here", "Content-Range"),
+        "UPLOAD_IN_PROGRESS": ("another request is writing this upload; wait for it to end", ""),
+    },
+}
 _BATCH_400: Examples = {
     "TOO_MANY_FILES": ("the batch has more than 50 images; at most 50 are accepted", "images"),
     "FILE_TOO_LARGE": ("the upload has 600000000 bytes; at most 502097152 are accepted", "image"),
@@ -82,6 +97,7 @@ _STATUS_TEXT = {
     "426": "No handshake of a WebSocket",
     "503": "Busy, or a service is unavailable: send the same again after Retry-After seconds",
 }
+_ORIGINAL_TEXT = {"400": "The request is wrong", "403": "The address is not valid"}
 _FLIGHT_TEXT = {"400": "The request is wrong", "404": "The device has no such flight"}
 FRAME_STATUSES = ("400", "401", "403", "404", "408", "415", "503")
 BATCH_STATUSES = ("400", "401", "403", "408", "415", "503")
@@ -99,6 +115,12 @@ def flight_error_responses(statuses: Collection[str]) -> Json:
     """Return the error responses with ``statuses`` of the endpoints of flights."""
     errors = {**_ERRORS, **_FLIGHT_ERRORS}
     return {status: _error(status, errors[status], _FLIGHT_TEXT.get(status)) for status in statuses}
+
+
+def original_error_responses(statuses: Collection[str]) -> Json:
+    """Return the error responses with ``statuses`` of the endpoints of originals."""
+    errors = {**_ERRORS, **_ORIGINAL_ERRORS}
+    return {status: _error(status, errors[status], _ORIGINAL_TEXT.get(status)) for status in statuses}
 
 
 def _error(status: str, listed: Examples, text: str | None = None) -> Json:

@@ -100,6 +100,9 @@ class Uploads:
         if form.filename and not any(name == "original_filename" for name, _ in (*pairs, *form.fields)):
             name = sanitise_filename(form.filename)
             form.fields.extend([("original_filename", name)] if name else [])
+        if not form.image:
+            # An image that is stored is named in the query or a header, so that its memory is reserved before.
+            form.fields[:] = [(name, text) for name, text in form.fields if name != "sha256"]
         return Upload(form.image, parse_fields((*pairs, *form.fields), max_metadata_bytes, also))
 
 
