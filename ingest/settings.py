@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from infra.sections import Interval, Port, PositiveInt, PositiveSeconds, Section, ShortInterval
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+")
 
 
 class GatewaySettings(Section):
@@ -97,7 +100,22 @@ class GatewaySettings(Section):
     batch_timeout_s: PositiveSeconds = Field(
         default=300.0, description="the time limit for a batch: receiving it, and waiting for all detections"
     )
-    cors_origins: tuple[str, ...] = Field(default=(), description="web pages that may send frames")
+    cors_origins: tuple[str, ...] = Field(
+        default=(),
+        description="web pages that may use the API, such as https://map.example; * for all, which then may not send "
+        "cookies",
+    )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for each in origins:
+            if each != "*" and _ORIGIN.fullmatch(each) is None:
+                raise ValueError(
+                    f"{cls.named('cors_origins')}: received {each!r}; it takes origins as browsers write them, such as "
+                    "https://map.example or http://localhost:3000, without a path or a slash at the end"
+                )
+        return origins
 
     @model_validator(mode="after")
     def _sides(self) -> Self:

@@ -75,7 +75,7 @@ class HttpTelemetry:
                 await self._app(scope, receive, response)
             finally:
                 # The route is known only now; a stream that lasts for hours counts until its first byte.
-                endpoint = _endpoint(scope)
+                endpoint = endpoint_of(scope)
                 seconds = (response.streaming_at or time.perf_counter()) - started
                 _observe(scope["path"], method, endpoint, response.status, seconds)
                 if span is not None:
@@ -143,7 +143,7 @@ def _request_id(given: bytes | None) -> str:
     return f"req-{getrandbits(128):032x}"
 
 
-def _endpoint(scope: Scope) -> str:
+def endpoint_of(scope: Scope) -> str:
     """Return the template of the route that matched: bounded, also when clients try many paths."""
     template = getattr(scope.get("route"), "path", None)
     return template if isinstance(template, str) and template else UNMATCHED

@@ -31,6 +31,9 @@ _REPEAT_EVERY_S = 10.0
 _MOST_KINDS = 1000
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
+# Also those that turn the direction of text, and the separators of lines and paragraphs.
+_CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]")
+
 _context: ContextVar[Mapping[str, str]] = ContextVar("log_context", default={})  # noqa: B039 (never changed in place)
 
 
@@ -113,11 +116,12 @@ class _TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         clock = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
-        text = _text(record.getMessage())
+        fields = _one_line("".join(f" {name}={value}" for name, value in _fields(record).items()))
+        text = _one_line(_text(record.getMessage()))
         line = f"{clock} {record.levelname:<7} {_logger_name(record)}: {text}{fields}"
         if record.exc_info and record.exc_info[0] is not None:
-            line += "\n" + _text(self.formatException(record.exc_info))
+            # A traceback has several lines of its own; those of the error's text cannot be told from them.
+            line += "\n" + "\n".join(map(_one_line, _text(self.formatException(record.exc_info)).split("\n")))
         return line
 
 
@@ -162,6 +166,11 @@ def _clean(value: object, depth: int) -> object:
 def _text(text: str) -> str:
     """Return ``text`` cut, without secrets, and without lone surrogates (from odd file names), which UTF-8 has not."""
     return redact(text[:_LONGEST_RAW_TEXT]).encode(errors="backslashreplace").decode()[:_LONGEST_TEXT]
+
+
+def _one_line(text: str) -> str:
+    """Return ``text`` with control characters written out, so that no client can forge lines or steer a terminal."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class _RepeatFilter(logging.Filter):

@@ -27,7 +27,7 @@ from ingest.acceptance.fields import KNOWN_FIELDS, TIME_NAMES
 from ingest.acceptance.parts import TokenVerifier
 from ingest.gateway.batch import BatchEndpoint
 from ingest.gateway.detect import DetectEndpoint
-from ingest.gateway.error_middleware import API_VERSION, ErrorMiddleware
+from ingest.gateway.error_middleware import ErrorMiddleware
 from ingest.gateway.errors import http_exception_response, validation_response
 from ingest.gateway.flights import FlightEndpoints
 from ingest.gateway.frames import FramesEndpoint
@@ -40,9 +40,11 @@ from ingest.gateway.openapi.document import DESCRIPTION, document
 from ingest.gateway.openapi.errors import Json
 from ingest.gateway.openapi.stream import stream_frames
 from ingest.gateway.originals import OriginalsEndpoint, UploadEndpoint
+from ingest.gateway.pages import add_pages
 from ingest.gateway.rate_middleware import RateMiddleware
 from ingest.gateway.request.pairs import HEADER_PREFIX
 from ingest.gateway.request.uploads import Uploads
+from ingest.gateway.versions import API_VERSION, VersionMiddleware
 from ingest.limits.rates import RateLimits
 from ingest.stream.endpoint import StreamEndpoint
 
@@ -92,7 +94,9 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
     """Return the gateway's ASGI app. Raises SettingsError when its settings contradict each other."""
     rates = RateLimits(parts.limits)
     verifier, parts = parts.verifier, replace(parts, verifier=rates.verifier(parts.verifier))
-    app = FastAPI(title="Standgale gateway", version=API_VERSION, description=DESCRIPTION)
+    app = FastAPI(
+        title="Standgale gateway", version=API_VERSION, description=DESCRIPTION, docs_url=None, redoc_url=None
+    )
     # Starlette runs the middleware added last first: telemetry is outermost, so every response has its request id.
     app.add_middleware(RateMiddleware, rates=rates)
     app.add_middleware(ErrorMiddleware)
@@ -109,16 +113,19 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
                 REQUEST_ID_HEADER,
                 *(HEADER_PREFIX + name.replace("_", "-") for name in (*KNOWN_FIELDS, *TIME_NAMES)),
             ],
-            allow_credentials=True,
+            # A token is in a header, which a page has to know; a browser would add a cookie by itself.
+            allow_credentials="*" not in parts.settings.cors_origins,
             expose_headers=_EXPOSED_HEADERS,
         )
+    app.add_middleware(VersionMiddleware, deprecated=parts.deprecated)
     app.add_middleware(HttpTelemetry)
     app.add_exception_handler(HTTPException, http_exception_response)
     app.add_exception_handler(RequestValidationError, validation_response)
     described = _add_ways_in(app, parts, verifier)
     _add_operations(app, parts.health)
     _add_documents(app, parts.documents)
-    document(app, described)
+    add_pages(app)
+    document(app, described, parts.deprecated)
     return app
 
 

@@ -18,8 +18,6 @@ from ingest.gateway.request.body import DeviceTurns
 from ingest.metrics import FRAMES_REJECTED
 from schemas.errors import StandgaleError
 
-API_VERSION = "1.0"
-
 _ARRIVAL_S = 0.5
 _DISCARD_S = 5.0
 _DISCARDING = "refused uploads"
@@ -85,7 +83,6 @@ class ErrorMiddleware:
                 raise
             FRAMES_REJECTED.labels(error.code).inc()
             response = error_response(error, request_id_of(scope))
-            response.headers["X-API-Version"] = API_VERSION
             await response(scope, receive, send)
 
 
@@ -126,7 +123,7 @@ class _RequestState:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             self._closing = self._unread
-            headers = [*message.get("headers", ()), (b"x-api-version", API_VERSION.encode())]
+            headers = list(message.get("headers", ()))
             if self._closing:
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}

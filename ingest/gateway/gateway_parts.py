@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from infra.process.health import Health
 from ingest.acceptance.parts import AcceptanceParts
 from ingest.answers.answers import Answers
 from ingest.flights.flight import Flights
+from ingest.gateway.versions import DEPRECATED, Deprecation
 from ingest.limits.settings import LimitsSettings
 from ingest.stream.streams import Streams
 
@@ -25,6 +26,8 @@ class GatewayParts(AcceptanceParts):
     """The rates of addresses, devices and wrong tokens"""
     streams: Streams | None = None
     """The WebSockets that send frames; without it there is no /api/v1/stream"""
+    deprecated: Sequence[Deprecation] = DEPRECATED
+    """The routes and fields that are to be used no longer"""
     health: Health = field(default_factory=Health)
     """The health that `/api/v1/health` shows"""
     stream_url: str | None = None

@@ -7,7 +7,7 @@ import io
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import numpy as np
+from fastapi import FastAPI
 from PIL import Image
 from starlette.routing import WebSocketRoute
 
@@ -32,6 +33,7 @@ from ingest.acceptance.slots import UploadSlots
 from ingest.answers.answers import Answers
 from ingest.flights.flight import Flights
 from ingest.gateway import GatewayParts, create_gateway
+from ingest.gateway.versions import Deprecation
 from ingest.limits.settings import LimitsSettings
 from ingest.readiness.broker_probe import BrokerProbe
 from ingest.readiness.clock import GatewayClock
@@ -127,6 +129,7 @@ class Gateway:
     uploads: UploadSlots
     settings: GatewaySettings = field(default_factory=GatewaySettings)
     originals: OriginalUploads | None = None
+    app: FastAPI | None = None
 
     @property
     def url(self) -> str:
@@ -147,7 +150,7 @@ class Gateway:
         given |= headers or {}
         query = {"captured_at": WHEN} if params is None else params
         async with self.client.request(method, self.url + path, data=data, params=query, headers=given) as response:
-            return GatewayResponse(response.status, dict(response.headers), await response.read())
+            return GatewayResponse(response.status, response.headers, await response.read())
 
     async def records(self, topic: str = FRAMES_LIVE) -> list[InRecord]:
         found: list[InRecord] = []
@@ -171,7 +174,7 @@ class Gateway:
 @dataclass
 class GatewayResponse:
     status: int
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     body: bytes
 
     @property
@@ -217,6 +220,7 @@ async def running(
     port: int = 0,
     limits: LimitsSettings | None = None,
     lag: LagLimit | None = None,
+    deprecated: Sequence[Deprecation] = (),
     http: HttpSettings | None = None,
     flights: Flights | None = None,
     stream: StreamSettings | None = None,
@@ -246,6 +250,7 @@ async def running(
         answers=answers,
         limits=limits or LimitsSettings(),
         lag=lag,
+        deprecated=deprecated,
         flights=flights,
         streams=streams,
         originals=originals,
@@ -284,6 +289,7 @@ async def running(
                 uploads,
                 settings,
                 originals,
+                app,
             )
     finally:
         stop.set()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import orjson
 from fastapi import FastAPI
@@ -13,6 +15,7 @@ from starlette.routing import Route
 
 from ingest.gateway.openapi.bodies import BODIES
 from ingest.gateway.openapi.errors import Json
+from ingest.gateway.versions import Deprecation
 
 DESCRIPTION = """\
 Takes frames from drones and cameras. After a response 202 the frame is durable in the frame store and acknowledged
@@ -23,8 +26,8 @@ seconds. `X-Request-ID` is taken from the request or made, and is in every respo
 """
 
 
-def document(app: FastAPI, operations: Mapping[str, Json]) -> None:
-    """Add ``operations`` (by path and method) to ``app.openapi()``."""
+def document(app: FastAPI, operations: Mapping[str, Json], deprecated: Sequence[Deprecation] = ()) -> None:
+    """Add ``operations`` (by path and method) to ``app.openapi()``, and mark what is ``deprecated``."""
 
     def openapi() -> dict[str, object]:
         if app.openapi_schema is None:
@@ -35,7 +38,8 @@ def document(app: FastAPI, operations: Mapping[str, Json]) -> None:
                 "DeviceToken": {"type": "apiKey", "in": "header", "name": "X-API-Token"},
                 "Bearer": {"type": "http", "scheme": "bearer"},
             }
-            schema["paths"].update(operations)
+            schema["paths"].update(copy.deepcopy(dict(operations)))
+            _mark(schema["paths"], deprecated)
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -48,6 +52,22 @@ def document(app: FastAPI, operations: Mapping[str, Json]) -> None:
     written: dict[str, bytes] = {}
     app.router.routes.insert(0, Route(app.openapi_url or "/openapi.json", page))
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+def _mark(paths: dict[str, dict[str, dict[str, Any]]], deprecated: Sequence[Deprecation]) -> None:
+    """Mark routes and fields as deprecated. Raises KeyError for a route that is not there."""
+    for one in deprecated:
+        operation = paths[one.path][one.method.lower()]
+        if one.field is None:
+            operation["deprecated"] = True
+            continue
+        for parameter in operation.get("parameters", ()):
+            if parameter["name"] == one.field:
+                parameter["deprecated"] = True
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            field = content.get("schema", {}).get("properties", {}).get(one.field)
+            if field is not None:
+                field["deprecated"] = True
 
 
 def _component_schemas() -> Json:

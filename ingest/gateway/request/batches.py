@@ -27,6 +27,7 @@ from ingest.gateway.request.form_stream import FormStream, StreamedPart
 from ingest.gateway.request.multipart import OVERHEAD_BYTES, FormPart, ImagePart, boundary_of, require_field, text_of
 from ingest.gateway.request.pairs import pairs_of
 from ingest.gateway.request.uploads import Uploads
+from ingest.gateway.versions import note_fields
 from ingest.images.check import CorruptedFileError, FileTooLargeError
 from ingest.settings import GatewaySettings
 from schemas.errors import StandgaleError
@@ -106,6 +107,7 @@ class Batches:
         """
         headers: dict[bytes, bytes] = dict(scope["headers"])
         pairs = pairs_of(scope["query_string"], scope["headers"])
+        note_fields(scope, pairs)
         early = self._shared_fields(pairs, device_id)
         self._acceptance.require_room(device_id, early.topic or FRAMES_BACKFILL)
         boundary = boundary_of(_form_type(headers))
@@ -123,6 +125,7 @@ class Batches:
                 await reading.wait_until_stored()
             finally:
                 await reading.cancel()
+        note_fields(scope, reading.fields)
         return self._batch([*pairs, *reading.fields], reading.images, device_id)
 
     async def _read(self, reading: _Reading, stream: FormStream, deadline: float) -> None:

@@ -16,6 +16,7 @@ from ingest.gateway.errors import UnsupportedMediaTypeError
 from ingest.gateway.request.body import DeviceTurns, declared_length, read_body
 from ingest.gateway.request.multipart import OVERHEAD_BYTES, parse_form
 from ingest.gateway.request.pairs import pairs_of
+from ingest.gateway.versions import note_fields
 from ingest.settings import GatewaySettings
 from schemas.topics import FRAMES_LIVE
 
@@ -71,6 +72,7 @@ class Uploads:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         settings = self._settings
         pairs = pairs_of(scope["query_string"], scope["headers"])
+        note_fields(scope, pairs)
         early = parse_fields(pairs, settings.max_metadata_bytes, also)
         require_device(early, device_id)
         admit(device_id, early.topic or FRAMES_LIVE)
@@ -85,7 +87,7 @@ class Uploads:
         with self.slots.reserve(size_bytes, device_id) as slot:
             async with slot.reading():
                 body = await read_body(receive, limit, settings.body_timeout_s, self.turns, device_id)
-            upload = self._open_form(body, content_type, pairs, also) if is_form else Upload(body, early)
+            upload = self._open_form(scope, body, content_type, pairs, also) if is_form else Upload(body, early)
             if upload.fields.topic != early.topic:
                 admit(device_id, upload.fields.topic or FRAMES_LIVE)
             del body
@@ -93,10 +95,11 @@ class Uploads:
             yield upload
 
     def _open_form(
-        self, body: bytes, content_type: str, pairs: list[tuple[str, str]], also: Mapping[str, str]
+        self, scope: Scope, body: bytes, content_type: str, pairs: list[tuple[str, str]], also: Mapping[str, str]
     ) -> Upload:
         max_metadata_bytes = self._settings.max_metadata_bytes
         form = parse_form(body, content_type, max_metadata_bytes)
+        note_fields(scope, form.fields)
         if form.filename and not any(name == "original_filename" for name, _ in (*pairs, *form.fields)):
             name = sanitise_filename(form.filename)
             form.fields.extend([("original_filename", name)] if name else [])
