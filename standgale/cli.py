@@ -17,7 +17,20 @@ from typer.main import get_command
 
 from infra.extras import extra_with, install_extra
 from schemas.errors import StandgaleError
-from standgale.commands import dead, demo, detect, device, doctor, documents, edge, kafka, migrate, services, topics
+from standgale.commands import (
+    dead,
+    demo,
+    detect,
+    device,
+    doctor,
+    documents,
+    edge,
+    kafka,
+    migrate,
+    replay,
+    services,
+    topics,
+)
 from standgale.commands.context import Context
 from standgale.commands.model import app as model
 from standgale.consoles import PlainConsole, without_controls
@@ -84,6 +97,7 @@ detect.register(app)
 demo.register(app)
 doctor.register(app)
 documents.register(app)
+replay.register(app)
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(device.app, name="device")
 app.add_typer(edge.app, name="edge")

@@ -27,6 +27,7 @@ from infra.storage.settings import FrameSettings
 from infra.telemetry.settings import TelemetrySettings
 from ingest.edge.settings import EdgeSettings
 from ingest.limits.settings import LimitsSettings
+from ingest.replay.settings import ReplayLakeFsSettings, ReplayS3Settings, ReplaySettings
 from ingest.settings import GatewaySettings, VideoSettings
 from ingest.stream.settings import StreamSettings
 from sinks.settings import SseSettings
@@ -47,6 +48,9 @@ class Settings(Section):
     stream: StreamSettings = StreamSettings()
     video: VideoSettings = VideoSettings()
     edge: EdgeSettings = EdgeSettings()
+    replay: ReplaySettings = ReplaySettings()
+    replay_s3: ReplayS3Settings = ReplayS3Settings()
+    replay_lakefs: ReplayLakeFsSettings = ReplayLakeFsSettings()
     detector: DetectorSettings = DetectorSettings()
     sinks: BatchSettings = BatchSettings()
     sse: SseSettings = SseSettings()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Protocol
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from aiohttp import ClientError as HttpError
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.handlers import add_expect_header
+from pydantic import SecretStr
 
 from infra.storage.settings import ObjectStoreSettings
 
@@ -21,10 +22,39 @@ CLIENT_ERRORS = (BotoCoreError, HttpError, OSError, TimeoutError)
 """The client's errors when network or library fail; ClientError is an error that the server responded with."""
 
 
+class S3Access(Protocol):
+    """Is the part of a settings section that says how a bucket is reached."""
+
+    @property
+    def endpoint_url(self) -> str | None:
+        """The address of a server other than AWS."""
+        ...
+
+    @property
+    def region(self) -> str:
+        """The region of the bucket."""
+        ...
+
+    @property
+    def access_key(self) -> SecretStr | None:
+        """The id of the key; None: what this machine has."""
+        ...
+
+    @property
+    def secret_key(self) -> SecretStr | None:
+        """The secret of the key."""
+        ...
+
+    @property
+    def timeout_s(self) -> float:
+        """The time limit for connecting, and for each read."""
+        ...
+
+
 class S3Connection:
     """Holds one client; it connects at the first call, so that a service can start while the store is unavailable."""
 
-    def __init__(self, access: ObjectStoreSettings) -> None:
+    def __init__(self, access: S3Access) -> None:
         self._access = access
         self._resources = AsyncExitStack()
         self._opening = asyncio.Lock()
@@ -57,7 +87,7 @@ class S3Connection:
             await self._resources.aclose()
 
 
-def _config(access: ObjectStoreSettings) -> AioConfig:
+def _config(access: S3Access) -> AioConfig:
     own_endpoint = access.endpoint_url is not None
     return AioConfig(
         connect_timeout=access.timeout_s,

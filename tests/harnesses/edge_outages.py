@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ingest.edge.folder.capture import time_of_writing
 from ingest.edge.port import NewFrame
 from ingest.edge.spool.frame_file import encode, file_name, frame_key, header_of, number_and_key
 from ingest.edge.spool.spool import WAITING_FOLDER
 from ingest.edge.status import EdgeStatus
+from ingest.files.capture import time_of_writing
 from tests.harnesses.edge_process import EdgeProcess, captured_at
 from tests.harnesses.fault_proxy import FaultProxy, fault_proxy
 from tests.servers.gateway_process import GatewayProcess, first_occurrences, repetitions

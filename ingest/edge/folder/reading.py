@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.regular_files import open_regular
-from ingest.edge.folder.capture import examine_picture, time_of_writing
 from ingest.edge.folder.listing import FileState
-from ingest.edge.folder.side_file import SideFile, SideFileError, find_side_file, read_side_file
 from ingest.edge.port import NewFrame
 from ingest.edge.settings import EdgeSettings
+from ingest.files.capture import examine_picture, time_of_writing
+from ingest.files.side_file import SideFile, SideFileError, find_side_file, read_side_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -15,11 +15,12 @@ from infra.regular_files import read_regular
 from schemas.errors import StandgaleError
 from schemas.geometry import CameraGeometry
 
-_MOST_BYTES = 65_536
+MOST_BYTES = 65_536
+"""The most bytes of a side file."""
 
 
 class SideFileError(StandgaleError):
-    """A side file cannot be used as it is; the picture stays in the folder until it is corrected or removed."""
+    """A side file cannot be used as it is; correct or remove it."""
 
     code = "SIDE_FILE"
 
@@ -56,19 +57,34 @@ def find_side_file(picture: Path) -> Path | None:
 def read_side_file(path: Path) -> SideFile:
     """Return what is in ``path``. Raises SideFileError, and FileNotFoundError when it is gone."""
     try:
-        content = _Content.model_validate(orjson.loads(read_regular(path, _MOST_BYTES)))
+        content = read_regular(path, MOST_BYTES)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise SideFileError(f"{path} cannot be read: {error.strerror}") from error
+    return replace(parse_side_file(content, str(path)), path=path)
+
+
+def parse_side_file(content: bytes, name: str) -> SideFile:
+    """Return what ``content`` says; ``name`` is for error texts. Raises SideFileError."""
+    if len(content) > MOST_BYTES:
+        raise SideFileError(f"{name} has more than {MOST_BYTES} bytes")
+    try:
+        read = _Content.model_validate(orjson.loads(content))
     except orjson.JSONDecodeError as error:
-        raise SideFileError(f"{path} is not JSON: {error}") from error
+        raise SideFileError(f"{name} is not JSON: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         fields = ", ".join(_Content.model_fields)
-        raise SideFileError(f"{path}: {where}: {first['msg']}; its fields are {fields}") from error
-    camera = {name: value for name in CameraGeometry.model_fields if (value := getattr(content, name)) is not None}
+        raise SideFileError(f"{name}: {where}: {first['msg']}; its fields are {fields}") from error
+    camera = {field: value for field in CameraGeometry.model_fields if (value := getattr(read, field)) is not None}
     if ("latitude" in camera) != ("longitude" in camera):
-        raise SideFileError(f"{path}: latitude and longitude must be given together")
-    return SideFile(path, content.captured_at, content.original_filename, camera, content.metadata)
+        raise SideFileError(f"{name}: latitude and longitude must be given together")
+    return SideFile(None, read.captured_at, read.original_filename, camera, read.metadata)
+
+
+def side_names(name: str) -> tuple[str, ...]:
+    """Return the names that the side file of the picture ``name`` may have, the first one first."""
+    stem, dot, _ = name.rpartition(".")
+    return (f"{name}.json", f"{stem}.json") if dot and stem and not stem.endswith("/") else (f"{name}.json",)

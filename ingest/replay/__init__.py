@@ -1,0 +1,1 @@
+"""Replays frames from a folder, archive, object store, video or topic onto the backfill topic, each once."""

@@ -1,0 +1,1 @@
+"""Lists and reads what can be replayed, in an order that is the same each time."""

@@ -1,0 +1,82 @@
+"""Replays the frames of a video file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from pathlib import Path
+
+from infra.errors import SettingsError
+from ingest.replay.errors import SourceError
+from ingest.replay.port import Content, Item, Picture, Totals
+from ingest.replay.sources.threads import in_threads
+from ingest.settings import VideoSettings
+from ingest.video.errors import VideoError
+from ingest.video.options import VideoSource
+from ingest.video.port import VideoFrame
+from ingest.video.reading import SourceReader, SourceState
+from ingest.video.recording import open_recording
+from schemas.events import VideoPosition
+
+
+class VideoFileSource:
+    """Reads one video file from its begin to its end."""
+
+    def __init__(self, path: Path, video: VideoSource, settings: VideoSettings) -> None:
+        """Raise OSError when there is no such file."""
+        self._path = path.absolute()
+        self._video = video
+        self._settings = settings
+        found = self._path.stat()
+        self._state = found.st_size, found.st_mtime_ns
+
+    @property
+    def identity(self) -> Mapping[str, str | int | None]:
+        """Path, size and time of the file, and which frames are taken."""
+        size, written = self._state
+        return {
+            "kind": "video",
+            "address": str(self._path),
+            "size": size,
+            "written": written,
+            "every": self._video.selection.every,
+            "start": None if self._video.start is None else self._video.start.isoformat(),
+        }
+
+    async def items(self, after: str | None) -> AsyncGenerator[Item, None]:
+        """Yield the frames with their pictures; a position is the frame's number."""
+        least = int(after) if after else -1
+        reader = SourceReader(self._video, self._settings, SourceState())
+        try:
+            async for frame in in_threads(reader.frames(), 1):
+                if frame.number > least:
+                    yield Item(f"{frame.number:012d}", f"{frame.source} {frame.number}", _loader(frame))
+        except VideoError as error:
+            raise SourceError(str(error)) from error
+        finally:
+            reader.close()
+
+    async def count(self) -> Totals | None:
+        """Return how many frames the file says that it has; None where it does not."""
+        try:
+            frames = await asyncio.to_thread(self._frames)
+        except (VideoError, SettingsError):
+            return None
+        return None if frames is None else Totals(-(-frames // self._video.selection.every))
+
+    async def close(self) -> None:
+        """Do nothing: the file is open only while it is read."""
+
+    def _frames(self) -> int | None:
+        with open_recording(self._path, self._settings, "video.max_pixels") as recording:
+            return recording.frames
+
+
+def _loader(frame: VideoFrame) -> Callable[[], Awaitable[Content]]:
+    position = VideoPosition(source=frame.source, presentation_time_s=frame.presentation_time_s, clock=frame.clock)
+    picture = Picture(frame.image, None, captured_at=frame.captured_at, camera=frame.camera, video=position)
+
+    async def load() -> Content:
+        return picture
+
+    return load
