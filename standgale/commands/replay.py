@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from standgale.replays import AlreadyDone, ReplayRequest
 
 _LINE_EVERY_S = 10.0
+_LOOK_S = 1.0
 _BAR_EVERY_S = 0.25
 
 _SourceArgument = Annotated[
@@ -82,6 +83,8 @@ def replay(  # noqa: PLR0913, PLR0917 (one per option of the verb)
 
     Exits with 0 when all frames are accepted or known, with 1 when some were refused.
     """
+    import asyncio
+
     from ingest.replay.progress import Progress
     from standgale.replays import AlreadyDone, ReplayRequest, run_replay
 
@@ -105,7 +108,11 @@ def replay(  # noqa: PLR0913, PLR0917 (one per option of the verb)
 
     async def work() -> ReplayResult | AlreadyDone:
         with _shown(context, progress):
-            return await run_replay(settings, request, progress)
+            try:
+                return await run_replay(settings, request, progress)
+            except asyncio.CancelledError:
+                context_of(context).notes.print(f"stopped ({_status(progress)}); the same command continues")
+                raise
 
     found = run_async(work())
     if isinstance(found, AlreadyDone):
@@ -222,11 +229,16 @@ def _shown(context: typer.Context, progress: Progress) -> Iterator[None]:
 
 
 async def _log(context: typer.Context, progress: Progress) -> None:
+    """Print a line from time to time, and at once when it begins to wait."""
     import asyncio
 
+    shown_s, waited = asyncio.get_running_loop().time(), False
     while True:
-        await asyncio.sleep(_LINE_EVERY_S)
-        context_of(context).notes.print(_status(progress), highlight=False, soft_wrap=True)
+        await asyncio.sleep(_LOOK_S)
+        now_s = asyncio.get_running_loop().time()
+        if now_s - shown_s >= _LINE_EVERY_S or (progress.waits and not waited):
+            context_of(context).notes.print(_status(progress), highlight=False, soft_wrap=True)
+            shown_s, waited = now_s, bool(progress.waits)
 
 
 async def _bar(context: typer.Context, progress: Progress) -> None:

@@ -1,0 +1,139 @@
+"""A time range of a topic is published again with the same ids; a video becomes frames with their places."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.broker.event_records import event_record
+from infra.broker.port import OutRecord
+from infra.errors import SettingsError
+from ingest.replay.errors import SourceError
+from schemas.events import FrameCaptured
+from schemas.model_events import Canary, ModelActivated
+from schemas.topics import FRAMES_LIVE, MODELS
+from standgale.replays import AlreadyDone
+from standgale.testing.factories import frame_captured, model_ref
+from tests.harnesses.replay_site import write_pictures
+from tests.integration.ingest.replay.runs import Interrupted, patched_parts, prepared
+
+pytestmark = pytest.mark.integration
+
+
+def live_frames(count: int, first: int = 0) -> list[FrameCaptured]:
+    return [frame_captured(number, device=f"drone-{number % 5}") for number in range(first, first + count)]
+
+
+def live_records(count: int, first: int = 0) -> list[OutRecord]:
+    return [record(event) for event in live_frames(count, first)]
+
+
+def record(event: FrameCaptured) -> OutRecord:
+    about: dict[str, Any] = {"id": event.frame_id, "source": "/test", "subject": str(event.frame_id)}
+    return event_record(FRAMES_LIVE, event, **about, time=event.received_at, key=event.device_id)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def test_replay_of_a_topic_publishes_the_same_events_again(tmp_path: Path) -> None:
+    runs = await prepared(tmp_path, replay={"batch_frames": 4})
+    await runs.site.publish(live_records(20))
+    broken = OutRecord(FRAMES_LIVE, "drone-1", b"none", ())
+    await runs.site.publish([broken])
+    since = now() - timedelta(hours=1)
+    result = await runs.whole(None, topic=FRAMES_LIVE, device=None, since=since)
+    assert (result.accepted, result.refused_by_code) == (20, {"INVALID_EVENT": 1})
+    live = {event.frame_id: event for event in live_frames(20)}
+    replayed = await runs.frames()
+    assert {event.frame_id: event for event in replayed} == live
+    assert len(replayed) == 20
+    assert not (runs.site.data / "frames").exists() or not list((runs.site.data / "frames").rglob("*.jpg"))
+    assert isinstance(await runs.run(None, topic=FRAMES_LIVE, device=None, since=since), AlreadyDone)
+
+
+async def test_replay_of_a_topic_takes_device_and_time_range(tmp_path: Path) -> None:
+    runs = await prepared(tmp_path)
+    begin = now()
+    await runs.site.publish(live_records(10))
+    end = now()
+    after = {"topic": FRAMES_LIVE, "device": "drone-3"}
+    assert (await runs.whole(None, **after, since=begin - timedelta(seconds=9))).accepted == 2
+    none = await runs.whole(None, **after, since=end + timedelta(seconds=1), until=end + timedelta(seconds=2))
+    assert (none.accepted, none.finished) == (0, True)
+    assert (await runs.whole(None, **after, since=begin - timedelta(9), until=begin - timedelta(1))).accepted == 0
+
+
+async def test_replay_of_a_topic_ends_where_it_began_the_first_time(tmp_path: Path) -> None:
+    runs = await prepared(tmp_path, replay={"batch_frames": 2, "in_progress": 2})
+    await runs.site.publish(live_records(20))
+    calls = 0
+
+    def interrupt(parts: Any) -> None:
+        publish = parts.acceptance.publish
+
+        async def publish_some(*arguments: Any) -> None:
+            nonlocal calls
+            calls += 1
+            await publish(*arguments)
+            if calls == 3:
+                raise Interrupted
+
+        parts.acceptance.publish = publish_some
+
+    wanted = {"topic": FRAMES_LIVE, "device": None, "since": now() - timedelta(hours=1)}
+    with patched_parts(interrupt), pytest.raises(Interrupted):
+        await runs.run(None, **wanted)
+    await runs.site.publish(live_records(10, first=100))
+    assert (await runs.whole(None, **wanted)).accepted == 20
+    assert len(await runs.frames()) == len({event.frame_id for event in await runs.frames()}) == 20
+
+
+async def test_replay_with_a_model_needs_that_it_is_active(tmp_path: Path) -> None:
+    runs = await prepared(tmp_path)
+    write_pictures(tmp_path / "pictures", 2)
+    wanted = {"model": model_ref("2.0.0")}
+    with pytest.raises(SettingsError, match=r"standgale model activate finder 2\.0\.0"):
+        await runs.run(tmp_path / "pictures", **wanted)
+    activated = ModelActivated(
+        id=frame_captured().frame_id, lane="default", stable=model_ref("1.0.0"), activated_at=now(),
+        canary=Canary(model=model_ref("2.0.0"), devices=["drone-7"]),
+    )  # fmt: skip
+    about: dict[str, Any] = {"id": activated.id, "source": "/test", "subject": None}
+    await runs.site.publish([event_record(MODELS, activated, **about, time=now(), key="default")])
+    assert (await runs.whole(tmp_path / "pictures")).accepted == 2
+    # Another model is another replay: the frames are published again.
+    assert (await runs.whole(tmp_path / "pictures", **wanted)).accepted == 2
+    assert len(await runs.frames()) == 4
+    with pytest.raises(SettingsError, match=r"use finder@1\.0\.0"):
+        await runs.run(tmp_path / "pictures", **wanted, device="drone-8")
+
+
+async def test_replay_of_a_video_gives_frames_with_their_places(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    import numpy as np
+
+    path = tmp_path / "flight.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width = stream.height = 256
+        stream.pix_fmt = "yuv420p"
+        for number in range(20):
+            image = np.full((256, 256, 3), number * 10, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+        container.mux(stream.encode(None))
+    runs = await prepared(tmp_path)
+    start = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    result = await runs.whole(path, every=5, start=start)
+    assert (result.accepted, result.refused) == (4, 0)
+    events = await runs.frames()
+    assert [event.video.presentation_time_s for event in events] == [0.0, 0.5, 1.0, 1.5]
+    assert [event.captured_at for event in events] == [start + timedelta(seconds=number / 2) for number in range(4)]
+    assert {event.video.source for event in events} == {"flight.mp4"}
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(SourceError, match="flight.mp4"):
+        await runs.run(path, every=5, start=start, restart=True)
