@@ -24,6 +24,7 @@ NAMES = (
     "gateway",
     "attack",
     "video",
+    "replay",
     "broker",
     "kafka",
     "pipeline",

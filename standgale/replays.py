@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+from prometheus_client import start_http_server
 
 from detectors.worker.rollout.models_topic import read_models
 from detectors.worker.worker import GROUP
@@ -80,6 +82,8 @@ class _Run:
 async def run_replay(settings: Settings, request: ReplayRequest, progress: Progress) -> ReplayResult | AlreadyDone:
     """Replay what ``request`` asks for; may be cancelled at any moment. Raises StandgaleError."""
     async with AsyncExitStack() as stack:
+        if settings.replay.metrics_port is not None:
+            stack.callback(_serve_metrics(settings.replay.metrics_port))
         broker = await stack.enter_async_context(open_command_broker(settings, make=False))
         timeout_s = settings.replay.broker_timeout_s
         reader = await stack.enter_async_context(opened_reader(broker.reader(), timeout_s))
@@ -236,6 +240,23 @@ async def _require_model(run: _Run, model: ModelRef) -> None:
             f"model activate {wanted} --canary-device {device or 'DEVICE'}), then replay; frames that another version "
             "has detected get new detections"
         )
+
+
+def _serve_metrics(port: int) -> Callable[[], None]:
+    """Show the metrics of this process on a port; return what ends that. Raises SettingsError when it is taken."""
+    try:
+        server, thread = start_http_server(port, "127.0.0.1")
+    except OSError as error:
+        raise SettingsError(
+            f"replay.metrics_port (STANDGALE_REPLAY__METRICS_PORT) is {port}, which cannot be used: {error.strerror}"
+        ) from error
+
+    def end() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return end
 
 
 def _model_text(model: ModelRef | None) -> str | None:

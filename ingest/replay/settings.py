@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from infra.sections import Interval, PositiveInt, PositiveSeconds, Section, ShortInterval
+from infra.sections import Interval, Port, PositiveInt, PositiveSeconds, Section, ShortInterval
 
 
 class ReplaySettings(Section):
@@ -47,6 +47,9 @@ class ReplaySettings(Section):
     max_archive_ratio: Annotated[float, Field(ge=2)] = Field(
         default=200.0,
         description="what unpacks to more than so many times its size is refused; pictures hardly compress",
+    )
+    metrics_port: Port | None = Field(
+        default=None, description="where a running replay shows its metrics, on this machine only; none: nowhere"
     )
     first_delay_s: ShortInterval = Field(
         default=0.5, description="the pause after source, store or broker failed; it doubles with each further failure"

@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=20_000)
     parser.add_argument("--kills", type=int, default=5, help="SIGKILL of the replay")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--live", action="store_true", help="instead: the p95 of live frames without and during a replay")
+    parser.add_argument("--live", action="store_true", help="instead: p95 of live frames without and during a replay")
     parser.add_argument("--seconds", type=float, default=60.0, help="with --live: how long each is measured")
     parser.add_argument("--rate", type=float, default=None, help="with --live: the replay's most frames per second")
     given = parser.parse_args()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import signal
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -28,7 +28,7 @@ async def test_replay_killed_five_times_publishes_each_frame_once(tmp_path: Path
         wanted = reached + rng.randint(20, 50)
         while reached < wanted:
             assert process.poll() is None, site.log()
-            time.sleep(0.02)
+            await asyncio.sleep(0.02)
             reached = len(await site.frames())
         process.send_signal(ending)
         status = process.wait(10)

@@ -92,10 +92,10 @@ class ReplaySite:
         """Return all events of a topic, by partition in order."""
         broker = self.broker()
         reader = await broker.reader()
-        found = []
+        found: list[FrameCaptured] = []
         for partition, (first, end) in sorted((await reader.bounds(topic)).items()):
-            async for record in read_between(reader, TopicPartition(topic, partition), first, end):
-                found.append(decode(record.headers, record.value, FrameCaptured))
+            records = read_between(reader, TopicPartition(topic, partition), first, end)
+            found += [decode(each.headers, each.value, FrameCaptured) async for each in records]
         await reader.close()
         await broker.close()
         return found

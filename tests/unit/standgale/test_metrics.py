@@ -15,6 +15,7 @@ import infra.storage.metrics
 import infra.telemetry.metrics
 import ingest.metrics
 import ingest.stream.metrics
+import ingest.replay.metrics
 import ingest.video.metrics
 import sinks.metrics
 from tests.paths import ROOT
@@ -29,6 +30,7 @@ MODULES = (
     infra.telemetry.metrics,
     ingest.metrics,
     ingest.stream.metrics,
+    ingest.replay.metrics,
     ingest.video.metrics,
     sinks.metrics,
 )
@@ -39,6 +41,7 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "api_requests": ("counter", ("method", "endpoint", "status")),
     "api_request_duration_seconds": ("histogram", ("method", "endpoint")),
     "images_stored": ("counter", ("device_id",)),
+    "standgale_replayed_frames": ("counter", ("result",)),
     "standgale_video_frames": ("counter", ("source", "what")),
     "standgale_video_lag_seconds": ("gauge", ("source",)),
     "standgale_stream_connections": ("gauge", ()),

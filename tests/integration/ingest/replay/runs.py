@@ -51,7 +51,7 @@ async def prepared(folder: Path, **settings: dict[str, object]) -> Runs:
     return runs
 
 
-class Interrupted(Exception):
+class InterruptedReplayError(Exception):
     """Is what a test ends a replay with, as a crash does."""
 
 

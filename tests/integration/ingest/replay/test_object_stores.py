@@ -77,7 +77,7 @@ async def test_replay_continues_when_the_server_comes_back(tmp_path: Path, s3: S
     assert len({event.frame_id for event in await runs.frames()}) == len(await runs.frames()) == 30
 
 
-async def test_replay_with_wrong_credentials_says_which(tmp_path: Path, s3: S3Server) -> None:
+async def test_replay_with_wrong_credentials_names_the_settings(tmp_path: Path, s3: S3Server) -> None:
     runs = await prepared(tmp_path, replay_s3=s3_settings(s3, secret_key="wrong"))
     with pytest.raises(SourceError, match="STANDGALE_REPLAY_S3__SECRET_KEY") as caught:
         await runs.run("s3://archive/may")
@@ -177,5 +177,5 @@ async def test_list_of_a_server_that_is_no_lakefs_ends(tmp_path: Path, body: str
     app.router.add_get("/{path:.*}", respond)
     with AppServer(app) as server:
         runs = await lakefs_runs(tmp_path, server.url)
-        with pytest.raises(SourceError, match="LakeFS|does not go on"):
+        with pytest.raises(SourceError, match=r"LakeFS|does not go on"):
             await runs.run("lakefs://standgale/main/x")

@@ -12,7 +12,7 @@ from infra.errors import BrokerUnavailableError, StoreUnavailableError
 from ingest.replay.errors import SourceUnavailableError
 from standgale.replays import AlreadyDone
 from tests.harnesses.replay_site import write_pictures
-from tests.integration.ingest.replay.runs import Interrupted, Runs, patched_parts, prepared
+from tests.integration.ingest.replay.runs import InterruptedReplayError, Runs, patched_parts, prepared
 
 pytestmark = pytest.mark.integration
 
@@ -61,21 +61,21 @@ async def test_replay_that_ends_at_any_moment_continues_exactly(tmp_path: Path, 
             nonlocal calls
             calls += 1
             if moment == "before" and calls == 2:
-                raise Interrupted
+                raise InterruptedReplayError
             await publish(*arguments)
             if moment == "after" and calls == 2:
-                raise Interrupted
+                raise InterruptedReplayError
 
         def write_some(*arguments: Any) -> None:
             if moment == "written" and calls == 2 and not parts.checkpoint.state.pending:
-                raise Interrupted
+                raise InterruptedReplayError
             write(*arguments)
 
         parts.acceptance.publish, parts.checkpoint.write = publish_some, write_some
 
     for _ in range(2):
         calls = 0
-        with patched_parts(interrupt), pytest.raises(Interrupted):
+        with patched_parts(interrupt), pytest.raises(InterruptedReplayError):
             await runs.run(pictures)
     result = await runs.whole(pictures)
     assert (result.accepted, result.known) == (COUNT, 0)
@@ -155,7 +155,7 @@ async def test_replay_of_the_same_picture_twice_publishes_one(tmp_path: Path) ->
     await require_once(runs, 5)
 
 
-async def test_dry_run_says_the_same_and_leaves_nothing(tmp_path: Path) -> None:
+async def test_dry_run_returns_the_same_counts_and_leaves_nothing(tmp_path: Path) -> None:
     runs = await prepared(tmp_path)
     pictures = tmp_path / "pictures"
     write_pictures(pictures, 5)

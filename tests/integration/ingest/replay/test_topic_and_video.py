@@ -18,7 +18,7 @@ from schemas.topics import FRAMES_LIVE, MODELS
 from standgale.replays import AlreadyDone
 from standgale.testing.factories import frame_captured, model_ref
 from tests.harnesses.replay_site import write_pictures
-from tests.integration.ingest.replay.runs import Interrupted, patched_parts, prepared
+from tests.integration.ingest.replay.runs import InterruptedReplayError, patched_parts, prepared
 
 pytestmark = pytest.mark.integration
 
@@ -81,12 +81,12 @@ async def test_replay_of_a_topic_ends_where_it_began_the_first_time(tmp_path: Pa
             calls += 1
             await publish(*arguments)
             if calls == 3:
-                raise Interrupted
+                raise InterruptedReplayError
 
         parts.acceptance.publish = publish_some
 
     wanted = {"topic": FRAMES_LIVE, "device": None, "since": now() - timedelta(hours=1)}
-    with patched_parts(interrupt), pytest.raises(Interrupted):
+    with patched_parts(interrupt), pytest.raises(InterruptedReplayError):
         await runs.run(None, **wanted)
     await runs.site.publish(live_records(10, first=100))
     assert (await runs.whole(None, **wanted)).accepted == 20
@@ -135,5 +135,5 @@ async def test_replay_of_a_video_gives_frames_with_their_places(tmp_path: Path) 
     assert [event.captured_at for event in events] == [start + timedelta(seconds=number / 2) for number in range(4)]
     assert {event.video.source for event in events} == {"flight.mp4"}
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(SourceError, match="flight.mp4"):
+    with pytest.raises(SourceError, match=r"flight\.mp4"):
         await runs.run(path, every=5, start=start, restart=True)

@@ -40,7 +40,7 @@ def test_open_with_restart_forgets_everything(tmp_path: Path) -> None:
         assert not checkpoint.is_sent(ONE)
 
 
-def test_open_of_a_damaged_checkpoint_says_what_to_do(tmp_path: Path) -> None:
+def test_open_of_a_damaged_checkpoint_is_refused_until_restart(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"no database" * 1_000)
     with pytest.raises(CheckpointError, match="--restart"), open_checkpoint(tmp_path):
         pass
@@ -48,7 +48,7 @@ def test_open_of_a_damaged_checkpoint_says_what_to_do(tmp_path: Path) -> None:
         checkpoint.write()
 
 
-def test_write_without_space_says_so_and_changes_nothing(tmp_path: Path) -> None:
+def test_write_without_space_raises_and_changes_nothing(tmp_path: Path) -> None:
     with open_checkpoint(tmp_path) as checkpoint:
         checkpoint.write([ONE])
         pages = checkpoint._writer.execute("PRAGMA page_count").fetchone()[0]
