@@ -14,8 +14,8 @@ import infra.process.metrics
 import infra.storage.metrics
 import infra.telemetry.metrics
 import ingest.metrics
-import ingest.stream.metrics
 import ingest.replay.metrics
+import ingest.stream.metrics
 import ingest.video.metrics
 import sinks.metrics
 from tests.paths import ROOT
