@@ -14,13 +14,17 @@ from bench.measure import Run, take_turns
 from bench.processes import Server, home, measured
 from bench.result import RATIO, Figure, Goal, Result
 from bench.uploads import Uploads, new_uploads, send
+from bench.websockets import Streams, new_streams, send_streams
 from infra.deploy.ports import free_port
 from standgale.children import run_child
 
 GOAL = 0.7
 BATCH_GOAL = 1.0
+STREAM_GOAL = 1.0
 _BATCHES = 8
 _BATCH_DEVICES = 4
+_STREAMS = 4
+_AT_ONCE = 8
 _FRAME_BYTES = 200_000
 _CONNECTIONS = 32
 _APART = 100_000_000
@@ -30,7 +34,9 @@ _NOTE = (
     "token, validation by content, EXIF, folder store and publish to the embedded broker, both durable before the 202. "
     "The bare handler runs under the same uvicorn settings. The goal is on the durable one, which syncs file and "
     "folder as the store does; the plain one leaves writing to the kernel, so it is no like for like. "
-    f"Batches: {_BATCHES} requests of 50 frames at once, of {_BATCH_DEVICES} devices, until all are in the broker."
+    f"Batches: {_BATCHES} requests of 50 frames at once, of {_BATCH_DEVICES} devices, until all are in the broker. "
+    f"WebSockets: {_STREAMS} connections of as many devices with at most {_AT_ONCE} frames in progress on each; and "
+    "one connection with as many as its credits allow."
 )
 
 
@@ -60,6 +66,11 @@ async def _run(folder: Path, quick: bool) -> Result:
             batch_uploads(place, gateway.port, batch_tokens, picture, 3 * _APART)
         )
         batches = await take_turns(_batch_turn(by_batch, quick), _turn(like, frames), max(1, rounds // 2))
+        by_stream = new_streams(gateway.port, batch_tokens, picture, 4 * _APART)
+        streams = await take_turns(_stream_turn(by_stream, frames, _STREAMS, _AT_ONCE), _turn(like, frames), rounds)
+        alone = await take_turns(
+            _stream_turn(by_stream, frames, 1, _CONNECTIONS), _turn(like, frames), max(1, rounds // 2)
+        )
         memory_mb = gateway.peak_memory_mb()
     return Result(
         "gateway",
@@ -72,6 +83,10 @@ async def _run(folder: Path, quick: bool) -> Result:
             Figure("gateway over plain handler", not_durable.ratio, RATIO),
             Figure("gateway, batches of 50", batches.our_rate, "frames/s"),
             Figure("gateway, batches of 50, over durable handler", batches.ratio, RATIO, Goal(BATCH_GOAL)),
+            Figure("gateway, WebSockets", streams.our_rate, "frames/s"),
+            Figure("gateway, WebSockets, over durable handler", streams.ratio, RATIO, Goal(STREAM_GOAL)),
+            Figure("gateway, one WebSocket", alone.our_rate, "frames/s"),
+            Figure("gateway, one WebSocket, over durable handler", alone.ratio, RATIO),
             Figure("peak memory of the gateway", memory_mb, "MB"),
         ),
         (_NOTE,),
@@ -88,6 +103,13 @@ def _turn(uploads: Uploads, frames: int) -> Run:
 def _batch_turn(uploads: BatchUploads, quick: bool) -> Run:
     async def turn() -> float:
         return await send_batches(uploads, 3 if quick else _BATCHES)
+
+    return turn
+
+
+def _stream_turn(streams: Streams, frames: int, connections: int, at_once: int) -> Run:
+    async def turn() -> float:
+        return await send_streams(streams, frames, connections, at_once)
 
     return turn
 
