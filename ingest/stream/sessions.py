@@ -73,12 +73,13 @@ class Sessions:
         key = device_id, name
         session = self._sessions.get(key)
         if session is None:
-            session = Session(following, deque(maxlen=self._window_frames), unsure=resume or following > 1)
+            answers: deque[tuple[int, str]] = deque(maxlen=self._window_frames)
+            session = Session(following, answers, unsure=resume or following > 1, holder=holder)
             self._sessions[key] = session
             self._forget_oldest()
         self._sessions.move_to_end(key)
         former, session.holder = session.holder, holder
-        if former is not None:
+        if former is not None and former is not holder:
             former.end(StreamEnd(CloseCode.TAKEN_OVER, "another connection uses this session now"))
         return session
 

@@ -97,7 +97,8 @@ class _Client:
         program.write_text(client_of_the_page())
         command = (sys.executable, str(program), f"ws://127.0.0.1:{port}/api/v1/stream", str(pictures))
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
-            environment = {**os.environ, "STANDGALE_TOKEN": TOKEN}
+            quick = {f"WEBSOCKETS_BACKOFF_{name}": "0.05" for name in ("INITIAL_DELAY", "MIN_DELAY")}
+            environment = {**os.environ, **quick, "WEBSOCKETS_BACKOFF_MAX_DELAY": "0.5", "STANDGALE_TOKEN": TOKEN}
             self.process = subprocess.Popen(command, stdout=output, stderr=errors, env=environment)
 
     def answers(self) -> int:
