@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-_PREFIX = b"standgale-proof:"
+PROOF_PREFIX = b"standgale-proof:"
 
 
 def proof_of(image: bytes) -> str:
     """Return the SHA-256 (hex) of ``standgale-proof:`` and the bytes of ``image``."""
-    found = sha256(_PREFIX)
+    found = sha256(PROOF_PREFIX)
     found.update(image)
     return found.hexdigest()

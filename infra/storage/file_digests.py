@@ -9,9 +9,9 @@ from pathlib import Path
 _PIECE = 1 << 20
 
 
-def file_digest(path: Path, algorithm: str = "sha256") -> tuple[bytes, int]:
-    """Return hash and size of the file at ``path``. Raises OSError, also for a link."""
-    found, size = hashlib.new(algorithm, usedforsecurity=False), 0
+def file_digest(path: Path, algorithm: str = "sha256", prefix: bytes = b"") -> tuple[bytes, int]:
+    """Return the hash of ``prefix`` and the file at ``path``, and the file's size. Raises OSError, also for a link."""
+    found, size = hashlib.new(algorithm, prefix, usedforsecurity=False), 0
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         while piece := file.read(_PIECE):

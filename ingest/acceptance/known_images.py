@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import get_args
 
 from infra.errors import ImageCorruptError, ImageMissingError, StoreUnavailableError
+from infra.storage.file_digests import file_digest
 from infra.storage.frames.port import StoredObject
 from ingest.acceptance.errors import ImageNotStoredError, ValidationFailedError
 from ingest.acceptance.fields import FrameFields
 from ingest.acceptance.parts import AcceptanceParts
-from ingest.images.mapped import map_file
 from schemas.events import EXTENSIONS, ImageRef, MediaType
-from schemas.possession import proof_of
+from schemas.possession import PROOF_PREFIX, proof_of
 
 _HOW_TO_PROVE = (
     'It is the SHA-256 of "standgale-proof:" followed by the image: '
@@ -64,7 +64,7 @@ class KnownImages:
                 raise StoreUnavailableError(
                     f"the frame store did not return the image within {timeout_s:g} s (gateway.store_timeout_s)"
                 ) from error
-        await _require_proof(data, image.sha256, proof)
+        _require_proof(await asyncio.to_thread(proof_of, data), image.sha256, proof)
         return data
 
     @asynccontextmanager
@@ -72,7 +72,8 @@ class KnownImages:
         """Give a local file with the bytes of a large ``image``; the errors are those of :meth:`read`."""
         try:
             async with self._parts.store.local(image) as path:
-                await _require_proof(await asyncio.to_thread(map_file, path), image.sha256, proof)
+                found, _ = await asyncio.to_thread(file_digest, path, prefix=PROOF_PREFIX)
+                _require_proof(found.hex(), image.sha256, proof)
                 yield path
         except (ImageMissingError, ImageCorruptError):
             raise not_stored_error(image.sha256) from None
@@ -109,8 +110,8 @@ class KnownImages:
                 ) from error
 
 
-async def _require_proof(image: bytes, digest: str, proof: str) -> None:
-    if not hmac.compare_digest(await asyncio.to_thread(proof_of, image), proof):
+def _require_proof(found: str, digest: str, proof: str) -> None:
+    if not hmac.compare_digest(found, proof):
         raise not_stored_error(digest)
 
 

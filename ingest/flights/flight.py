@@ -60,11 +60,14 @@ class Flight:
         """What does not fit together."""
         found = []
         if self.count is not None and self.announced is not None and self.count != self.announced:
-            found.append(f"announced with {self.announced} frames, closed with {self.count}")
+            found.append(f"announced with {self.announced} {_frames(self.announced)}, closed with {self.count}")
         if self.expected is not None and self.arrived > self.expected:
-            found.append(f"{self.arrived - self.expected} frames more arrived than the {self.expected} counted")
+            more = self.arrived - self.expected
+            found.append(f"{more} more {_frames(more)} arrived than the {self.expected} counted")
         if self.count is not None and self.arrived < self.count:
-            found.append(f"closed with {self.count} frames, but {self.count - self.arrived} of them did not arrive yet")
+            found.append(
+                f"closed with {self.count} {_frames(self.count)}, but {self.count - self.arrived} did not arrive yet"
+            )
         return found
 
     @property
@@ -77,6 +80,10 @@ class Flight:
         reasons = ", ".join(f"{failure.count} {failure.reason}" for failure in self.failures)
         parts.append(f"{self.failed} failed{f': {reasons}' if reasons else ''}")
         return ", ".join(parts)
+
+
+def _frames(count: int) -> str:
+    return "frame" if count == 1 else "frames"
 
 
 class Flights(Protocol):

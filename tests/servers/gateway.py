@@ -27,6 +27,7 @@ from infra.process.http_server import WebSocketComponent
 from infra.process.http_settings import HttpSettings
 from infra.storage.frames.folder import FolderFrameStore
 from infra.storage.frames.port import FrameStore
+from infra.storage.originals.folder import FolderUploads
 from infra.storage.originals.port import OriginalUploads
 from ingest.acceptance.parts import LagLimit
 from ingest.acceptance.slots import UploadSlots
@@ -230,6 +231,7 @@ async def running(
     """Run a gateway on the embedded broker in ``folder``, or on ``broker``, which it closes; ``probed`` adds probes."""
     settings = settings or GatewaySettings()
     store = HangingStore(folder / "frames")
+    originals = originals or FolderUploads(folder / "frames")
     broker = broker or EmbeddedBroker(folder / "broker.db", load_topics())
     publisher, reader = FaultyPublisher(await broker.publisher()), await broker.reader()
     tokens, health = Tokens(), Health()

@@ -139,11 +139,11 @@ async def test_a_count_that_differs_is_in_problems(gateway: Gateway) -> None:
     for number in range(3):
         await send(gateway, number)
     state = await until(gateway, arrived=3)
-    assert state["problems"] == ["1 frames more arrived than the 2 counted"]
+    assert state["problems"] == ["1 more frame arrived than the 2 counted"]
     state = (await close(gateway, 5)).json
     assert state["problems"] == [
         "announced with 2 frames, closed with 5",
-        "closed with 5 frames, but 2 of them did not arrive yet",
+        "closed with 5 frames, but 2 did not arrive yet",
     ]
     assert (state["missing"], state["complete"]) == (2, False)
 

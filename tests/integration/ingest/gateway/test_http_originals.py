@@ -27,6 +27,7 @@ from schemas.events import FrameCaptured
 from schemas.possession import proof_of
 from tests.servers.gateway import OTHER_TOKEN, PATH, TOKEN, WHEN, Gateway, GatewayResponse, running
 from tests.servers.gateway_checks import assert_error
+from tests.servers.gateway_process import GatewayProcess
 
 pytestmark = pytest.mark.integration
 
@@ -203,13 +204,8 @@ async def test_an_upload_that_was_cut_off_continues(folder_gateway: Gateway) -> 
 
     with pytest.raises((aiohttp.ClientError, ConnectionError)):
         await gateway.client.put(upload["url"], data=half(), headers=upload["headers"])
-    for _ in range(100):
-        async with gateway.client.head(upload["url"]) as response:
-            offset = int(response.headers["Upload-Offset"])
-        if offset:
-            break
-        await asyncio.sleep(0.05)
-    assert 0 < offset <= middle
+    offset = await offset_at_least(gateway.client, upload["url"], 1)
+    assert offset <= middle
     wrong = await put(gateway, upload, ORIGINAL[5:], {"Content-Range": f"bytes 5-{size - 1}/{size}"})
     assert_error(wrong, 409, "WRONG_OFFSET", "Content-Range")
     assert wrong.headers["upload-offset"] == str(offset)
@@ -270,3 +266,39 @@ async def test_an_upload_without_an_announcement_is_swept(gateway: Gateway) -> N
     assert await uploads.sweep(1.0) == 2
     assert await uploads.pending("drone-1", 10) == 0
     assert_error(await announce(gateway, tiff(300, 300, seed=0), proof=True), 404, "IMAGE_NOT_STORED", "sha256")
+
+
+async def test_a_killed_gateway_leaves_an_upload_that_continues(tmp_path: Path) -> None:
+    size, middle = len(ORIGINAL), 700_000
+    body = json.dumps({"sha256": DIGEST, "size_bytes": size, "media_type": "image/tiff"})
+    with GatewayProcess(tmp_path / "gateway", settings=SETTINGS) as process:
+        async with aiohttp.ClientSession(headers={"X-API-Token": TOKEN}) as client:
+            async with client.post(process.url + ORIGINALS, data=body) as response:
+                url = urljoin(process.url, (await response.json())["upload"]["url"])
+
+            async def until_killed() -> AsyncIterator[bytes]:
+                yield ORIGINAL[:middle]
+                await offset_at_least(client, url, middle)
+                await asyncio.to_thread(process.kill)
+
+            with pytest.raises(aiohttp.ClientError):
+                await client.put(url, data=until_killed(), headers={"Content-Length": str(size)})
+            await asyncio.to_thread(process.start)
+            offset = await offset_at_least(client, url, 1)
+            rest = {"Content-Range": f"bytes {offset}-{size - 1}/{size}"}
+            async with client.put(url, data=ORIGINAL[offset:], headers=rest) as response:
+                assert response.status == 200
+            params = {"captured_at": WHEN, "sha256": DIGEST}
+            async with client.post(process.url + PATH, params=params) as response:
+                assert response.status == 202
+                assert (await response.json())["image"]["size_bytes"] == size
+
+
+async def offset_at_least(client: aiohttp.ClientSession, url: str, least: int) -> int:
+    for _ in range(200):
+        async with client.head(url) as response:
+            offset = int(response.headers["Upload-Offset"])
+        if offset >= least:
+            return offset
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"only {offset} bytes are there")
