@@ -29,6 +29,7 @@ from standgale.commands import (
     migrate,
     replay,
     services,
+    source,
     topics,
 )
 from standgale.commands.context import Context
@@ -101,6 +102,7 @@ replay.register(app)
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(device.app, name="device")
 app.add_typer(edge.app, name="edge")
+app.add_typer(source.app, name="source")
 app.add_typer(topics.app, name="topics")
 app.add_typer(dead.app, name="dead")
 app.add_typer(kafka.app, name="kafka")

@@ -29,6 +29,7 @@ from ingest.edge.settings import EdgeSettings
 from ingest.limits.settings import LimitsSettings
 from ingest.replay.settings import ReplayLakeFsSettings, ReplayS3Settings, ReplaySettings
 from ingest.settings import GatewaySettings, VideoSettings
+from ingest.sources.settings import SourcesSettings
 from ingest.stream.settings import StreamSettings
 from sinks.settings import SseSettings
 
@@ -47,6 +48,7 @@ class Settings(Section):
     limits: LimitsSettings = LimitsSettings()
     stream: StreamSettings = StreamSettings()
     video: VideoSettings = VideoSettings()
+    sources: SourcesSettings = SourcesSettings()
     edge: EdgeSettings = EdgeSettings()
     replay: ReplaySettings = ReplaySettings()
     replay_s3: ReplayS3Settings = ReplayS3Settings()
@@ -71,6 +73,11 @@ class Settings(Section):
     def edge_spool(self) -> Path:
         """The folder in which the edge client keeps frames until they are sent."""
         return self.edge.spool or self.data_dir / "edge"
+
+    @property
+    def source_logins(self) -> Path:
+        """The folder with the logins of sources."""
+        return self.sources.logins or self.data_dir / "source-logins"
 
     @property
     def model_cache(self) -> Path:

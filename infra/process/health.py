@@ -55,7 +55,8 @@ class HealthReport:
 class HealthPart:
     """Collects the reports of one part of a process; it is not ready ("starting") until ``set_ready`` is called."""
 
-    def __init__(self, name: str, *, silence_s: float, clock: Callable[[], float]) -> None:
+    def __init__(self, name: str, *, silence_s: float, clock: Callable[[], float], is_exported: bool = True) -> None:
+        """``is_exported``: whether it is a part of the process, with a metric; there may be any number of others."""
         self.name = name
         self._silence_s = silence_s
         self._clock = clock
@@ -66,7 +67,8 @@ class HealthPart:
         self._dead: str | None = None
         self._last_sign: float | None = None
         # Computed at each scrape, because a part that hangs cannot report it.
-        READY.labels(name).set_function(lambda: 1.0 if self.report().ready else 0.0)
+        if is_exported:
+            READY.labels(name).set_function(lambda: 1.0 if self.report().ready else 0.0)
 
     @property
     def silence_s(self) -> float:

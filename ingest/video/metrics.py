@@ -27,10 +27,10 @@ _SOURCES = BoundedLabel(200)
 class CountsExport:
     """Adds the counts of one source to the metrics, as they grow."""
 
-    def __init__(self, source: str) -> None:
-        """Begin with counts of 0."""
+    def __init__(self, source: str, counts: VideoCounts) -> None:
+        """Begin with ``counts``, which were exported before, or elsewhere."""
         self._source = _SOURCES(source)
-        self._exported = asdict(VideoCounts())
+        self._exported = asdict(counts)
 
     def update(self, counts: VideoCounts, lag_s: float) -> None:
         """Add what came since the last call, and show the lag as it is now."""

@@ -52,19 +52,20 @@ class VideoPull:
         *,
         lookup: Lookup = look_up,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        state: SourceState | None = None,
     ) -> None:
-        """Give the frames of ``source`` to ``acceptor``."""
+        """Give the frames of ``source`` to ``acceptor``; ``state`` is that of the pull before, where there was one."""
         self._source = source
         self._acceptor = acceptor
         self._settings = settings
         self._retries = retries
         self._lookup = lookup
         self._now = now
-        self.state = SourceState()
-        self._metrics = CountsExport(source.name)
+        self.state = state or SourceState()
+        self._metrics = CountsExport(source.name, self.state.counts)
         self._last_report = time.monotonic()
         self._refused_in_a_row = 0
-        self._reported_skipped = 0
+        self._reported_skipped = self.counts.overflowed
         self._warn_again_at = 0.0
 
     @property
@@ -190,6 +191,7 @@ class VideoPull:
             self.state.warn(f"{self.name}: a frame was refused: {error}")
         else:
             self.counts.accepted += 1
+            self.state.accepted_at = frame.captured_at
             self._refused_in_a_row = 0
             health.set_ready()
 

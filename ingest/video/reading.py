@@ -42,6 +42,10 @@ class SourceState:
     """The capture time of the first frame"""
     last_at: datetime | None = None
     """The capture time of the last frame"""
+    accepted_at: datetime | None = None
+    """The capture time of the last frame that is durable"""
+    resume_after: datetime | None = None
+    """Up to where a recording was accepted before, by another process too"""
     is_live: bool | None = None
     """Whether the source is a camera; None before it was opened"""
     warnings: list[str] = field(default_factory=list)
@@ -87,6 +91,9 @@ class SourceReader:
         """
         with self._opener.open(self._source) as opened:
             self._state.is_live = opened.is_live
+            if not opened.is_live:
+                # It is read from its begin, also where it was read before.
+                self._state.number = 0
             yield from self._frames(opened)
 
     def _frames(self, opened: OpenedVideo) -> Iterator[VideoFrame]:
@@ -164,6 +171,8 @@ class SourceReader:
         if not selector.is_wanted(
             number, since_s, is_key=decoded.is_key, thumbnail=lambda: self._makers.thumbnail(decoded.picture)
         ):
+            return None
+        if isinstance(clock, RecordingClock) and state.resume_after is not None and captured_at <= state.resume_after:
             return None
         own = None if decoded.jpeg is None else self._makers.as_it_came(decoded.jpeg, decoded.picture)
         image, width, height = own or self._makers.jpeg(decoded.picture)

@@ -1,4 +1,4 @@
-"""Defines `standgale up | gateway | detector | sink NAME`: runs services, alone or all in one process."""
+"""Defines `standgale up | gateway | sources | detector | sink NAME`: runs services, alone or all in one process."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     app.command()(up)
     app.command()(gateway)
+    app.command()(sources)
     app.command()(detector)
     app.command()(sink)
 
@@ -52,6 +53,16 @@ def gateway(context: typer.Context) -> None:
     settings = context_of(context).settings()
     require_startable(settings, ("gateway",))
     _run(lambda: run_gateway(settings))
+
+
+def sources(context: typer.Context) -> None:
+    """Pull the cameras that `standgale source add` added; several such processes share them."""
+    from standgale.services.preflight import require_startable
+    from standgale.services.run import run_sources
+
+    settings = context_of(context).settings()
+    require_startable(settings, ("sources",))
+    _run(lambda: run_sources(settings))
 
 
 def detector(

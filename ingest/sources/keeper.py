@@ -1,0 +1,143 @@
+"""Keeps this process's share of the sources: takes, renews and gives up leases, and runs what it has."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections import Counter
+from contextlib import suppress
+
+from infra.failure.error_texts import error_text, is_transient
+from infra.failure.retry import STOP_TIMEOUT_S
+from infra.process.health import HealthPart
+from infra.process.monotonic import monotonic_s
+from infra.texts import counted
+from ingest.sources.metrics import SOURCES
+from ingest.sources.running import PullParts, RunningSource
+from ingest.sources.table import Round, SourceTable
+from schemas.errors import StandgaleError
+
+logger = logging.getLogger(__name__)
+
+STATES = ("pulling", "waiting", "failed", "ended")
+_WHAT = "reading the list of sources"
+
+
+def worker_name() -> str:
+    """Return a name for this start of this process: a restarted one must not take the leases of the one before."""
+    return f"{socket.gethostname()[:200]}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+class SourceKeeper:
+    """Looks at the table again and again; between two looks it pulls what it has, also while the database is away."""
+
+    def __init__(self, table: SourceTable, parts: PullParts, worker: str | None = None) -> None:
+        self._table = table
+        self._parts = parts
+        self.worker = worker or worker_name()
+        self.running: dict[str, RunningSource] = {}
+        """By name; also those that are ending"""
+        self._last_problem: str | None = None
+
+    async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
+        """Keep the share until ``stop`` is set, then give everything up."""
+        try:
+            while not stop.is_set():
+                await self._look(health)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), self._parts.sources.poll_s)
+        finally:
+            await self._leave()
+
+    async def _look(self, health: HealthPart) -> None:
+        settings = self._parts.sources
+        done = [name for name, each in self.running.items() if each.done]
+        reports = [each.report(gives_up=each.done) for each in self.running.values()]
+        asked_at_s = monotonic_s()
+        try:
+            # A database that hangs must not keep this process from looking at its own leases.
+            async with asyncio.timeout(settings.lease_s):
+                found = await self._table.look(self.worker, reports, lease_s=settings.lease_s, most=settings.most)
+        except (StandgaleError, OSError) as error:
+            if isinstance(error, StandgaleError) and not is_transient(error):
+                raise
+            self._report_problem(error_text(error) or f"no answer within {settings.lease_s:g} s", health)
+            self._forget_lost(done)
+            return
+        if self._last_problem is not None:
+            logger.info("%s works again", _WHAT)
+            self._last_problem = None
+        health.clear_waiting(_WHAT)
+        for name in done:
+            del self.running[name]
+        self._follow(found, asked_at_s)
+        self._show(health)
+
+    def _follow(self, found: Round, asked_at_s: float) -> None:
+        """Do what the table says: extend, end what is no longer ours or too much, begin what was taken."""
+        lease_s = self._parts.sources.lease_s
+        for name, each in self.running.items():
+            if name in found.renewed:
+                each.lease.extend(asked_at_s, lease_s)
+            elif not each.is_stopping:
+                logger.info("source %s was removed, or is another process's now", name, extra={"source": name})
+                each.lease.end()
+                each.stop()
+        active = [each for name, each in self.running.items() if name in found.renewed and not each.is_stopping]
+        for each in active[found.share :]:
+            logger.info(
+                "source %s is given up: %d are this process's share",
+                each.taken.name,
+                found.share,
+                extra={"source": each.taken.name},
+            )
+            each.stop()
+        for taken in found.taken:
+            former = self.running.pop(taken.name, None)
+            if former is not None:
+                former.stop()
+            running = self.running[taken.name] = RunningSource(taken, self._parts)
+            running.lease.extend(asked_at_s, lease_s)
+            logger.info("source %s is pulled here", taken.name, extra={"source": taken.name, "lease": taken.lease})
+            running.start()
+
+    def _forget_lost(self, done: list[str]) -> None:
+        """Forget what ended with its lease: there is nothing to give up."""
+        for name in done:
+            if self.running[name].lease.remaining_s() <= 0:
+                del self.running[name]
+
+    def _report_problem(self, reason: str, health: HealthPart) -> None:
+        health.set_waiting(_WHAT, f"{_WHAT}: {reason}")
+        if reason != self._last_problem:
+            logger.warning("%s: %s; it is tried again, and sources are pulled until their leases end", _WHAT, reason)
+        self._last_problem = reason
+
+    def _show(self, health: HealthPart) -> None:
+        states = Counter(each.status[0] for each in self.running.values())
+        for state in STATES:
+            SOURCES.labels(state).set(states[state])
+        texts = [f"{states[state]} {state}" for state in STATES if states[state]]
+        health.set_note("sources", f"{counted(len(self.running), 'source')} ({', '.join(texts)})" if texts else None)
+        # A camera that is off is no reason to restart this process, or to send it no traffic.
+        health.set_ready()
+
+    async def _leave(self) -> None:
+        for each in self.running.values():
+            each.stop()
+        await asyncio.gather(*(each.wait(STOP_TIMEOUT_S) for each in self.running.values()))
+        reports = [each.report(gives_up=True) for each in self.running.values()]
+        self.running.clear()
+        for state in STATES:
+            SOURCES.labels(state).set(0)
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S / 2):
+                await self._table.leave(self.worker, reports)
+        except (StandgaleError, OSError) as error:
+            logger.warning(
+                "the sources could not be given up (%s); other processes pull them when the leases end",
+                error_text(error),
+            )
