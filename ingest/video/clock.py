@@ -112,7 +112,12 @@ class LiveClock:
     def _use_camera_time(self, start_s: float) -> None:
         """Follow the camera's clock; where it is known only after some frames, go over to it without a jump."""
         if self.origin == "rtcp":
-            self._start_s = start_s
+            difference_s = start_s - self._start_s
+            if self._last_time_s is None or abs(difference_s) > _STEP_BACK_S:
+                self._start_s, self._correction_s = start_s, 0.0
+            else:
+                # Reports of some cameras differ by a frame's time; a step would look like a frame that is missing.
+                self._correction_s = difference_s
         elif self.origin == "arrival" and abs(start_s - self._start_s) <= self._max_difference_s:
             self._has_camera_time = True
             self._correction_s = start_s - self._start_s

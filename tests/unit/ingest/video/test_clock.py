@@ -81,6 +81,18 @@ def test_the_cameras_own_clock_is_followed_where_it_is_the_origin() -> None:
     assert clock.captured_at(1.04, after(3.04)) == after(1.29)
 
 
+def test_reports_of_the_cameras_clock_that_differ_by_a_frame_make_no_step() -> None:
+    clock = LiveClock(START, "rtcp", VideoCounts(), tolerance_s=0.5)
+    found = [
+        clock.captured_at(number / 15, after(number / 15), after(number / 15 + (1 / 15 if number > 17 else 0)))
+        for number in range(150)
+    ]
+    steps = [(later - earlier).total_seconds() for earlier, later in pairwise(found)]
+    assert max(steps) < 0.07
+    # The new report is what counts in the end.
+    assert found[-1] == after(150 / 15)
+
+
 def test_a_cameras_clock_that_is_known_later_is_followed_without_a_jump() -> None:
     clock = live(VideoCounts())
     found = []
