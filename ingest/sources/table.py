@@ -41,7 +41,10 @@ FROM video_sources ORDER BY name
 _JOIN = """
 INSERT INTO video_workers (worker, joined_at, alive_until)
 VALUES ($1, clock_timestamp(), clock_timestamp() + $2 * interval '1 second')
-ON CONFLICT (worker) DO UPDATE SET alive_until = EXCLUDED.alive_until
+ON CONFLICT (worker) DO UPDATE SET alive_until = EXCLUDED.alive_until,
+    -- One that was away for longer joins anew: those that were there keep what they have.
+    joined_at = CASE WHEN video_workers.alive_until > clock_timestamp() THEN video_workers.joined_at
+        ELSE EXCLUDED.joined_at END
 """
 _LEAVE = "DELETE FROM video_workers WHERE worker = $1"
 _BURY = "DELETE FROM video_workers WHERE alive_until <= clock_timestamp() - interval '1 hour'"

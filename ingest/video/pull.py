@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 _STABLE_S = 30.0
 _REPORT_S = 60.0
 _WARN_EVERY_S = 10.0
+# How often a reason is logged that stays the same.
+_REPORT_LOST_S = 600.0
 # How long a thread may need to end: FFmpeg's decoder for one frame, and what the relay's closing does not end.
 _THREAD_END_S = 10.0
 # How often an HTTP address is tried that never gave anything: it may be a file that is not there.
@@ -67,6 +69,9 @@ class VideoPull:
         self._refused_in_a_row = 0
         self._reported_skipped = self.counts.overflowed
         self._warn_again_at = 0.0
+        self._said_lost: tuple[str, int] | None = None
+        self._said_lost_at = 0.0
+        self._decoded_before = self.counts.decoded
 
     @property
     def name(self) -> str:
@@ -117,7 +122,8 @@ class VideoPull:
                 self.counts.reconnects += 1
         finally:
             self._metrics.update(self.counts, 0.0)
-            logger.info("%s: %s", self.name, self.counts.text(), extra=self._extra())
+            if self.counts.decoded > self._decoded_before:
+                logger.info("%s: %s", self.name, self.counts.text(), extra=self._extra())
 
     def _tries_again(self, failures: int) -> bool:
         """Whether what does not respond is a camera; of an address that never did, only RTSP says so."""
@@ -197,7 +203,11 @@ class VideoPull:
 
     def _report_lost(self, reason: str, health: HealthPart) -> None:
         health.set_not_ready(f"{self.name}: {reason}")
-        logger.warning("%s: %s; it is connected to again", self.name, reason, extra=self._extra())
+        # A camera that is off for days fails every half minute.
+        said = (reason, self.counts.accepted)
+        if said != self._said_lost or time.monotonic() - self._said_lost_at > _REPORT_LOST_S:
+            self._said_lost, self._said_lost_at = said, time.monotonic()
+            logger.warning("%s: %s; it is connected to again and again", self.name, reason, extra=self._extra())
 
     def _report_progress(self) -> None:
         self._metrics.update(self.counts, self.state.lag_s())

@@ -16,7 +16,6 @@ from infra.broker.port import TopicPartition
 from infra.broker.reading import read_between
 from infra.database.pool import Database
 from infra.database.settings import DatabaseSettings
-from infra.deploy.ports import free_port
 from ingest.sources.options import parse_selection, stored_options
 from ingest.sources.table import ListedSource, SourceTable
 from schemas.cloudevents import decode
@@ -42,10 +41,10 @@ QUICK = {
 class SourceProcess:
     """Is one process that pulls."""
 
-    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, environment: Mapping[str, str], log: Path, health_port: int) -> None:
         self.log = log
         others = {name: text for name, text in os.environ.items() if not name.startswith("STANDGALE_")}
-        own = {"STANDGALE_TELEMETRY__HEALTH_PORT": str(free_port()), "PYTHONPATH": str(ROOT)}
+        own = {"STANDGALE_TELEMETRY__HEALTH_PORT": str(health_port), "PYTHONPATH": str(ROOT)}
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 standgale_command("sources"), env={**others, **environment, **own}, stdout=output, stderr=output
@@ -77,8 +76,8 @@ class SourceSite:
         self.table = SourceTable(self.database)
         self.processes: list[SourceProcess] = []
 
-    def start(self) -> SourceProcess:
-        process = SourceProcess(self.environment, self.folder / f"sources-{len(self.processes)}.log")
+    def start(self, health_port: int = 0) -> SourceProcess:
+        process = SourceProcess(self.environment, self.folder / f"sources-{len(self.processes)}.log", health_port)
         self.processes.append(process)
         return process
 

@@ -8,8 +8,6 @@ import sys
 from tests.paths import ROOT
 from tests.unit.standgale.test_metrics import EXPECTED
 
-# Only a process that pulls videos imports it; no service does so yet.
-OF_VIDEO = {"standgale_video_frames", "standgale_video_lag_seconds"}
 # Only a process with an embedded broker imports it.
 OF_THE_EMBEDDED_BROKER = {"standgale_retention_held_records"}
 
@@ -60,7 +58,7 @@ def test_a_service_exports_the_metrics_of_all_packages_before_their_first_use() 
         "import standgale.services.run; from prometheus_client import REGISTRY; "
         "print(*(family.name for family in REGISTRY.collect()))"
     )
-    assert set(EXPECTED) - OF_THE_EMBEDDED_BROKER - OF_VIDEO <= exported
+    assert set(EXPECTED) - OF_THE_EMBEDDED_BROKER <= exported
 
 
 def test_settings_load_no_engine_server_or_database() -> None:

@@ -15,6 +15,7 @@ import infra.storage.metrics
 import infra.telemetry.metrics
 import ingest.metrics
 import ingest.replay.metrics
+import ingest.sources.metrics
 import ingest.stream.metrics
 import ingest.video.metrics
 import sinks.metrics
@@ -29,6 +30,7 @@ MODULES = (
     infra.storage.metrics,
     infra.telemetry.metrics,
     ingest.metrics,
+    ingest.sources.metrics,
     ingest.stream.metrics,
     ingest.replay.metrics,
     ingest.video.metrics,
@@ -44,6 +46,8 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "standgale_replayed_frames": ("counter", ("result",)),
     "standgale_video_frames": ("counter", ("source", "what")),
     "standgale_video_lag_seconds": ("gauge", ("source",)),
+    "standgale_video_sources": ("gauge", ("state",)),
+    "standgale_video_leases_lost": ("counter", ()),
     "standgale_stream_connections": ("gauge", ()),
     "standgale_stream_frames": ("counter", ("result",)),
     "standgale_stream_closed": ("counter", ("reason",)),
