@@ -26,7 +26,7 @@ REASONS = {
 }
 
 
-async def test_wrong_sources_say_why_and_a_right_one_is_pulled(migrated_dsn: str, tmp_path: Path) -> None:
+async def test_wrong_sources_give_reasons_and_leave_the_right_ones_alone(migrated_dsn: str, tmp_path: Path) -> None:
     video = write_video(
         tmp_path / "a.mp4", steady(20), size=(320, 256), metadata={"creation_time": "2026-05-01T10:00:00Z"}
     )

@@ -36,7 +36,7 @@ def test_a_login_file_may_hold_the_whole_address(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "a b", "x" * 5_000, "file:///etc/passwd"])
-def test_a_login_that_cannot_be_used_says_where_it_is_to_be_and_shows_nothing(
+def test_errors_about_logins_show_none(
     content: str | None, tmp_path: Path
 ) -> None:
     if content is not None:
@@ -46,7 +46,7 @@ def test_a_login_that_cannot_be_used_says_where_it_is_to_be_and_shows_nothing(
     assert "passwd" not in str(raised.value)
 
 
-def test_what_people_see_has_no_login_and_no_query() -> None:
+def test_shown_addresses_have_no_login_and_no_query() -> None:
     assert shown("rtsp://admin:secret@cam.test/1?token=abc") == "rtsp://cam.test:554/1"
 
 
