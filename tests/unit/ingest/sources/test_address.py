@@ -36,9 +36,7 @@ def test_a_login_file_may_hold_the_whole_address(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "a b", "x" * 5_000, "file:///etc/passwd"])
-def test_errors_about_logins_show_none(
-    content: str | None, tmp_path: Path
-) -> None:
+def test_errors_about_logins_show_none(content: str | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "gate").write_text(content)
     with pytest.raises((SourceError, SettingsError)) as raised:

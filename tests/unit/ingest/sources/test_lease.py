@@ -34,7 +34,7 @@ def test_a_lease_counts_from_when_the_database_was_asked_and_ends_a_little_earli
         lease.require()
 
 
-def test_a_late_answer_does_not_shorten_a_lease() -> None:
+def test_a_late_renewal_does_not_shorten_a_lease() -> None:
     clock = Clock()
     lease = Lease("gate", 1, clock=clock)
     lease.extend(100.0, 10.0)
