@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+# All but "+00:00"; each frame needs several times as text.
+_WITHOUT_OFFSET = 26
+
 
 def utc_now() -> datetime:
     """Return the current time in UTC, with time zone."""
@@ -17,5 +20,7 @@ def format_utc(moment: datetime) -> str:
     """
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no time zone; give it one, for example by appending Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
     # Not strftime: it writes the year 999 with three digits.
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return moment.isoformat(timespec="microseconds")[:_WITHOUT_OFFSET] + "Z"

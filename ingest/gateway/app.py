@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.process.health import Health
@@ -27,6 +27,7 @@ from ingest.acceptance.fields import KNOWN_FIELDS, TIME_NAMES
 from ingest.acceptance.parts import TokenVerifier
 from ingest.gateway.batch import BatchEndpoint
 from ingest.gateway.detect import DetectEndpoint
+from ingest.gateway.direct_routes import DirectRouting, NamedRoute
 from ingest.gateway.error_middleware import ErrorMiddleware
 from ingest.gateway.errors import http_exception_response, validation_response
 from ingest.gateway.flights import FlightEndpoints
@@ -62,15 +63,6 @@ _EXPOSED_HEADERS = (
 )
 
 
-class _NamedRoute(Route):
-    """Is a plain route that names itself to the telemetry, as FastAPI's routes do."""
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        scope["route"] = self
-        await super().handle(scope, receive, send)
-
-
 class AsgiEndpoint:
     """Wraps an ASGI app so that the route does not take a bound method for a function of a request."""
 
@@ -98,6 +90,7 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
         title="Standgale gateway", version=API_VERSION, description=DESCRIPTION, docs_url=None, redoc_url=None
     )
     # Starlette runs the middleware added last first: telemetry is outermost, so every response has its request id.
+    app.add_middleware(DirectRouting, routes=app.router.routes)
     app.add_middleware(RateMiddleware, rates=rates)
     app.add_middleware(ErrorMiddleware)
     if parts.settings.cors_origins:
@@ -140,7 +133,7 @@ def _add_ways_in(app: FastAPI, parts: GatewayParts, verifier: TokenVerifier) -> 
     described: dict[str, Json] = {}
 
     def add(path: str, endpoint: ASGIApp, operation: Json, method: str = "POST") -> None:
-        app.router.routes.append(_NamedRoute(path, AsgiEndpoint(endpoint), methods=[method]))
+        app.router.routes.append(NamedRoute(path, AsgiEndpoint(endpoint), methods=[method]))
         described.setdefault(path, {})[method.lower()] = operation
 
     settings = parts.settings
@@ -169,7 +162,7 @@ def _add_ways_in(app: FastAPI, parts: GatewayParts, verifier: TokenVerifier) -> 
     if parts.streams is not None:
         endpoint = StreamEndpoint(acceptance, verifier, uploads.slots, settings, parts.streams)
         app.router.routes.extend(
-            (WebSocketRoute(STREAM_PATH, endpoint), _NamedRoute(STREAM_PATH, endpoint, methods=["GET"]))
+            (WebSocketRoute(STREAM_PATH, endpoint), NamedRoute(STREAM_PATH, endpoint, methods=["GET"]))
         )
         described[STREAM_PATH] = {"get": stream_frames(settings, parts.streams.settings)}
     return described

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import shutil
 import stat
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,16 +18,18 @@ from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from infra.errors import ImageMissingError, StoreFullError, StoreUnavailableError
-from infra.storage.durable_files import locked_folder, sweep_files, sync_file, sync_folder
+from infra.storage.durable_files import locked_folder, sweep_files, write_synced
 from infra.storage.file_digests import file_digest
 from infra.storage.frames.addressing import ContentAddress, outside_error, require_digest, verify, wrong_size_error
 from infra.storage.frames.disk_space import DiskSpace
+from infra.storage.frames.folder_group import FrameFile, FrameGroups
+from infra.storage.frames.folder_writer import GroupWriter
 from infra.storage.frames.port import StoredObject
 from schemas.events import ImageRef
 
 T = TypeVar("T")
 
-# Threads mostly wait for the disk; parallel fsyncs share one journal commit, so each costs less.
+# They mostly wait for the disk.
 _THREADS = 16
 UNFINISHED = ".unfinished"
 """The folder of unfinished writes in each store of frames; without it the disk may not be mounted."""
@@ -36,11 +37,6 @@ _UNFINISHED_MAX_AGE_S = 3600.0
 _LISTING_CHUNK = 256
 # More than a file system keeps in its own records, where even a full disk has space for a few bytes.
 _PROBE_BYTES = 16_384
-
-# As other frames: detectors may run as another user.
-_MODE = 0o644
-# Another disk, or a file system without hard links.
-_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
 
 _ADVICE = {
     errno.ENOENT: (
@@ -77,11 +73,18 @@ class FolderFrameStore:
         with suppress(OSError):
             self._prepare()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="frames")
+        self._groups = FrameGroups(self._root, self._unfinished, self._space)
+        self._writer = GroupWriter(self._groups, self._threads)
 
     async def put(self, data: bytes, *, sha256: str, media_type: str) -> str:
         """Store ``data`` durably (file and name are on disk) and return its ``file:`` uri."""
         address = ContentAddress.of(sha256, media_type)
-        await self._run("write", partial(self._write, address, data))
+        try:
+            if not self._prepared:
+                await self._run("write", lambda: None)
+            await self._writer.write(FrameFile(address.relative, data, len(data)))
+        except OSError as error:
+            raise self._unavailable("write", error) from error
         return f"{self._root_uri}/{address.relative}"
 
     async def put_file(self, path: Path, *, sha256: str, media_type: str) -> str:
@@ -135,6 +138,7 @@ class FolderFrameStore:
 
     async def close(self) -> None:
         """Wait for the writes in progress and end the threads."""
+        await asyncio.to_thread(self._writer.close)
         await asyncio.to_thread(self._threads.shutdown)
 
     async def _run(self, verb: str, work: Callable[[], T]) -> T:
@@ -169,45 +173,12 @@ class FolderFrameStore:
             raise outside_error(uri, self._root_uri)
         return address
 
-    def _write(self, address: ContentAddress, data: bytes) -> None:
-        target = self._root / address.relative
-        if _refresh(target, len(data)):
-            return
-        self._space.require_space(len(data))
-        unfinished = self._unfinished / f"{address.sha256}.{uuid4().hex}"
-        try:
-            _write_synced(unfinished, data)
-            self._move_into_place(unfinished, target)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
-        self._space.add_used(len(data))
-
     def _take_file(self, address: ContentAddress, path: Path) -> None:
-        target, size = self._root / address.relative, path.stat().st_size
-        if _refresh(target, size):
-            return
-        unfinished = self._unfinished / f"{address.sha256}.{uuid4().hex}"
-        try:
-            try:
-                unfinished.hardlink_to(path)
-                os.utime(unfinished)
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-                self._space.require_space(size)
-                shutil.copyfile(path, unfinished)
-            unfinished.chmod(_MODE)
-            descriptor = os.open(unfinished, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                sync_file(descriptor)
-            finally:
-                os.close(descriptor)
-            self._move_into_place(unfinished, target)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
-        self._space.add_used(size)
+        # It may be large, so it is a group by itself: other frames do not wait for it.
+        frame = FrameFile(address.relative, path, path.stat().st_size)
+        self._groups.store([frame], wait=True)
+        if frame.error is not None:
+            raise frame.error
 
     def _check_file(self, image: ImageRef, path: Path) -> None:
         with self._opened(image, path) as descriptor:
@@ -215,14 +186,6 @@ class FolderFrameStore:
         if size != image.size_bytes:
             raise wrong_size_error(image, size)
         require_digest(image, file_digest(path)[0].hex())
-
-    def _move_into_place(self, unfinished: Path, target: Path) -> None:
-        try:
-            _rename_synced(unfinished, target)
-        except FileNotFoundError:
-            target.parent.mkdir(exist_ok=True)
-            sync_folder(self._root)
-            _rename_synced(unfinished, target)
 
     def _read(self, image: ImageRef, path: Path) -> bytes:
         with self._opened(image, path) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
@@ -288,7 +251,7 @@ class FolderFrameStore:
         probe = self._unfinished / f"probe.{uuid4().hex}"
         data = os.urandom(_PROBE_BYTES)
         try:
-            _write_synced(probe, data)
+            write_synced(probe, data)
             if probe.read_bytes() != data:
                 raise OSError("a file that was just written has different content")
         finally:
@@ -303,37 +266,6 @@ def _folders(parent: Path) -> list[Path]:
     return sorted(path for path in parent.iterdir() if len(path.name) == 2 and path.is_dir())
 
 
-def _refresh(target: Path, size_bytes: int) -> bool:
-    """Give the file at ``target`` the present time, durably; return False when there is none of that size.
-
-    So the removal of old files, which reads their time under the same lock, does not remove it.
-    """
-    try:
-        # Most frames are new; for them nothing is locked or opened.
-        if os.lstat(target).st_size != size_bytes:
-            return False
-        with locked_folder(target.parent, exclusive=False) as folder:
-            descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                if os.fstat(descriptor).st_size != size_bytes:
-                    return False
-                os.utime(descriptor)
-                sync_file(descriptor)
-            finally:
-                os.close(descriptor)
-            # Its writer may have died before the name was on disk.
-            sync_file(folder)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _rename_synced(unfinished: Path, target: Path) -> None:
-    with locked_folder(target.parent, exclusive=False) as folder:
-        unfinished.rename(target)
-        sync_file(folder)
-
-
 def _delete_older(path: Path, cutoff_s: float) -> bool:
     try:
         with locked_folder(path.parent, exclusive=True):
@@ -343,15 +275,3 @@ def _delete_older(path: Path, cutoff_s: float) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        # The content must be on disk before the name is: after a power cut a name never points to half a picture.
-        sync_file(descriptor)
-    finally:
-        os.close(descriptor)
