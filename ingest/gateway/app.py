@@ -38,7 +38,7 @@ from ingest.gateway.openapi import flights as flight_operations
 from ingest.gateway.openapi import operations
 from ingest.gateway.openapi import originals as original_operations
 from ingest.gateway.openapi.document import DESCRIPTION, document
-from ingest.gateway.openapi.errors import Json
+from ingest.gateway.openapi.errors import NO_DOCUMENT, Json
 from ingest.gateway.openapi.stream import stream_frames
 from ingest.gateway.originals import OriginalsEndpoint, UploadEndpoint
 from ingest.gateway.pages import add_pages
@@ -202,7 +202,13 @@ def _add_documents(app: FastAPI, documents: Mapping[str, str]) -> None:
     async def list_documents() -> list[str]:
         return sorted(documents)
 
-    @app.get("/api/v1/schemas/{name}", tags=["contracts"], summary="One document", response_class=Response)
+    @app.get(
+        "/api/v1/schemas/{name}",
+        tags=["contracts"],
+        summary="One document",
+        response_class=Response,
+        responses=NO_DOCUMENT,
+    )
     async def read_document(name: str) -> Response:
         text = documents.get(name)
         if text is None:

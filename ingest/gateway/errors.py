@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from infra.process.error_body import error_body
@@ -59,7 +60,19 @@ async def http_exception_response(request: Request, error: Exception) -> Respons
     message = f"{request.method} {request.scope['path'][:_MAX_SHOWN_PATH]}: {error.detail}"
     details = f"{DOCUMENTATION_URL} describes the paths and their methods" if error.status_code in (404, 405) else None
     body = _body(code, message, request_id_of(request.scope), details)
-    return _response(error.status_code, body, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(sorted(_methods_of(request)))
+    return _response(error.status_code, body, headers)
+
+
+def _methods_of(request: Request) -> set[str]:
+    """Return the methods of all routes of the path; the framework names those of the first route only."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.methods and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods
+    return found
 
 
 async def validation_response(request: Request, error: Exception) -> Response:

@@ -180,6 +180,9 @@ def _text(body: Mapping[str, object], name: str) -> str:
 
 def _count(body: Mapping[str, object], name: str) -> int:
     value = body[name]
+    if isinstance(value, float) and value.is_integer():
+        # JSON has one kind of number: 483.0 is a whole one.
+        value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_FRAMES:
         raise ValidationFailedError(
             f"{name} is {repr(value)[:40]}; it must be a whole number of frames, from 0 to {MOST_FRAMES}", field=name

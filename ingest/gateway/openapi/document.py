@@ -39,6 +39,7 @@ def document(app: FastAPI, operations: Mapping[str, Json], deprecated: Sequence[
                 "Bearer": {"type": "http", "scheme": "bearer"},
             }
             schema["paths"].update(copy.deepcopy(dict(operations)))
+            _remove_framework_errors(schema["paths"], components["schemas"])
             _mark(schema["paths"], deprecated)
             app.openapi_schema = schema
         return app.openapi_schema
@@ -52,6 +53,18 @@ def document(app: FastAPI, operations: Mapping[str, Json], deprecated: Sequence[
     written: dict[str, bytes] = {}
     app.router.routes.insert(0, Route(app.openapi_url or "/openapi.json", page))
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+def _remove_framework_errors(paths: dict[str, dict[str, dict[str, Any]]], schemas: dict[str, Any]) -> None:
+    """Remove the errors that the framework adds: its bodies are replaced, and a text parameter is never wrong."""
+    reference = {"$ref": "#/components/schemas/HTTPValidationError"}
+    for methods in paths.values():
+        for operation in methods.values():
+            content = operation["responses"].get("422", {}).get("content", {})
+            if content.get("application/json", {}).get("schema") == reference:
+                del operation["responses"]["422"]
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
 
 
 def _mark(paths: dict[str, dict[str, dict[str, Any]]], deprecated: Sequence[Deprecation]) -> None:

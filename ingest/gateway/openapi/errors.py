@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -36,6 +37,13 @@ _ERRORS: dict[str, Examples] = {
         "IMAGE_TOO_COSTLY": ("no detector could process the frame: decoding it took more than 20 s of CPU time", ""),
     },
     "426": {"UPGRADE_REQUIRED": ("this address is for WebSockets", "")},
+    "429": {
+        "RATE_LIMIT_EXCEEDED": (
+            "this device has made 100 requests in a minute, which is the limit (limits.device_per_minute); nothing was "
+            "read",
+            "",
+        )
+    },
     "500": {
         "INTERNAL_ERROR": ("the gateway failed at this request", ""),
         "INFERENCE_ERROR": (
@@ -45,6 +53,11 @@ _ERRORS: dict[str, Examples] = {
     },
     "503": {
         "OVERLOADED": ("the gateway has as many uploads in progress as it accepts; nothing was read", ""),
+        "DETECTORS_BEHIND": (
+            "the detectors are behind: 5120 frames of partition 3 of frames.live wait for them, and 5000 may "
+            "(limits.max_lag_frames); nothing was read",
+            "",
+        ),
         **{code: (text, "") for code, text in UNAVAILABLE_CODES.items()},
     },
 }
@@ -93,17 +106,27 @@ _STATUS_TEXT = {
     "409": "It contradicts what was said before, which stays",
     "415": "The Content-Type is not for images",
     "422": "The frame was accepted, but no detector can process it: the reason of its dead letter",
+    "429": "The device or its address asks too often: send the same again after Retry-After seconds",
     "500": "The gateway or a detector failed",
     "426": "No handshake of a WebSocket",
     "503": "Busy, or a service is unavailable: send the same again after Retry-After seconds",
 }
 _ORIGINAL_TEXT = {"400": "The request is wrong", "403": "The address is not valid"}
 _FLIGHT_TEXT = {"400": "The request is wrong", "404": "The device has no such flight"}
-FRAME_STATUSES = ("400", "401", "403", "404", "408", "415", "503")
-BATCH_STATUSES = ("400", "401", "403", "408", "415", "503")
-KNOWN_STATUSES = ("400", "401", "408", "503")
-STREAM_STATUSES = ("400", "401", "403", "426", "503")
-DETECT_STATUSES = ("400", "401", "403", "404", "408", "415", "422", "500", "503")
+FRAME_STATUSES = ("400", "401", "403", "404", "408", "415", "429", "503")
+BATCH_STATUSES = ("400", "401", "403", "408", "415", "429", "503")
+KNOWN_STATUSES = ("400", "401", "408", "429", "503")
+STREAM_STATUSES = ("400", "401", "403", "426", "429", "503")
+DETECT_STATUSES = ("400", "401", "403", "404", "408", "415", "422", "429", "500", "503")
+
+
+NO_DOCUMENT: dict[int | str, dict[str, Any]] = {
+    404: {
+        "description": "There is no such document",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
+    }
+}
+"""The error of a document that is not there."""
 
 
 def error_responses(statuses: Collection[str], *, batch: bool = False) -> Json:
@@ -141,6 +164,6 @@ def _error(status: str, listed: Examples, text: str | None = None) -> Json:
         "description": text or _STATUS_TEXT[status],
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}, "examples": examples}},
     }
-    if status == "503":
+    if status in ("429", "429", "503"):
         response["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
     return response

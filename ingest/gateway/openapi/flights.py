@@ -22,7 +22,7 @@ def announce_flight() -> Json:
         "The same again changes nothing; another count replaces the one before, until the flight is closed. Frames may "
         "come before: a flight also begins with the first frame that names it.",
         "FlightState",
-        ("200", "400", "401", "408", "409", "503"),
+        ("200", "400", "401", "408", "409", "429", "503"),
         body={"flight": _FLIGHT_ID, "announced": _COUNT},
         example={"flight": _EXAMPLE, "announced": 483},
     )
@@ -36,7 +36,7 @@ def close_flight() -> Json:
         "The same again changes nothing. A count that does not fit is kept and told in `problems`. Frames that arrive "
         "later count too.",
         "FlightState",
-        ("200", "400", "401", "408", "409", "503"),
+        ("200", "400", "401", "408", "409", "429", "503"),
         body={"count": _COUNT},
         example={"count": 483},
         parameters=[_IN_PATH],
@@ -50,7 +50,7 @@ def get_flight() -> Json:
         "What arrived of a flight, and what became of it",
         "A frame counts once however often it was sent. It counts as arrived some seconds after it was accepted.",
         "FlightState",
-        ("200", "400", "401", "404", "503"),
+        ("200", "400", "401", "404", "429", "503"),
         parameters=[_IN_PATH],
     )
 
@@ -62,7 +62,7 @@ def list_flights() -> Json:
         "The flights of the device, the newest first",
         "As for one flight, but failures without the ids of frames.",
         "FlightList",
-        ("200", "400", "401", "503"),
+        ("200", "400", "401", "429", "503"),
         parameters=[
             {
                 "name": "limit",

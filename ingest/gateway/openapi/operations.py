@@ -62,12 +62,11 @@ _ABOUT: dict[str, tuple[str, Json, JsonValue]] = {
         _EXAMPLE_DIGEST,
     ),
 }
-_TIMESTAMP: Json = {"description": "Another name of captured_at", "schema": _TIME, "example": _EXAMPLE_TIME}
+_TIMESTAMP: Json = {"description": "Another name of captured_at; give one of them", "schema": _TIME}
 _BATCH_TIME: Json = {
     "description": "When the pictures were taken: once for all, or once per image in their order. Only for images "
     "whose EXIF or XMP has no capture time; an image with neither fails",
     "schema": _TIME,
-    "example": _EXAMPLE_TIME,
 }
 _BINARY: Json = {"type": "string", "format": "binary"}
 
@@ -125,10 +124,18 @@ def known_frames(settings: GatewaySettings) -> Json:
 
 def detect_batch(settings: GatewaySettings) -> Json:
     """Return the operation of /api/v1/detect/batch."""
-    fields = {**fields_of_frames(), "captured_at": _BATCH_TIME, "timestamp": _BATCH_TIME}
+    fields = {**fields_of_frames(), "captured_at": {**_BATCH_TIME, "example": _EXAMPLE_TIME}, "timestamp": _BATCH_TIME}
     for single in ("original_filename", "sha256", "proof"):
         del fields[single]
-    form: Json = {"images": {"type": "array", "items": _BINARY, "maxItems": settings.max_batch_images}, **_form(fields)}
+    form: Json = {
+        "images": {
+            "type": "array",
+            "items": _BINARY,
+            "minItems": 1,
+            "maxItems": settings.max_batch_images,
+        },
+        **_form(fields),
+    }
     schema: Json = {"type": "object", "required": ["images"], "properties": form}
     return _operation(
         "detect_batch",
@@ -148,9 +155,11 @@ def detect_batch(settings: GatewaySettings) -> Json:
 def fields_of_frames() -> dict[str, Json]:
     """Return the parameters of a frame, each with a description and a schema."""
     fields: dict[str, Json] = {
-        name: {"description": about, "schema": schema, "example": example}
+        name: {"description": f"{about}. Like `{example}`", "schema": schema}
         for name, (about, schema, example) in _ABOUT.items()
     }
+    # "Try it out" of the page sends examples: those of other fields would belong to another image or device.
+    fields["captured_at"]["example"] = _EXAMPLE_TIME
     camera = CameraGeometry.model_json_schema()["properties"]
     for name in CAMERA_FIELDS:
         number = dict(camera[name]["anyOf"][0])

@@ -51,7 +51,7 @@ def ask_for_upload(settings: GatewaySettings) -> Json:
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}},
         "responses": {
             "200": _response("Where to upload it, or that it is stored already", "OriginalUpload"),
-            **original_error_responses(("400", "401", "408", "409", "503")),
+            **original_error_responses(("400", "401", "408", "409", "429", "503")),
         },
     }
 
@@ -77,7 +77,7 @@ def upload_original() -> Json:
         "responses": {
             "200": {**_response("All of it is here, with the right digest", "UploadState"), "headers": _OFFSET},
             "202": {**_response("A part is here", "UploadState"), "headers": _OFFSET},
-            **original_error_responses(("400", "403", "408", "409", "503")),
+            **original_error_responses(("400", "403", "408", "409", "429", "503")),
         },
     }
 

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from starlette.routing import Route
 
+from infra.storage.originals.folder import UPLOAD_PATH
 from infra.telemetry.logs import configure_logging
 from infra.telemetry.settings import TelemetrySettings
 from ingest.flights.flight import Flights
@@ -28,6 +29,8 @@ PUBLIC = {
     ("GET", "/api/v1/schemas/{name}"),
 }
 """The routes that need no token, and why: they tell nothing about devices, and a balancer has no token."""
+SIGNED = f"{UPLOAD_PATH}/{{device}}/{{sha256}}"
+"""The address of an upload, which is signed for one device and time."""
 PAGES = {"/openapi.json", "/docs", "/docs/assets/{name}", "/redoc"}
 ORIGIN = "https://map.example"
 NO_FLIGHTS = cast(Flights, object())
@@ -69,6 +72,10 @@ async def test_every_route_is_documented_and_needs_a_token_or_is_public(gateway:
         if path == STREAM_PATH:
             # Its token may also be in the first message of the WebSocket.
             assert (await gateway.send(b"", method=method, path=path, token=None)).status == 426
+            continue
+        if path == SIGNED:
+            place = SIGNED.format(device="drone-1", sha256="0" * 64)
+            assert (await gateway.send(b"", method=method, path=place, token=None)).status in (400, 403)
             continue
         assert operation["security"] == [{"DeviceToken": []}, {"Bearer": []}]
         for token in (None, "stg_wrong_0123456789"):
