@@ -84,6 +84,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.address = address_of(self.client)
         self.conn.receive_data(head)
         self.handle_events()
+        if self.handshake_initiated and not transport.is_closing():
+            transport.pause_reading()
         return self.handshake_initiated
 
     def handle_connect(self, event: Request) -> None:
@@ -221,7 +223,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     def _ask_again(self) -> None:
         self._asking = None
-        if self._held is None or self._gate is None:
+        if self._held is None or self._gate is None or self.transport.is_closing():
             return
         if not self._gate.begin(self._held_size):
             assert self._limits is not None
@@ -258,7 +260,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     async def receive(self) -> Any:
         """Return the next message of the client; what waits for memory stays unread."""
         message = await super().receive()
-        if self._held is not None:
+        if self._held is not None or not self.handshake_complete:
             self.transport.pause_reading()
         return message
 
@@ -267,6 +269,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         if message["type"] == "websocket.close" and self.handshake_complete and not self.close_sent:
             self.stop_reading()
         await super().send(message)
+        if message["type"] == "websocket.accept" and not self.transport.is_closing():
+            # Nothing is read before, because a client must not send before it has the response.
+            self.transport.resume_reading()
 
     def shutdown(self) -> None:
         """Close when the server stops, unless the app does it."""

@@ -36,7 +36,7 @@ class StreamSettings(Section):
         description="how long a frame waits unread for memory (gateway.max_in_flight_bytes); then 1013",
     )
     max_sessions: PositiveInt = Field(
-        default=10_000, description="how many sessions are remembered, so that their clients can resume"
+        default=4_000, description="how many sessions are remembered, so that their clients can resume"
     )
     resume_tail: PositiveInt = Field(
         default=10_000,
