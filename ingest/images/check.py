@@ -80,10 +80,7 @@ def inspect_image(data: bytes, limits: ImageLimits) -> ImageInfo:
     needs), and no other error for any bytes.
     """
     if len(data) > limits.max_image_bytes:
-        raise FileTooLargeError(
-            f"the image has {len(data)} bytes; at most {limits.max_image_bytes} are accepted "
-            f"({limits.setting_names[0]})"
-        )
+        raise image_too_large(len(data), limits.max_image_bytes, limits.setting_names[0])
     media_type, scan = _recognise(data, limits)
     try:
         header = scan(data, lambda width, height: _require_size(width, height, limits))
@@ -92,6 +89,11 @@ def inspect_image(data: bytes, limits: ImageLimits) -> ImageInfo:
     except unreadable.UnreadableImageError as error:
         raise _ERRORS[type(error)](str(error)) from error
     return ImageInfo(media_type, header.width, header.height, len(data), header.metadata)
+
+
+def image_too_large(size_bytes: int, limit: int, setting: str = "max_image_bytes") -> FileTooLargeError:
+    """Return the error for an image of ``size_bytes``, of which ``setting`` allows ``limit``."""
+    return FileTooLargeError(f"the image has {size_bytes} bytes; at most {limit} are accepted ({setting})")
 
 
 def _recognise(data: bytes, limits: ImageLimits) -> tuple[MediaType, _Scan]:

@@ -28,7 +28,6 @@ from detectors.images.decode import decode_image
 from detectors.model.least_confidence import least_confidence
 from infra.errors import ImageCorruptError
 from ingest.acceptance.fields import parse_fields
-from ingest.gateway.request.multipart import parse_form
 from ingest.gateway.request.pairs import pairs_of
 from ingest.images.check import ImageInfo, ImageLimits, inspect_image
 from ingest.images.exif import read_capture
@@ -36,6 +35,7 @@ from ingest.images.formats.header import Metadata, Span
 from schemas.cloudevents import decode
 from schemas.errors import StandgaleError
 from standgale.testing.graphs import GraphSpec, build
+from tests.harnesses.forms import parsed
 from tests.mutations import seeds, telemetry
 from tests.mutations.mutate import change_value, mutate_bytes, mutate_json
 
@@ -154,7 +154,7 @@ def _make_form(rng: Random) -> bytes:
 
 
 def _read_form(data: bytes) -> None:
-    form = parse_form(data, seeds.FORM_TYPE, 16_384)
+    form = parsed(data, seeds.FORM_TYPE, 16_384)
     parse_fields(form.fields, 16_384)
 
 

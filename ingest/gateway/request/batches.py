@@ -28,7 +28,7 @@ from ingest.gateway.request.multipart import OVERHEAD_BYTES, FormPart, ImagePart
 from ingest.gateway.request.pairs import pairs_of
 from ingest.gateway.request.uploads import Uploads
 from ingest.gateway.versions import note_fields
-from ingest.images.check import CorruptedFileError, FileTooLargeError
+from ingest.images.check import CorruptedFileError, image_too_large
 from ingest.settings import GatewaySettings
 from schemas.errors import StandgaleError
 from schemas.topics import FRAMES_BACKFILL
@@ -228,9 +228,8 @@ class _Reading:
         image = BatchImage(len(self.images), sanitise_filename(part.filename) if part.filename else None)
         self.images.append(image)
         if streamed.too_large:
-            limit = self._settings.max_image_bytes
-            image.error = FileTooLargeError(
-                f"the image has {streamed.size_bytes} bytes; at most {limit} are accepted (gateway.max_image_bytes)"
+            image.error = image_too_large(
+                streamed.size_bytes, self._settings.max_image_bytes, "gateway.max_image_bytes"
             )
         elif not part.data:
             image.error = CorruptedFileError("the image is empty; it must have the bytes of the picture")
@@ -253,14 +252,7 @@ class _Reading:
 
     def _take_field(self, streamed: StreamedPart) -> None:
         part = streamed.part
-        require_field(part, self._max_field_bytes, _IMAGES)
-        if streamed.too_large:
-            raise ValidationFailedError(
-                f"the part {part.name[:60]!r} has {streamed.size_bytes} bytes; a field of a form has at most "
-                f"{self._max_field_bytes}, and the parts with images must be called {_IMAGES.name}",
-                details=_IMAGES.hint,
-                field=part.name[:60],
-            )
+        require_field(part, streamed.size_bytes, self._max_field_bytes, _IMAGES)
         self.fields.append((part.name, text_of(part, _IMAGES)))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from starlette.types import Receive
 
@@ -127,21 +129,31 @@ class BodyPieces:
         return piece
 
 
-async def read_body(receive: Receive, limit: int, timeout_s: float, turns: DeviceTurns, device_id: str) -> bytes:
-    """Read the whole body.
+@asynccontextmanager
+async def receiving(pieces: BodyPieces, timeout_s: float) -> AsyncIterator[None]:
+    """Receive a whole body in this block.
 
-    Raises FileTooLargeError as soon as more than ``limit`` bytes were read, UploadTimeoutError when it is not complete
-    after ``timeout_s`` (a slow client must not keep a slot), UploadIncompleteError when the client disconnected.
+    Raises UploadTimeoutError when it takes longer than ``timeout_s``: a slow client must not keep a slot.
     """
-    pieces = BodyPieces(receive, limit, turns, device_id)
-    chunks: list[bytes] = []
     try:
         async with asyncio.timeout(timeout_s):
-            while (piece := await pieces.next_piece()) is not None:
-                chunks.append(piece)
+            yield
     except TimeoutError as error:
         raise UploadTimeoutError(
             f"only {pieces.received} bytes were received within {timeout_s:g} s (gateway.body_timeout_s)",
             details="Send the frame again, smaller or over a faster connection.",
         ) from error
+
+
+async def read_body(receive: Receive, limit: int, timeout_s: float, turns: DeviceTurns, device_id: str) -> bytes:
+    """Read the whole body.
+
+    Raises FileTooLargeError as soon as more than ``limit`` bytes were read, UploadTimeoutError when it is not complete
+    after ``timeout_s``, UploadIncompleteError when the client disconnected.
+    """
+    pieces = BodyPieces(receive, limit, turns, device_id)
+    chunks: list[bytes] = []
+    async with receiving(pieces, timeout_s):
+        while (piece := await pieces.next_piece()) is not None:
+            chunks.append(piece)
     return b"".join(chunks)

@@ -6,7 +6,6 @@ the time grows with the size of the body alone, whatever it holds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from python_multipart.multipart import parse_options_header
@@ -41,15 +40,6 @@ ONE_IMAGE = ImagePart(
 )
 
 
-@dataclass(slots=True)
-class Form:
-    """Holds a form: the image's bytes, its file name from the sender, and the other fields in order."""
-
-    image: bytes
-    filename: str | None
-    fields: list[tuple[str, str]]
-
-
 @dataclass(frozen=True, slots=True)
 class FormPart:
     """Is one part of a form: its name, the file name from the sender, its Content-Type, and its content."""
@@ -58,23 +48,6 @@ class FormPart:
     filename: str | None
     content_type: str
     data: bytes
-
-
-def parse_form(body: bytes, content_type: str, max_metadata_bytes: int) -> Form:
-    """Parse ``body``. Raises ValidationFailedError unless it is a complete form with exactly one image.
-
-    A field may be as large as the metadata may be, ``max_metadata_bytes``, or a file name in the part headers.
-    """
-    limit = max(max_metadata_bytes, OVERHEAD_BYTES)
-    images: list[FormPart] = []
-    fields: list[tuple[str, str]] = []
-    for part in _parts(body, boundary_of(content_type)):
-        if part.name == IMAGE_PART:
-            images.append(part)
-        else:
-            require_field(part, limit)
-            fields.append((part.name, text_of(part)))
-    return Form(*_image(images), fields)
 
 
 def boundary_of(content_type: str) -> bytes:
@@ -93,48 +66,6 @@ def boundary_of(content_type: str) -> bytes:
             field="Content-Type",
         )
     return boundary
-
-
-def _parts(body: bytes, boundary: bytes) -> Iterator[FormPart]:
-    """Split ``body`` at its boundaries; text before the first and after the last one is passed over."""
-    delimiter = b"\r\n--" + boundary
-    if body.startswith(delimiter[2:]):
-        at = len(delimiter) - 2
-    elif (found := body.find(delimiter)) >= 0:
-        at = found + len(delimiter)
-    elif not body:
-        raise cut_off()
-    else:
-        raise malformed(f"it does not have its boundary {boundary.decode('latin-1')!r}")
-    for number in range(MAX_PARTS + 1):
-        if body.startswith(b"--", at):
-            return
-        line_end = body.find(b"\r\n", at, at + MAX_BOUNDARY)
-        if line_end < 0 or body[at:line_end].strip(b" \t"):
-            if len(body) - at < 2:
-                raise cut_off()
-            raise malformed("a line begins with the boundary, but is longer")
-        if number == MAX_PARTS:
-            break
-        # The line break before the delimiter belongs to it, also where a part has no content at all.
-        end = body.find(delimiter, line_end)
-        if end < 0:
-            raise cut_off()
-        yield _part(body, line_end + 2, end)
-        at = end + len(delimiter)
-    raise malformed(f"it has more than {MAX_PARTS} parts")
-
-
-def _part(body: bytes, start: int, end: int) -> FormPart:
-    """Read the part at ``start``: headers, an empty line, its content up to ``end``."""
-    if body.startswith(b"\r\n", start):
-        head, content = b"", start + 2
-    else:
-        head_end = body.find(HEADERS_END, start, min(end, start + MAX_PART_HEADER_BYTES) + len(HEADERS_END))
-        if head_end < 0:
-            raise malformed(f"a part has no empty line behind headers of at most {MAX_PART_HEADER_BYTES} bytes")
-        head, content = body[start:head_end], head_end + len(HEADERS_END)
-    return part_with(head, body[content : max(content, end)])
 
 
 def part_with(head: bytes, data: bytes) -> FormPart:
@@ -163,8 +94,11 @@ def _headers(head: bytes) -> dict[bytes, bytes]:
     return headers
 
 
-def require_field(part: FormPart, limit: int, images: ImagePart = ONE_IMAGE) -> None:
-    """Raise ValidationFailedError for a part that is a picture under another name, has no name, or is too large."""
+def require_field(part: FormPart, size_bytes: int, limit: int, images: ImagePart = ONE_IMAGE) -> None:
+    """Raise ValidationFailedError for a part that is a picture under another name, has no name, or is too large.
+
+    ``size_bytes`` is the size of its content, which is left out where it is too large.
+    """
     shown = part.name[:60]
     is_file = part.filename is not None and part.name not in KNOWN_FIELDS
     if is_file or part.content_type.lower().startswith("image/"):
@@ -178,9 +112,9 @@ def require_field(part: FormPart, limit: int, images: ImagePart = ONE_IMAGE) -> 
         raise ValidationFailedError(
             'a part of the form has no name; give each one Content-Disposition: form-data; name="…"', field="name"
         )
-    if len(part.data) > limit:
+    if size_bytes > limit:
         raise ValidationFailedError(
-            f"the part {shown!r} has {len(part.data)} bytes; a field of a form has at most {limit}, and the part with "
+            f"the part {shown!r} has {size_bytes} bytes; a field of a form has at most {limit}, and the part with "
             f"the image must be called {images.name}",
             details=images.hint,
             field=shown,
@@ -197,23 +131,6 @@ def text_of(part: FormPart, images: ImagePart = ONE_IMAGE) -> str:
             details=images.hint,
             field=part.name[:60],
         ) from error
-
-
-def _image(images: list[FormPart]) -> tuple[bytes, str | None]:
-    if len(images) != 1:
-        raise ValidationFailedError(
-            f"the form has {len(images)} parts called {IMAGE_PART}; it must have exactly one",
-            details=ONE_IMAGE.hint,
-            field=IMAGE_PART,
-        )
-    image = images[0]
-    if not image.data:
-        raise ValidationFailedError(
-            f"the part {IMAGE_PART} is empty; it must have the bytes of the picture",
-            details="With curl write @ before the file's path: curl -F image=@picture.jpg.",
-            field=IMAGE_PART,
-        )
-    return image.data, image.filename
 
 
 def malformed(why: str) -> ValidationFailedError:

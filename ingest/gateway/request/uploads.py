@@ -13,8 +13,9 @@ from ingest.acceptance.acceptance import require_device
 from ingest.acceptance.fields import NO_OTHER_NAMES, FrameFields, parse_fields, sanitise_filename
 from ingest.acceptance.slots import UploadSlots
 from ingest.gateway.errors import UnsupportedMediaTypeError
-from ingest.gateway.request.body import DeviceTurns, declared_length, read_body
-from ingest.gateway.request.multipart import OVERHEAD_BYTES, parse_form
+from ingest.gateway.request.body import BodyPieces, DeviceTurns, declared_length, read_body, receiving
+from ingest.gateway.request.multipart import OVERHEAD_BYTES
+from ingest.gateway.request.one_image import read_form
 from ingest.gateway.request.pairs import pairs_of
 from ingest.gateway.versions import note_fields
 from ingest.settings import GatewaySettings
@@ -36,10 +37,12 @@ class Upload:
 def require_memory(settings: GatewaySettings) -> int:
     """Return the most bytes that one form may have. Raises SettingsError when it does not fit the allowed memory."""
     max_form_bytes = settings.max_image_bytes + settings.max_metadata_bytes + OVERHEAD_BYTES
-    if settings.max_in_flight_bytes < 2 * max_form_bytes:
+    # A batch has one image in memory while the next one arrives.
+    needed = max(max_form_bytes, 2 * settings.max_image_bytes)
+    if settings.max_in_flight_bytes < needed:
         raise SettingsError(
             f"gateway.max_in_flight_bytes is {settings.max_in_flight_bytes}, less than one upload may need "
-            f"({2 * max_form_bytes}); raise it or lower gateway.max_image_bytes"
+            f"({needed}); raise it or lower gateway.max_image_bytes"
         )
     return max_form_bytes
 
@@ -79,26 +82,36 @@ class Uploads:
         content_type = _content_type(headers)
         is_form = content_type.lower().startswith("multipart/form-data")
         limit = self._max_form_bytes if is_form else settings.max_image_bytes
-        # A form's image is in memory twice while the form is parsed.
-        size_bytes = declared_length(headers, limit) * (2 if is_form else 1)
+        size_bytes = declared_length(headers, limit)
         if size_bytes == 0 and early.sha256 is not None:
             # The stored image will be in memory instead.
             size_bytes = settings.max_image_bytes
         with self.slots.reserve(size_bytes, device_id) as slot:
             async with slot.reading():
-                body = await read_body(receive, limit, settings.body_timeout_s, self.turns, device_id)
-            upload = self._open_form(scope, body, content_type, pairs, also) if is_form else Upload(body, early)
+                if is_form:
+                    pieces = BodyPieces(receive, limit, self.turns, device_id)
+                    upload = await self._read_form(scope, pieces, content_type, pairs, also)
+                else:
+                    body = await read_body(receive, limit, settings.body_timeout_s, self.turns, device_id)
+                    upload = Upload(body, early)
+                    del body
             if upload.fields.topic != early.topic:
                 admit(device_id, upload.fields.topic or FRAMES_LIVE)
-            del body
             require_device(upload.fields, device_id)
             yield upload
 
-    def _open_form(
-        self, scope: Scope, body: bytes, content_type: str, pairs: list[tuple[str, str]], also: Mapping[str, str]
+    async def _read_form(
+        self, scope: Scope, pieces: BodyPieces, content_type: str, pairs: list[tuple[str, str]], also: Mapping[str, str]
     ) -> Upload:
-        max_metadata_bytes = self._settings.max_metadata_bytes
-        form = parse_form(body, content_type, max_metadata_bytes)
+        settings = self._settings
+        max_metadata_bytes = settings.max_metadata_bytes
+        async with receiving(pieces, settings.body_timeout_s):
+            form = await read_form(
+                pieces.next_piece,
+                content_type,
+                max_image_bytes=settings.max_image_bytes,
+                max_metadata_bytes=max_metadata_bytes,
+            )
         note_fields(scope, form.fields)
         if form.filename and not any(name == "original_filename" for name, _ in (*pairs, *form.fields)):
             name = sanitise_filename(form.filename)

@@ -51,9 +51,9 @@ def _send_slowly(port: int, first: bytes, rest: bytes) -> bytes:
 
 
 async def test_uploads_beyond_max_in_flight_bytes_are_overloaded(tmp_path: Path) -> None:
-    settings = GatewaySettings(max_image_bytes=200_000, max_in_flight_bytes=600_000)
+    settings = GatewaySettings(max_image_bytes=82_000, max_in_flight_bytes=164_000)
     async with running(tmp_path, settings) as gateway:
-        # A form of unknown length may have any, and is in memory twice, so one holds all the bytes there are.
+        # A form of unknown length may have any, so one holds nearly all the bytes there are.
         head = f"X-API-Token: {OTHER_TOKEN}\r\nContent-Type: multipart/form-data; boundary=b\r\n"
         held = await gateway.raw(head + "Transfer-Encoding: chunked\r\n", b"1\r\n\xff\r\n")
         await _until(lambda: _refused(gateway))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.acceptance.errors import ValidationFailedError
-from ingest.gateway.request.multipart import MAX_PARTS, OVERHEAD_BYTES, Form, parse_form
+from ingest.gateway.request.multipart import MAX_PARTS, OVERHEAD_BYTES
+from ingest.gateway.request.one_image import Form
+from ingest.images.check import FileTooLargeError
+from tests.harnesses.forms import parsed, parsed_pieces
 
 TYPE = "multipart/form-data; boundary=edge"
 MAX_METADATA = 16_384
@@ -23,12 +28,10 @@ def part(name: str, data: bytes, extra: str = "") -> bytes:
 END = b"--edge--\r\n"
 
 
-def test_parse_form_returns_image_and_fields() -> None:
+def test_a_form_returns_image_and_fields() -> None:
     image = bytes(range(256)) * 10 + b"\r\n--edg\r\n--"
     body = part("device_id", b"d-1") + part("image", image, '; filename="DJI_1.JPG"') + part("metadata", "ä".encode())
-    assert parse_form(body + END, TYPE, MAX_METADATA) == Form(
-        image, "DJI_1.JPG", [("device_id", "d-1"), ("metadata", "ä")]
-    )
+    assert parsed(body + END, TYPE, MAX_METADATA) == Form(image, "DJI_1.JPG", [("device_id", "d-1"), ("metadata", "ä")])
 
 
 @pytest.mark.parametrize(
@@ -46,15 +49,15 @@ def test_parse_form_returns_image_and_fields() -> None:
         (b"--edge\r\nA: " + b"b" * 10_000 + b"\r\n\r\nx\r\n" + END, "not a multipart form"),
     ],
 )
-def test_parse_form_refuses_other_bodies(body: bytes, why: str) -> None:
+def test_other_bodies_are_refused(body: bytes, why: str) -> None:
     with pytest.raises(ValidationFailedError, match=why):
-        parse_form(body, TYPE, MAX_METADATA)
+        parsed(body, TYPE, MAX_METADATA)
 
 
 @pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=", f"{TYPE}{'e' * 300}"])
 def test_a_form_needs_a_boundary(kind: str) -> None:
     with pytest.raises(ValidationFailedError, match=r"(?i)boundary"):
-        parse_form(part("image", b"x") + END, kind, MAX_METADATA)
+        parsed(part("image", b"x") + END, kind, MAX_METADATA)
 
 
 @settings(max_examples=200, deadline=None)
@@ -63,7 +66,7 @@ def test_no_bytes_break_the_form_reader(noise: bytes, at: int) -> None:
     whole = part("device_id", b"d-1") + part("image", b"some bytes", '; filename="a"') + END
     for body in (noise, whole[:at] + noise + whole[at:], whole[:at]):
         try:
-            parse_form(body, TYPE, MAX_METADATA)
+            parsed(body, TYPE, MAX_METADATA)
         except ValidationFailedError as error:
             assert error.field
 
@@ -79,15 +82,15 @@ def test_no_bytes_break_the_form_reader(noise: bytes, at: int) -> None:
         (part("", b"x"), "has no name"),
     ],
 )
-def test_parse_form_names_the_part_that_the_image_must_have(body: bytes, why: str) -> None:
+def test_the_part_that_the_image_must_have_is_named(body: bytes, why: str) -> None:
     with pytest.raises(ValidationFailedError, match=why) as caught:
-        parse_form(body + END, TYPE, MAX_METADATA)
+        parsed(body + END, TYPE, MAX_METADATA)
     assert caught.value.details or caught.value.field == "name"
 
 
-def test_parse_form_takes_metadata_that_is_sent_as_a_file() -> None:
+def test_metadata_may_be_sent_as_a_file() -> None:
     body = part("image", b"x") + part("metadata", b"{}", '; filename="flight.json"')
-    assert parse_form(body + END, TYPE, MAX_METADATA).fields == [("metadata", "{}")]
+    assert parsed(body + END, TYPE, MAX_METADATA).fields == [("metadata", "{}")]
 
 
 @pytest.mark.parametrize(
@@ -101,8 +104,36 @@ def test_parse_form_takes_metadata_that_is_sent_as_a_file() -> None:
     ],
     ids=["boundaries", "almost-boundaries", "part-headers", "empty-lines", "quotes"],
 )
-def test_parse_form_of_ten_megabytes_takes_less_than_a_tenth_of_a_second(body: bytes) -> None:
+def test_a_form_of_ten_megabytes_takes_less_than_a_tenth_of_a_second(body: bytes) -> None:
     begin = time.process_time()
     with pytest.raises(ValidationFailedError):
-        parse_form(body, TYPE, MAX_METADATA)
+        parsed(body, TYPE, MAX_METADATA)
     assert time.process_time() - begin < 0.1
+
+
+def test_an_image_that_is_too_large_is_refused_with_its_size() -> None:
+    body = part("image", b"x" * 1_001) + part("device_id", b"d") + END
+    with pytest.raises(FileTooLargeError, match="1001 bytes; at most 1000"):
+        parsed(body, TYPE, MAX_METADATA, max_image_bytes=1_000)
+    assert len(parsed(body, TYPE, MAX_METADATA, max_image_bytes=1_001).image) == 1_001
+
+
+def test_an_image_is_in_memory_once_while_it_arrives() -> None:
+    """All of the body and the image were in memory together, for as long as the form was read."""
+    size = 4_000_000
+    body = part("image", b"x" * size) + END
+    pieces = [body[at : at + 65_536] for at in range(0, len(body), 65_536)]
+    held: list[int] = []
+
+    def hand_out() -> Iterator[bytes]:
+        for piece in pieces:
+            held.append(tracemalloc.get_traced_memory()[0])
+            yield bytes(bytearray(piece))
+
+    tracemalloc.start()
+    form = parsed_pieces(hand_out(), TYPE, MAX_METADATA)
+    left, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(form.image) == size
+    assert max(held) < 1.3 * size
+    assert left < 1.1 * size
