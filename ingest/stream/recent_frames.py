@@ -8,14 +8,20 @@ read only in these cases, and per partition once; later calls read only what is 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 from infra.broker.partitioning import partition_for
 from infra.broker.port import Reader, TopicPartition
 from infra.broker.reading import opened_reader, read_between, respond_within
+from infra.errors import RefusedError, TopicMismatchError
+from infra.failure.error_texts import error_text
+from infra.telemetry.sampled_log import SampledLog
 from schemas.cloudevents import Headers, header
 from schemas.errors import EventError
 from schemas.topics import FRAMES_BACKFILL, FRAMES_LIVE
+
+logger = logging.getLogger(__name__)
 
 OpenReader = Callable[[], Awaitable[Reader]]
 
@@ -30,12 +36,26 @@ class RecentFrames:
         self._open_reader = open_reader
         self._partitions = partitions
         self._tail = tail
+        self._log = SampledLog(logger, burst=1, every_s=60.0)
         self._ends: dict[TopicPartition, _PartitionEnd] = {}
 
     async def read(self, device_id: str) -> None:
-        """Read up to the end of the partitions of ``device_id``. Raises BrokerUnavailableError or another one."""
+        """Read up to the end of the partitions of ``device_id``. Raises BrokerUnavailableError or TimeoutError.
+
+        What an operator has to correct is logged and does not stop frames: a repetition is the smaller harm.
+        """
         for topic in (FRAMES_LIVE, FRAMES_BACKFILL):
-            await self._end_of(topic, device_id).read()
+            try:
+                await self._end_of(topic, device_id).read()
+            except (RefusedError, TopicMismatchError) as error:
+                self._log.log(
+                    logging.WARNING,
+                    topic,
+                    "%s cannot be read, so frames of streams that resume may be published twice: %s",
+                    topic,
+                    error_text(error),
+                    extra={"code": error.code},
+                )
 
     def has(self, topic: str, device_id: str, frame_id: str) -> bool:
         """Whether the frame was published before the last :meth:`read`."""
