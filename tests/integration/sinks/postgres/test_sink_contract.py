@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
+from infra.consuming.port import Sink
 from infra.database.pool import Database
 from infra.database.settings import DatabaseSettings
 from schemas.event_base import Event
+from schemas.events import FrameCaptured
+from sinks.postgres.flights import ArrivedFrames
 from sinks.postgres.sink import PostgresSink
 from standgale.testing.sink import SinkContract, SinkHarness
 from tests.servers.postgres_roles import Role, role
@@ -27,7 +31,7 @@ class PostgresHarness(SinkHarness):
         self._role = sink_role
         self._database = Database.open(DatabaseSettings(url=sink_role.dsn(PASSWORD)), folder)
 
-    def make_sink(self) -> PostgresSink:
+    def make_sink(self) -> Sink[Any]:
         return PostgresSink(self._database)
 
     async def stored(self) -> Collection[UUID]:
@@ -47,10 +51,34 @@ class PostgresHarness(SinkHarness):
         await self._database.close()
 
 
+class ArrivalsHarness(PostgresHarness):
+    """The same database for the frames of flights, which are there as soon as they arrive."""
+
+    def make_sink(self) -> Sink[FrameCaptured]:
+        return ArrivedFrames(self._database)
+
+    async def stored(self) -> Collection[UUID]:
+        return [row["id"] for row in await self._role.admin.fetch("SELECT id FROM images")]
+
+    def event(self, number: int) -> Event:
+        return super().event(number).model_copy(update={"flight_id": f"flight-{number % 2}"})
+
+
 class TestPostgresSink(SinkContract):
     @pytest.fixture
     async def harness(self, migrated_dsn: str, tmp_path: Path) -> AsyncIterator[PostgresHarness]:
         async with role(migrated_dsn, PASSWORD) as sink_role:
             harness = PostgresHarness(sink_role, tmp_path)
+            yield harness
+            await harness.close()
+
+
+class TestArrivedFrames(SinkContract):
+    """I14: each frame of a flight has one row, also when the sink is killed between write and commit."""
+
+    @pytest.fixture
+    async def harness(self, migrated_dsn: str, tmp_path: Path) -> AsyncIterator[ArrivalsHarness]:
+        async with role(migrated_dsn, PASSWORD) as sink_role:
+            harness = ArrivalsHarness(sink_role, tmp_path)
             yield harness
             await harness.close()
