@@ -9,7 +9,7 @@ from ingest.acceptance.acceptance import Acceptance
 from ingest.acceptance.errors import ApiError
 from ingest.acceptance.fields import FrameFields
 from ingest.images.formats.header import ImageError
-from ingest.sources.errors import FrameRefusedError
+from ingest.sources.errors import AcceptanceBusyError, FrameRefusedError
 from ingest.sources.lease import Lease
 from ingest.video.port import VideoFrame
 from schemas.events import FrameCaptured, VideoPosition
@@ -24,12 +24,17 @@ class SourceAcceptor:
         self._lease = lease
 
     async def accept(self, frame: VideoFrame) -> None:
-        """Return when ``frame`` is durable.
+        """Return when ``frame`` is durable. Raises a transient error while it cannot be, also for back-pressure.
 
         Raises LeaseLostError where the source is another process's by now: nothing is published then, and a publish
         that is on its way when the lease ends is given up.
         """
         self._lease.require()
+        try:
+            self._acceptance.require_room(self._device_id)
+        except ApiError as error:
+            # A device would send later; here the frame waits.
+            raise AcceptanceBusyError(str(error)) from error
         event = await self._prepare(frame)
         # A process that was frozen meanwhile wakes up here.
         self._lease.require()

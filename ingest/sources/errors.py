@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.errors import RecordError
+from infra.errors import RecordError, TransientError
 from schemas.errors import StandgaleError
 
 
@@ -16,6 +16,12 @@ class LeaseLostError(StandgaleError):
     """This process no longer has the source, so it publishes none of its frames any more."""
 
     code = "LEASE_LOST"
+
+
+class AcceptanceBusyError(TransientError):
+    """No frames are accepted now, because the detectors are too far behind; it is tried again."""
+
+    code = "DETECTORS_BEHIND"
 
 
 class FrameRefusedError(RecordError):

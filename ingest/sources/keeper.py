@@ -26,7 +26,7 @@ STATES = ("pulling", "waiting", "failed", "ended")
 _WHAT = "reading the list of sources"
 
 
-def worker_name() -> str:
+def puller_name() -> str:
     """Return a name for this start of this process: a restarted one must not take the leases of the one before."""
     return f"{socket.gethostname()[:200]}-{os.getpid()}-{secrets.token_hex(4)}"
 
@@ -34,10 +34,10 @@ def worker_name() -> str:
 class SourceKeeper:
     """Looks at the table again and again; between two looks it pulls what it has, also while the database is away."""
 
-    def __init__(self, table: SourceTable, parts: PullParts, worker: str | None = None) -> None:
+    def __init__(self, table: SourceTable, parts: PullParts, puller: str | None = None) -> None:
         self._table = table
         self._parts = parts
-        self.worker = worker or worker_name()
+        self.puller = puller or puller_name()
         self.running: dict[str, RunningSource] = {}
         """By name; also those that are ending"""
         self._last_problem: str | None = None
@@ -60,7 +60,7 @@ class SourceKeeper:
         try:
             # A database that hangs must not keep this process from looking at its own leases.
             async with asyncio.timeout(settings.lease_s):
-                found = await self._table.look(self.worker, reports, lease_s=settings.lease_s, most=settings.most)
+                found = await self._table.look(self.puller, reports, lease_s=settings.lease_s, most=settings.most)
         except (StandgaleError, OSError) as error:
             if isinstance(error, StandgaleError) and not is_transient(error):
                 raise
@@ -135,7 +135,7 @@ class SourceKeeper:
             SOURCES.labels(state).set(0)
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S / 2):
-                await self._table.leave(self.worker, reports)
+                await self._table.leave(self.puller, reports)
         except (StandgaleError, OSError) as error:
             logger.warning(
                 "the sources could not be given up (%s); other processes pull them when the leases end",

@@ -39,16 +39,16 @@ SELECT name, device_id, address, has_login, options, created_at, removed_at, hol
 FROM video_sources ORDER BY name
 """
 _JOIN = """
-INSERT INTO video_workers (worker, joined_at, alive_until)
+INSERT INTO video_pullers (puller, joined_at, alive_until)
 VALUES ($1, clock_timestamp(), clock_timestamp() + $2 * interval '1 second')
-ON CONFLICT (worker) DO UPDATE SET alive_until = EXCLUDED.alive_until,
+ON CONFLICT (puller) DO UPDATE SET alive_until = EXCLUDED.alive_until,
     -- One that was away for longer joins anew: those that were there keep what they have.
-    joined_at = CASE WHEN video_workers.alive_until > clock_timestamp() THEN video_workers.joined_at
+    joined_at = CASE WHEN video_pullers.alive_until > clock_timestamp() THEN video_pullers.joined_at
         ELSE EXCLUDED.joined_at END
 """
-_LEAVE = "DELETE FROM video_workers WHERE worker = $1"
-_BURY = "DELETE FROM video_workers WHERE alive_until <= clock_timestamp() - interval '1 hour'"
-_WORKERS = "SELECT worker FROM video_workers WHERE alive_until > clock_timestamp() ORDER BY joined_at, worker"
+_LEAVE = "DELETE FROM video_pullers WHERE puller = $1"
+_BURY = "DELETE FROM video_pullers WHERE alive_until <= clock_timestamp() - interval '1 hour'"
+_PULLERS = "SELECT puller FROM video_pullers WHERE alive_until > clock_timestamp() ORDER BY joined_at, puller"
 _TOTAL = "SELECT count(*) FROM video_sources WHERE removed_at IS NULL AND state <> 'ended'"
 _REPORT = """
 UPDATE video_sources SET state = $4, reason = $5, counts = $6, lag_s = $7, began_at = $8, accepted_at = $9,
@@ -181,45 +181,45 @@ class SourceTable:
             rows = await connection.fetch(_LIST)
         return tuple(ListedSource(**_read(row)) for row in rows)
 
-    async def look(self, worker: str, reports: Sequence[Report], *, lease_s: float, most: int) -> Round:
-        """Renew the leases of ``reports`` for ``worker``, give up those that it wants, and take what is its share.
+    async def look(self, puller: str, reports: Sequence[Report], *, lease_s: float, most: int) -> Round:
+        """Renew the leases of ``reports`` for ``puller``, give up those that it wants, and take what is its share.
 
         All in one transaction, which the caller limits in time.
         """
         async with self._database.acquire() as connection, connection.transaction():
-            await connection.execute(_JOIN, worker, lease_s)
-            renewed = await _renew(connection, worker, reports, lease_s)
+            await connection.execute(_JOIN, puller, lease_s)
+            renewed = await _renew(connection, puller, reports, lease_s)
             await connection.execute(_CLEAN)
             await connection.execute(_BURY)
-            workers = [row["worker"] for row in await connection.fetch(_WORKERS)]
-            share = min(most, share_of(worker, workers, await connection.fetchval(_TOTAL)))
+            pullers = [row["puller"] for row in await connection.fetch(_PULLERS)]
+            share = min(most, share_of(puller, pullers, await connection.fetchval(_TOTAL)))
             wanted = share - len(renewed)
-            rows = await connection.fetch(_TAKE, worker, lease_s, wanted) if wanted > 0 else []
+            rows = await connection.fetch(_TAKE, puller, lease_s, wanted) if wanted > 0 else []
         return Round(renewed, tuple(TakenSource(**_read(row)) for row in rows), share)
 
-    async def leave(self, worker: str, reports: Sequence[Report]) -> None:
-        """Give up all sources of ``worker``, which ends."""
+    async def leave(self, puller: str, reports: Sequence[Report]) -> None:
+        """Give up all sources of ``puller``, which ends."""
         async with self._database.acquire() as connection, connection.transaction():
-            await _renew(connection, worker, reports, 0.0)
-            await connection.execute(_LEAVE, worker)
+            await _renew(connection, puller, reports, 0.0)
+            await connection.execute(_LEAVE, puller)
             await connection.execute(_CLEAN)
 
 
-def share_of(worker: str, workers: Sequence[str], sources: int) -> int:
-    """Return how many of ``sources`` are for ``worker``; those that joined first have one more where it is uneven."""
-    if worker not in workers:
+def share_of(puller: str, pullers: Sequence[str], sources: int) -> int:
+    """Return how many of ``sources`` are for ``puller``; those that joined first have one more where it is uneven."""
+    if puller not in pullers:
         return 0
-    each, rest = divmod(sources, len(workers))
-    return each + (workers.index(worker) < rest)
+    each, rest = divmod(sources, len(pullers))
+    return each + (pullers.index(puller) < rest)
 
 
-async def _renew(connection: Connection, worker: str, reports: Sequence[Report], lease_s: float) -> frozenset[str]:
+async def _renew(connection: Connection, puller: str, reports: Sequence[Report], lease_s: float) -> frozenset[str]:
     renewed = set()
     # In the order of names, as all who lock several rows.
     for each in sorted(reports, key=lambda report: report.name):
         found = await connection.fetchval(
             _REPORT,
-            *(each.name, worker, each.lease, each.state, each.reason, _json(each.counts), each.lag_s),
+            *(each.name, puller, each.lease, each.state, each.reason, _json(each.counts), each.lag_s),
             *(each.began_at, each.accepted_at, each.gives_up, lease_s),
         )
         if found is not None and not each.gives_up:

@@ -44,7 +44,7 @@ async def run_gateway(settings: Settings) -> int:
 async def run_sources(settings: Settings) -> int:
     """Pull cameras alone; returns the exit status."""
     async with Composition(settings, "sources") as process:
-        return await process.run([*process.probes(), SourcesComponent(process)])
+        return await process.run([*process.probes(), *process.lag_watches(), SourcesComponent(process)])
 
 
 async def run_detector(settings: Settings, instance_id: str | None) -> int:

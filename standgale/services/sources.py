@@ -53,6 +53,7 @@ class SourcesComponent:
                     readiness=process.readiness(),
                     frame_partitions=process.topics[topics.FRAMES_LIVE].partitions,
                     clock=process.gateway_clock(),
+                    lag=process.lag_limits(),
                 )
             )
             parts = PullParts(acceptance, settings.sources, settings.video, settings.retry, settings.source_logins)

@@ -39,8 +39,8 @@ def upgrade() -> None:
     )
     op.execute(
         """
-        CREATE TABLE video_workers (
-            worker VARCHAR(255) PRIMARY KEY,
+        CREATE TABLE video_pullers (
+            puller VARCHAR(255) PRIMARY KEY,
             joined_at TIMESTAMPTZ NOT NULL,
             alive_until TIMESTAMPTZ NOT NULL
         )
@@ -50,5 +50,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop the tables."""
-    op.execute("DROP TABLE video_workers")
+    op.execute("DROP TABLE video_pullers")
     op.execute("DROP TABLE video_sources")

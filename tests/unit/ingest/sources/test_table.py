@@ -12,8 +12,8 @@ from ingest.sources.table import require_names, share_of
     ("sources", "shares"), [(0, [0, 0, 0]), (1, [1, 0, 0]), (4, [2, 1, 1]), (6, [2, 2, 2]), (8, [3, 3, 2])]
 )
 def test_shares_differ_by_one_at_most_and_are_all_sources(sources: int, shares: list[int]) -> None:
-    workers = ["a", "b", "c"]
-    assert [share_of(worker, workers, sources) for worker in workers] == shares
+    pullers = ["a", "b", "c"]
+    assert [share_of(puller, pullers, sources) for puller in pullers] == shares
 
 
 def test_a_process_that_did_not_join_has_no_share() -> None:
