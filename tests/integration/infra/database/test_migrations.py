@@ -93,7 +93,8 @@ async def test_the_reader_reads_everything_but_tokens_and_writes_nothing(migrate
     connection = await asyncpg.connect(migrated_dsn)
     try:
         await connection.execute("SET ROLE standgale_reader")
-        for table in ("devices", "images", "detections", "inference_sessions", "system_metrics", "data_annotations"):
+        readable = ("devices", "images", "detections", "inference_sessions", "system_metrics", "data_annotations")
+        for table in (*readable, "flights"):
             assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 0
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.fetch("SELECT * FROM device_tokens")
@@ -101,6 +102,28 @@ async def test_the_reader_reads_everything_but_tokens_and_writes_nothing(migrate
             await connection.execute("DELETE FROM images")
     finally:
         await connection.close()
+
+
+async def test_a_step_back_from_flights_keeps_detected_images(empty_dsn: str) -> None:
+    """I14: an older program knows no images that are pending or failed, and finds all that were detected."""
+    await up(empty_dsn)
+    admin = await asyncpg.connect(empty_dsn)
+    try:
+        device = await admin.fetchval("INSERT INTO devices (device_id) VALUES ('drone-1') RETURNING id")
+        await admin.execute("INSERT INTO flights (device_id, flight_id) VALUES ($1, 'north')", device)
+        for status in ("pending", "failed", "completed"):
+            await admin.execute(
+                "INSERT INTO images (device_id, image_uri, sha256, captured_at, width, height, format, size_bytes, "
+                "processing_status, flight_id) VALUES ($1, 'file:///x', 'x', now(), 1, 1, 'jpeg', 1, $2, 'north')",
+                device,
+                status,
+            )
+        await down(empty_dsn, "0004")
+        assert [row[0] for row in await admin.fetch("SELECT processing_status FROM images")] == ["completed"]
+        await up(empty_dsn)
+        assert await admin.fetchval("SELECT count(*) FROM images WHERE flight_id IS NULL") == 1
+    finally:
+        await admin.close()
 
 
 async def test_a_user_who_may_not_create_roles_can_migrate(empty_dsn: str) -> None:

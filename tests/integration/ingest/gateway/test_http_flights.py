@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from infra.broker.port import OutRecord
 from infra.consuming.consumer_loop import SinkRunner
@@ -201,8 +202,18 @@ async def test_wrong_requests_are_refused(gateway: Gateway) -> None:
     assert (await ask(gateway, "", before="never")).json["flights"] == []
 
 
-async def test_frames_need_no_database(tmp_path: Path) -> None:
-    nowhere = Database.open(DatabaseSettings(url="postgresql://x@127.0.0.1:1/none", command_timeout_s=2.0), tmp_path)
+@pytest.mark.parametrize("silent", [False, True])
+async def test_frames_need_no_database(tmp_path: Path, silent: bool) -> None:
+    """It refuses connections, or takes them and never says a word, as a frozen one does."""
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1] if silent else 1
+    url = SecretStr(f"postgresql://x@127.0.0.1:{port}/none")
+    nowhere = Database.open(DatabaseSettings(url=url, command_timeout_s=2.0), tmp_path)
     settings = GatewaySettings(flights_timeout_s=0.5)
     async with running(tmp_path, settings, flights=PostgresFlights(nowhere, max_open=3)) as gateway:
         for response in (await announce(gateway), await ask(gateway), await close(gateway)):
@@ -213,3 +224,4 @@ async def test_frames_need_no_database(tmp_path: Path) -> None:
         params = {"captured_at": "2026-05-01T12:00:00Z", "flight": NORTH}
         assert (await gateway.send(FRAME, params=params)).status == 202
     await nowhere.close()
+    server.close()

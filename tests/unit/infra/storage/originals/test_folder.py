@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import StoreUnavailableError
+from infra.errors import StoreFullError, StoreUnavailableError
 from infra.storage.frames.folder import FolderFrameStore
 from infra.storage.originals import folder as folder_module
 from infra.storage.originals.errors import UploadInProgressError, WrongContentError, WrongOffsetError
@@ -138,6 +139,24 @@ async def test_a_sweep_removes_what_is_old(uploads: FolderUploads, tmp_path: Pat
     os.utime(tmp_path / ".originals" / "drone-1" / f"{DIGEST}.part", (old, old))
     assert await uploads.sweep(60.0) == 1
     assert [path.name for path in (tmp_path / ".originals").iterdir()] == ["key"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+async def test_a_disk_that_becomes_full_keeps_no_part(
+    uploads: FolderUploads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def full(descriptor: int, piece: bytes, at: int) -> int:
+        if at > 100_000:
+            raise OSError(number, "full")
+        return real(descriptor, piece, at)
+
+    real = os.pwrite
+    monkeypatch.setattr(folder_module.os, "pwrite", full)
+    with pytest.raises(StoreFullError):
+        await uploads.write(UPLOAD, 0, pieces(DATA))
+    assert await uploads.pending("drone-1", 9) == 0
+    monkeypatch.undo()
+    assert await uploads.write(UPLOAD, 0, pieces(DATA)) == len(DATA)
 
 
 async def test_a_disk_that_is_not_mounted_gets_no_uploads(tmp_path: Path) -> None:
