@@ -102,6 +102,10 @@ class DetectorSettings(Section):
         "that the newest come first; give_up makes them dead letters",
     )
     prefetch_frames: PositiveInt = Field(default=16, description="the most frames in progress at once")
+    background_frames: PositiveInt = Field(
+        default=1,
+        description="the most frames of frames.jobs and frames.backfill in progress while live frames come",
+    )
     max_in_flight_bytes: PositiveInt = Field(default=512_000_000, description="the most bytes of images in memory")
     fetch_threads: PositiveInt = Field(default=2, description="threads that decode, cut tiles and merge")
     commit_interval_s: ShortInterval = Field(default=0.05, description="how often finished frames are committed")

@@ -43,7 +43,7 @@ class GroupSession:
         Frames that cannot be finished at that time are left uncommitted, for the next worker.
         """
         settings, context = self.settings, self.context
-        in_progress = FramesInProgress(max_frames=settings.prefetch_frames)
+        in_progress = FramesInProgress(max_frames=settings.prefetch_frames, max_background=settings.background_frames)
         commits = CommitLoop(
             in_progress,
             self.consumer,

@@ -16,6 +16,7 @@ from detectors.metrics import (
 )
 from detectors.worker.frames.detections_event import detections_id, detections_record, make_detections
 from detectors.worker.partitions.partition_queue import FrameOutcome
+from detectors.worker.pipeline.ranked_queue import Rank
 from detectors.worker.pipeline.serving import LoadedModel
 from detectors.worker.quarantine.quarantine import QuarantinePort
 from infra.broker.port import InRecord, OutRecord
@@ -49,7 +50,8 @@ class FrameAttempt:
         start = time.perf_counter()
         data = await self.store.get(frame.image)
         fetched = time.perf_counter()
-        result = await self.quarantine.detect(detections_id(frame, loaded.model.card), loaded, frame, data)
+        rank = Rank.LIVE if record.topic == topics.FRAMES_LIVE else Rank.BACKGROUND
+        result = await self.quarantine.detect(detections_id(frame, loaded.model.card), loaded, frame, data, rank)
         event = make_detections(
             frame,
             loaded.model.card,

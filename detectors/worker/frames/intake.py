@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from detectors.metrics import DUPLICATE_FRAMES, FRAMES_LATE
+from detectors.worker.frames.background import Background
 from detectors.worker.frames.classify import (
     Classified,
     Duplicate,
@@ -61,6 +62,7 @@ class FrameIntake:
         self._lateness = lateness
         self._tasks = tasks
         self._order = PriorityOrder(topics.FRAME_TOPICS)
+        self._background = Background(in_progress)
         self._losses: set[Loss] = set()
 
     async def run(self) -> None:
@@ -90,16 +92,26 @@ class FrameIntake:
         most = min(free_slots, self._in_progress.most_at_once)
         full = self._in_progress.full_partitions
         without = [*self._in_progress.held_partitions, *full]
+        others = self._background.room(most)
         for topic in self._order.next_order():
-            if records := await self._consumer.poll(max_records=most, timeout_s=0, topics=(topic,), without=without):
+            limit = most if topic == topics.FRAMES_LIVE else others
+            if limit and (
+                records := await self._consumer.poll(max_records=limit, timeout_s=0, topics=(topic,), without=without)
+            ):
                 return records
         if full:
             await self._in_progress.wait_for_slot(_FULL_WAIT_S)
             return []
-        return await self._consumer.poll(max_records=most, timeout_s=_POLL_TIMEOUT_S, without=without)
+        if not others:
+            # Others are polled again soon: a frame of theirs may have been committed.
+            live = (topics.FRAMES_LIVE,)
+            return await self._consumer.poll(max_records=most, timeout_s=_FULL_WAIT_S, topics=live, without=without)
+        return await self._consumer.poll(max_records=others, timeout_s=_POLL_TIMEOUT_S, without=without)
 
     def _accept(self, record: InRecord) -> None:
         """Append ``record`` to its partition's queue, and start with it as soon as the queue is open."""
+        if record.topic == topics.FRAMES_LIVE:
+            self._background.live_came()
         pending = PendingRecord.from_record(record)
         queue = self._append(pending)
         self._opener.run_when_open(queue, partial(self._begin, RecordTask(queue, pending, record)))

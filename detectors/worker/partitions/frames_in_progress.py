@@ -18,7 +18,9 @@ class FramesInProgress:
     and the other partitions continue with all slots. Any other has at most three quarters of the slots.
     """
 
-    def __init__(self, *, max_frames: int) -> None:
+    def __init__(self, *, max_frames: int, max_background: int = 1) -> None:
+        """``max_background``: how many frames that are not live may be in progress while live ones come."""
+        self.max_background = max_background
         self._max_frames = max_frames
         # Not less: few frames in progress also mean few in a commit, and one device may be the only one.
         self._share = max(1, max_frames - max(1, max_frames // 4))
@@ -58,6 +60,16 @@ class FramesInProgress:
     def free_slots(self) -> int:
         """Return how many more frames may be accepted."""
         return self._max_frames - sum(len(queue) for queue in self._queues.values() if not queue.holds)
+
+    def count_without(self, topic: str) -> int:
+        """Return how many frames of other topics than ``topic`` are in progress, of partitions that are not held."""
+        return sum(
+            len(records)
+            for queue in self._queues.values()
+            if not queue.holds
+            for source, records in queue.by_topic.items()
+            if source.topic != topic
+        )
 
     async def wait_for_slot(self, timeout_s: float) -> None:
         """Return when a slot became free since the last call, at the latest after ``timeout_s``."""

@@ -34,6 +34,7 @@ from detectors.model.passes import Passes
 from detectors.model.predict import Model
 from detectors.tiling.tiles import TilePlan
 from detectors.worker.pipeline.pixels import PixelPool
+from detectors.worker.pipeline.ranked_queue import Rank, RankedQueue
 from detectors.worker.pipeline.threads import DaemonPool, all_ended
 from infra.failure.error_texts import error_text
 from schemas.events import DetectOptions
@@ -63,6 +64,15 @@ class FrameResult:
     merge_ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Holds what the caller says about an image."""
+
+    options: DetectOptions
+    camera: CameraGeometry | None
+    rank: Rank
+
+
 @dataclass(slots=True, eq=False)
 class _FrameTask:
     """A decoded frame and what is known of its tiles."""
@@ -76,6 +86,7 @@ class _FrameTask:
     done: Future[FrameResult]
     memory: ImageArray | None
     """The buffer of its pixels, if it belongs to the pool."""
+    rank: Rank
     started: float = field(default_factory=time.perf_counter)
     missing: int = 0
     """How many tiles of the pass have no candidates yet."""
@@ -141,12 +152,13 @@ class InferencePipeline:
         self._decoder = DecodeProcess(max_pixels=max_pixels, limit_s=max_decode_s)
         self._batch_wait_s = batch_wait_s
         self._pixels = PixelPool(_IDLE_PIXEL_BYTES)
-        self._frames: queue.SimpleQueue[_Packing | None] = queue.SimpleQueue()
+        self._frames: RankedQueue[_Packing | None] = RankedQueue()
         engine_calls = model.engine.parallel
-        self._batches: queue.Queue[_Batch | None] = queue.Queue(engine_calls * _BATCHES_AHEAD_PER_ENGINE_CALL)
+        self._batches: RankedQueue[_Batch | None] = RankedQueue(engine_calls * _BATCHES_AHEAD_PER_ENGINE_CALL)
         self._host = DaemonPool(host_threads, "host")
         self._separate = DaemonPool(1, "separate-decoding")
         self._in_progress = 0
+        self._live = 0
         self._failures = 0
         self._unlogged = 0
         self._log_at = 0.0
@@ -158,8 +170,10 @@ class InferencePipeline:
         for thread in self._threads:
             thread.start()
 
-    async def detect(self, data: bytes, asked: DetectOptions, camera: CameraGeometry | None = None) -> FrameResult:
-        """Detect on the encoded image ``data``, which ``camera`` took.
+    async def detect(
+        self, data: bytes, asked: DetectOptions, camera: CameraGeometry | None = None, *, rank: Rank = Rank.LIVE
+    ) -> FrameResult:
+        """Detect on the encoded image ``data``, which ``camera`` took; frames of an earlier ``rank`` overtake others.
 
         Raises ImageCorruptError, or InferenceError when the engine fails.
         """
@@ -167,11 +181,22 @@ class InferencePipeline:
         if not self._in_progress:
             self._moved_at = time.monotonic()
         self._in_progress += 1
+        self._count_live(rank, 1)
         try:
-            self._host.submit(partial(self._decode, data, asked, camera, done))
+            self._host.submit(partial(self._decode, data, _Wanted(asked, camera, rank), done))
             return await asyncio.wrap_future(done)
         finally:
             self._in_progress -= 1
+            self._count_live(rank, -1)
+
+    def _count_live(self, rank: Rank, change: int) -> None:
+        """Hold other frames while there is a live one, from its decoding to its last pass."""
+        if rank is not Rank.LIVE:
+            return
+        before, self._live = self._live, self._live + change
+        if bool(before) != bool(self._live):
+            self._frames.hold_background(bool(self._live))
+            self._batches.hold_background(bool(self._live))
 
     @property
     def stalled_s(self) -> float:
@@ -187,13 +212,11 @@ class InferencePipeline:
 
         Returns whether all have ended within ``timeout_s``; a thread inside an engine that hangs cannot be ended.
         """
-        self._frames.put(None)
+        self._frames.put(None, Rank.END)
         self._decoder.close()
         return all([all_ended(self._threads, timeout_s), self._separate.close(timeout_s), self._host.close(timeout_s)])
 
-    def _decode(
-        self, data: bytes, asked: DetectOptions, camera: CameraGeometry | None, done: Future[FrameResult]
-    ) -> None:
+    def _decode(self, data: bytes, wanted: _Wanted, done: Future[FrameResult]) -> None:
         """Decode ``data`` here, or let it be decoded in the separate process; runs in a host thread."""
         try:
             bounded = has_bounded_work(data, self._max_pixels)
@@ -202,17 +225,11 @@ class InferencePipeline:
             return
         if bounded:
             decode = partial(decode_image, data, max_pixels=self._max_pixels)
-            self._plan(decode, asked, camera, done)
+            self._plan(decode, wanted, done)
         else:
-            self._separate.submit(partial(self._plan, partial(self._decoder.decode, data), asked, camera, done))
+            self._separate.submit(partial(self._plan, partial(self._decoder.decode, data), wanted, done))
 
-    def _plan(
-        self,
-        decode: Callable[..., ImageArray],
-        asked: DetectOptions,
-        camera: CameraGeometry | None,
-        done: Future[FrameResult],
-    ) -> None:
+    def _plan(self, decode: Callable[..., ImageArray], wanted: _Wanted, done: Future[FrameResult]) -> None:
         """Decode an image, plan its tiles, and pass the frame to the packer."""
         if not done.set_running_or_notify_cancel():
             return
@@ -225,8 +242,8 @@ class InferencePipeline:
 
         try:
             image = decode(memory=memory)
-            view = FrameView.of(image.shape[1], image.shape[0], camera)
-            passes = self.model.passes(view, self.model.resolved(asked, view))
+            view = FrameView.of(image.shape[1], image.shape[0], wanted.camera)
+            passes = self.model.passes(view, self.model.resolved(wanted.options, view))
         except Exception as error:  # noqa: BLE001 - every error is reported to this frame's caller
             done.set_exception(error)
             return
@@ -234,7 +251,7 @@ class InferencePipeline:
             # Images that take long, or fail, are no engine that hangs.
             self._moved_at = time.monotonic()
         memory_used = taken[-1] if taken else None
-        frame = _FrameTask(image, view, passes, passes.plan, _ms_since(start), done, memory_used)
+        frame = _FrameTask(image, view, passes, passes.plan, _ms_since(start), done, memory_used, wanted.rank)
         self._queue(frame)
 
     def _queue(self, frame: _FrameTask) -> bool:
@@ -245,7 +262,7 @@ class InferencePipeline:
         frame.plan, frame.missing = part, len(part)
         frame.candidates = {}
         # The frame gets the plan of its next pass as soon as the last batch of this one is done.
-        self._frames.put(_Packing(frame, part))
+        self._frames.put(_Packing(frame, part), frame.rank)
         return True
 
     def _pack(self) -> None:
@@ -257,7 +274,7 @@ class InferencePipeline:
         batch = _Batch()
         while True:
             try:
-                packing = self._frames.get(timeout=self._wait_s(batch))
+                packing = self._frames.get(self._wait_s(batch))
             except queue.Empty:
                 batch = self._emit(batch)
                 continue
@@ -265,15 +282,15 @@ class InferencePipeline:
                 batch = self._pack_turn(packing, batch)
                 if packing.first < len(packing.plan):
                     # Its next turn comes after those of all that have arrived meanwhile.
-                    self._frames.put(packing)
-            elif self._frames.empty():
+                    self._frames.put(packing, packing.frame.rank)
+            elif not len(self._frames):
                 break
             else:
                 # The end comes after all frames that are not finished.
-                self._frames.put(None)
+                self._frames.put(None, Rank.END)
         self._emit(batch)
         for _ in range(self.model.engine.parallel):
-            self._batches.put(None)
+            self._batches.put(None, Rank.END)
 
     def _wait_s(self, batch: _Batch) -> float | None:
         """Return how long to wait for the next frame before ``batch`` is passed on as it is; None for an empty one.
@@ -282,7 +299,7 @@ class InferencePipeline:
         """
         if not batch.runs:
             return None
-        return self._batch_wait_s if self._batches.unfinished_tasks else 0.0
+        return self._batch_wait_s if self._batches.has_unfinished else 0.0
 
     def _pack_turn(self, packing: _Packing, batch: _Batch) -> _Batch:
         """Cut the tiles of one turn of a frame, pass on the batches that are full, and return the one that is not."""
@@ -304,7 +321,7 @@ class InferencePipeline:
     def _emit(self, batch: _Batch) -> _Batch:
         """Pass ``batch`` to the engine threads, wait while their queue is full, and return a new batch."""
         if batch.runs:
-            self._batches.put(batch)
+            self._batches.put(batch, min(run.frame.rank for run in batch.runs))
         return _Batch()
 
     def _infer(self) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 
 from detectors.model.loading import LoadRequest
 from detectors.worker.pipeline.pipeline import FrameResult
+from detectors.worker.pipeline.ranked_queue import Rank
 from detectors.worker.pipeline.serving import LoadedModel
 from detectors.worker.quarantine.proof_image import PROOF_IMAGE
 from detectors.worker.quarantine.suspects import Suspects
@@ -29,8 +30,12 @@ class QuarantinePort(Protocol):
         """Return whether the frame of event ``event_id`` was in an engine when a worker crashed or hung."""
         ...
 
-    async def detect(self, event_id: UUID, loaded: LoadedModel, frame: FrameCaptured, data: bytes) -> FrameResult:
+    async def detect(
+        self, event_id: UUID, loaded: LoadedModel, frame: FrameCaptured, data: bytes, rank: Rank = Rank.LIVE
+    ) -> FrameResult:
         """Detect on ``frame``, whose encoded bytes are ``data``; ``event_id`` is the id of its detections event.
+
+        ``rank``: whether frames overtake it.
 
         Raises the pipeline's errors; for a suspect also EngineCrashError when it crashes another engine, too, and
         EngineKilledError when its trial was ended from outside.
@@ -74,10 +79,12 @@ class NoQuarantine:
         del event_id
         return False
 
-    async def detect(self, event_id: UUID, loaded: LoadedModel, frame: FrameCaptured, data: bytes) -> FrameResult:
+    async def detect(
+        self, event_id: UUID, loaded: LoadedModel, frame: FrameCaptured, data: bytes, rank: Rank = Rank.LIVE
+    ) -> FrameResult:
         """See :class:`QuarantinePort`."""
         del event_id
-        return await loaded.pipeline.detect(data, frame.options, frame.camera)
+        return await loaded.pipeline.detect(data, frame.options, frame.camera, rank=rank)
 
     async def try_proof_image(self, loaded: LoadedModel) -> None:
         """See :class:`QuarantinePort`."""
@@ -114,13 +121,15 @@ class Quarantine:
         """See :class:`QuarantinePort`."""
         return event_id in self.suspects
 
-    async def detect(self, event_id: UUID, loaded: LoadedModel, frame: FrameCaptured, data: bytes) -> FrameResult:
+    async def detect(
+        self, event_id: UUID, loaded: LoadedModel, frame: FrameCaptured, data: bytes, rank: Rank = Rank.LIVE
+    ) -> FrameResult:
         """See :class:`QuarantinePort`."""
         if event_id in self.suspects:
             return await self._detect_separately(event_id, loaded, frame, data)
         slot = self.suspects.add(event_id)
         try:
-            result = await loaded.pipeline.detect(data, frame.options, frame.camera)
+            result = await loaded.pipeline.detect(data, frame.options, frame.camera, rank=rank)
             self.suspects.mark_innocent(event_id)
             return result
         finally:

@@ -1,0 +1,98 @@
+"""Live items overtake others, which are held while live frames are in progress, but not for ever."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+
+import pytest
+
+from detectors.worker.pipeline import ranked_queue
+from detectors.worker.pipeline.ranked_queue import Rank, RankedQueue
+
+
+def filled(*items: tuple[str, Rank], most: int = 0) -> RankedQueue[str]:
+    made = RankedQueue[str](most)
+    for item, rank in items:
+        made.put(item, rank)
+    return made
+
+
+def drained(waiting: RankedQueue[str]) -> list[str]:
+    found = []
+    try:
+        while True:
+            found.append(waiting.get(0))
+    except queue.Empty:
+        return found
+
+
+def test_get_returns_live_items_first_and_the_end_last() -> None:
+    waiting = filled(("end", Rank.END), ("b1", Rank.BACKGROUND), ("l1", Rank.LIVE), ("b2", Rank.BACKGROUND))
+    waiting.put("l2", Rank.LIVE)
+    assert drained(waiting) == ["l1", "l2", "b1", "b2", "end"]
+
+
+def test_get_holds_background_items_and_the_end_after_them() -> None:
+    waiting = filled(("b", Rank.BACKGROUND), ("end", Rank.END))
+    waiting.hold_background(True)
+    assert drained(waiting) == []
+    waiting.put("l", Rank.LIVE)
+    assert drained(waiting) == ["l"]
+    waiting.hold_background(False)
+    assert drained(waiting) == ["b", "end"]
+
+
+def test_get_returns_a_held_item_that_waited_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranked_queue, "_LONGEST_HOLD_S", 0.05)
+    waiting = filled(("b", Rank.BACKGROUND), ("l", Rank.LIVE))
+    waiting.hold_background(True)
+    assert waiting.get(0) == "l"
+    began = time.monotonic()
+    assert waiting.get(5.0) == "b"
+    assert time.monotonic() - began < 2.0
+    waiting.put("b", Rank.BACKGROUND)
+    time.sleep(0.06)
+    waiting.put("l", Rank.LIVE)
+    assert drained(waiting) == ["b", "l"]
+
+
+def test_get_of_a_waiting_thread_ends_when_nothing_is_held_any_more() -> None:
+    waiting, found = filled(("b", Rank.BACKGROUND)), list[str]()
+    waiting.hold_background(True)
+    thread = threading.Thread(target=lambda: found.append(waiting.get()))
+    thread.start()
+    time.sleep(0.05)
+    assert found == []
+    waiting.hold_background(False)
+    thread.join(2.0)
+    assert found == ["b"]
+
+
+def test_put_waits_while_full_but_never_for_held_items() -> None:
+    waiting = filled(("l1", Rank.LIVE), ("b1", Rank.BACKGROUND), most=2)
+    done = threading.Event()
+
+    def put() -> None:
+        waiting.put("l2", Rank.LIVE)
+        done.set()
+
+    threading.Thread(target=put, daemon=True).start()
+    assert not done.wait(0.05)
+    waiting.hold_background(True)
+    assert done.wait(2.0)
+    waiting.put("b2", Rank.BACKGROUND)  # its thread has to pack live frames
+    assert drained(waiting) == ["l1", "l2"]
+
+
+def test_unfinished_items_are_those_that_run_or_may_run() -> None:
+    waiting = filled(("b", Rank.BACKGROUND))
+    assert waiting.has_unfinished
+    waiting.hold_background(True)
+    assert not waiting.has_unfinished
+    waiting.put("l", Rank.LIVE)
+    waiting.get()
+    assert waiting.has_unfinished
+    waiting.task_done()
+    assert not waiting.has_unfinished
