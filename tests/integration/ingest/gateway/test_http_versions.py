@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 from collections.abc import AsyncIterator
 from datetime import date
 from pathlib import Path
@@ -20,6 +21,7 @@ from ingest.flights.flight import Flights
 from ingest.gateway.app import STREAM_PATH
 from ingest.gateway.versions import Deprecation
 from ingest.settings import GatewaySettings
+from tests.paths import ROOT
 from tests.servers.gateway import FRAME, TOKEN, WHEN, Gateway, running
 
 PUBLIC = {
@@ -161,3 +163,15 @@ async def test_clients_cannot_forge_lines_of_the_log(gateway: Gateway) -> None:
     assert all(line.isprintable() for line in lines if not line.startswith(" "))
     assert TOKEN not in written
     assert "hunter2" not in written
+
+
+async def test_page_of_the_api_has_every_endpoint_and_error_code(gateway: Gateway) -> None:
+    """C-S2-086, C-S2-222: the page says of each error whether the same request may be sent again."""
+    page = (ROOT / "docs" / "api.md").read_text()
+    for method, path, operation in await _routes(gateway):
+        assert method == "HEAD" or f"`{method} {path}`" in page
+        for status, response in operation["responses"].items():
+            for code in response.get("content", {}).get("application/json", {}).get("examples", {}):
+                assert re.search(
+                    rf"^\| {status} \|[^|]*`{code}`[^|]*\|[^|]+\| (no|yes|with|it|when|from)", page, re.MULTILINE
+                )
