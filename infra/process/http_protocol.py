@@ -35,6 +35,9 @@ _FREE_CHUNKS = 1_000
 # After an error the client gets this long to read it, and may still send this much; more would be reset at once.
 _LINGER_S = 2.0
 _LINGER_BYTES = 1 << 20
+# A client that has ended its side, and has no response yet, is asked so often whether it is still there.
+_PROBE_S = 1.0
+_INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 # How long a body that nobody reads may continue after the response.
 _DISCARD_S = 5.0
 
@@ -88,6 +91,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._ending_since: float | None = None
         self._lingering_bytes = 0
         self._half_closed = False
+        self._probe_at = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection, or refuse it when there are too many."""
@@ -159,10 +163,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn closes always
         """Keep the connection for the responses to whole requests, as of `nc -N`; else close it.
 
-        One whose response has begun is closed, too: a client that leaves a live stream ends its side as well.
+        One whose response has begun is closed, too: a client that leaves a live stream ends its side as well. A client
+        that is gone has ended its side like one that waits; :meth:`sweep` finds out which it is.
         """
         waits = not self._is_done() and not self.cycle.response_started and not self._in_message
         self._half_closed = waits and self._ending_since is None and self.transport.can_write_eof()
+        self._probe_at = time.monotonic() + _PROBE_S
         return self._half_closed
 
     def on_message_begin(self) -> None:
@@ -264,6 +270,14 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._is_blocked(now):
             self._count("not_reading")
             self.transport.abort()
+        elif self._half_closed and now >= self._probe_at:
+            self._probe(now)
+
+    def _probe(self, now: float) -> None:
+        """Send an interim response, which a client that waits skips; the system of one that is gone refuses it."""
+        self._probe_at = now + _PROBE_S
+        if not self._is_done() and not self.cycle.response_started and self.parser.get_http_version() == "1.1":
+            self.transport.write(_INTERIM)
 
     def _is_blocked(self, now: float) -> bool:
         """Whether the client has taken nothing of what waits for it for too long."""

@@ -33,6 +33,7 @@ _HTTP_SHARE = 0.8
 _SWEEP_EVERY_TICKS = 5
 # The kernel would keep megabytes for a client that reads nothing, and hide for minutes that it does not read.
 _SEND_BUFFER_BYTES = 64 * 1024
+_KEEPALIVE_S = 10
 # The largest number that the kernel takes.
 _MOST_USER_TIMEOUT_MS = 2**31 - 1
 
@@ -151,6 +152,10 @@ class HttpComponent:
         """Make the kernel end connections whose clients read nothing; those that are accepted inherit it."""
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # Without these the system would ask after two hours whether a client that is sent nothing is still there.
+        for name, value in (("TCP_KEEPIDLE", _KEEPALIVE_S), ("TCP_KEEPINTVL", _KEEPALIVE_S), ("TCP_KEEPCNT", 3)):
+            if hasattr(socket, name):
+                listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         # Linux only. It ends a connection whose peer acknowledges nothing, or leaves no room, for so long.
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             timeout_ms = int(min(self._http.write_timeout_s * 1_000, _MOST_USER_TIMEOUT_MS))

@@ -177,13 +177,18 @@ async def test_broker_that_fails_is_503_and_nothing_waits(gateway: Gateway) -> N
         assert (await detect(gateway)).status == 200
 
 
-async def test_client_that_disconnects_frees_its_place_and_its_frame_stays(gateway: Gateway) -> None:
+@pytest.mark.parametrize("end", ["reset", "close"])
+async def test_client_that_disconnects_frees_its_place_and_its_frame_stays(gateway: Gateway, end: str) -> None:
     counted = {"method": "POST", "endpoint": DETECT, "status": "499"}
     before = REGISTRY.get_sample_value("http_requests_total", counted) or 0.0
     head = f"X-API-Token: {TOKEN}\r\nContent-Length: {len(FRAME)}\r\n"
     raw = await gateway.raw(head, FRAME, path=DETECT)
     await until(lambda: len(gateway.stored()) == 1 and _waiting(gateway) == 1)
-    raw.reset()
+    if end == "reset":
+        raw.reset()
+    else:
+        # Its system ends the sending side only, as of a client that waits, until something is sent to it.
+        raw.writer.close()
     await until(lambda: _waiting(gateway) == 0)
     assert len(await gateway.records()) == 1
     await until(lambda: (REGISTRY.get_sample_value("http_requests_total", counted) or 0.0) == before + 1)

@@ -13,6 +13,7 @@ import pytest
 from prometheus_client import REGISTRY
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from infra.process import http_protocol
 from infra.process.health import Health
 from infra.process.http_server import HttpComponent
 from infra.process.http_settings import HttpSettings
@@ -114,6 +115,23 @@ async def test_a_client_that_ends_its_side_after_whole_requests_gets_the_respons
         site.app.release.set()
         assert [await client.response() for _ in range(count)] == [(200, b"2")] * count
         assert await client.closed()
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+async def test_a_client_that_ended_its_side_is_probed_by_interim_responses(
+    monkeypatch: pytest.MonkeyPatch, version: bytes
+) -> None:
+    monkeypatch.setattr(http_protocol, "_PROBE_S", 0.01)
+    async with serving() as site:
+        site.app.release.clear()
+        client = await site.connect()
+        await client.send(HEAD.replace(b"1.1", version) + b"Content-Length: 2\r\n\r\nok")
+        client.writer.write_eof()
+        interim = b"HTTP/1.1 100 Continue\r\n\r\n"
+        if version == b"1.1":
+            assert await asyncio.wait_for(client.reader.readexactly(2 * len(interim)), 5) == 2 * interim
+        site.app.release.set()
+        assert (await asyncio.wait_for(client.reader.read(), 5)).replace(interim, b"").startswith(b"HTTP/1.1 200 OK")
 
 
 @pytest.mark.parametrize("sent", [b"", HEAD, HEAD + b"Content-Length: 9\r\n\r\nok", b"GET / HTTP/1.1\r\nHost: x\r\n"])
