@@ -68,6 +68,7 @@ def test_pictures_have_the_colours_of_the_video(steady_mp4: Path) -> None:
     ids=["nth", "rate", "scene"],
 )
 def test_selections_choose_frames_of_a_file(steady_mp4: Path, selection: Selection, numbers: list[int]) -> None:
+    """C-S3-047."""
     assert [frame.number for frame in read(steady_mp4, selection)] == pytest.approx(numbers, abs=1)
 
 

