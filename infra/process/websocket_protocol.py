@@ -12,6 +12,7 @@ import logging
 import time
 from typing import Any, cast
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.http11 import Request
@@ -37,7 +38,7 @@ _CONTROL_PER_S = 20.0
 # A message in frames of fewer bytes on average costs more time than its size; short messages may be so.
 _MIN_FRAGMENT_BYTES = 64
 _FREE_FRAGMENTS = 1_000
-_TOO_BIG, _POLICY = 1009, 1008
+_NO_TEXT, _POLICY, _TOO_BIG = 1007, 1008, 1009
 
 # uvicorn and websockets write a line for every connection.
 _quiet = logging.getLogger("standgale.websocket")
@@ -185,6 +186,17 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         if self.conn.parser_exc is not None and self._ending_since is None:
             self._begin_ending()
 
+    def send_receive_event_to_app(self) -> None:
+        """Give the app a whole message; text that is no UTF-8 ends the connection, without a line in the log."""
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self.frames = []
+                self.fail(_NO_TEXT, "a text message is not UTF-8")
+                return
+        super().send_receive_event_to_app()
+
     def handle_parser_exception(self) -> None:
         """Close after a message that breaks the protocol; the client gets time to read the close."""
         if self._ending_since is None:
@@ -265,7 +277,10 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         return message
 
     async def send(self, message: Any) -> None:
-        """Send; after a close only the client's close is waited for."""
+        """Send; after a close only the client's close is waited for. Raises ClientDisconnected (an OSError)."""
+        if self.close_sent and self.initial_response is None:
+            # It was closed below the app: for the app it is gone.
+            raise ClientDisconnected
         if message["type"] == "websocket.close" and self.handshake_complete and not self.close_sent:
             self.stop_reading()
         await super().send(message)

@@ -87,7 +87,7 @@ class StreamConnection:
                 end = await self._take_frames(receive, send, flow, hello, device_id)
         except StreamEnd as early:
             end = early
-        with suppress(OSError, RuntimeError):
+        with suppress(OSError):
             # It may be closed already, by the client or because a message broke the protocol.
             await send({"type": "websocket.close", "code": end.code, "reason": end.reason})
         return end.code

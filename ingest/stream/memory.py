@@ -27,6 +27,7 @@ class FrameMemory:
         self._max_bytes = max_bytes
         self._flow = flow
         self._arriving: deque[Slot] = deque()
+        self._arriving_bytes: deque[int] = deque()
         self._held: set[Slot] = set()
         self.unanswered = Window(0, 0)
         """What was received and has no answer yet"""
@@ -41,9 +42,9 @@ class FrameMemory:
 
     def begin(self, size_bytes: int | None) -> bool:
         """Reserve memory for a frame whose first bytes have come; False: not now."""
-        arriving = sum(slot.size_bytes for slot in self._arriving)
         frames = self.unanswered.frames + len(self._arriving) + 1
-        size = self.unanswered.bytes + arriving + (size_bytes or 0)
+        # Of a message in several pieces the size is not known yet.
+        size = self.unanswered.bytes + sum(self._arriving_bytes) + (size_bytes or 0)
         if frames > self._window.frames or (size > self._window.bytes and frames > 1):
             self._flow.fail(
                 CloseCode.TOO_MANY,
@@ -57,6 +58,7 @@ class FrameMemory:
             return False
         slot.on_taken_away = lambda: self._flow.fail(CloseCode.BUSY, "made room for another device; connect again")
         self._arriving.append(slot)
+        self._arriving_bytes.append(size_bytes or 0)
         return True
 
     def arrived(self, size_bytes: int) -> Slot | None:
@@ -64,6 +66,7 @@ class FrameMemory:
         if not self._arriving:
             return None
         slot = self._arriving.popleft()
+        self._arriving_bytes.popleft()
         slot.on_taken_away = None
         self._slots.shrink(slot, size_bytes)
         self._held.add(slot)

@@ -149,7 +149,7 @@ async def test_stream_is_never_compressed(gateway: Gateway) -> None:
         assert socket.protocol.extensions == []
 
 
-async def test_stream_client_that_ignores_credits_is_closed(strict: Gateway) -> None:
+async def test_stream_client_that_ignores_credits_is_closed(strict: Gateway, caplog: pytest.LogCaptureFixture) -> None:
     strict.publisher.hang = True
     async with open_stream(strict.port) as stream:
         most = stream.welcome["credits"]["frames"]
@@ -159,6 +159,27 @@ async def test_stream_client_that_ignores_credits_is_closed(strict: Gateway) -> 
     assert code == 4429 and f"{most + 1} frames" in reason
     strict.publisher.hang = False
     await _works(strict)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_stream_frames_before_a_broken_message_are_published(gateway: Gateway) -> None:
+    inner, going_on = gateway.publisher.inner.publish, asyncio.Event()
+
+    async def publish_later(records: object) -> None:
+        await going_on.wait()
+        await inner(records)
+
+    gateway.publisher.inner.publish = publish_later
+    async with open_stream(gateway.port) as stream:
+        await stream.send(1, 2, 3)
+        stream.socket.transport.write(Frame(Opcode.TEXT, b"\xff").serialize(mask=True))
+        assert (await stream.closed())[0] == 1007
+        going_on.set()
+    # It was closed before the acknowledgements, which the next connection gets.
+    async with open_stream(gateway.port, next=1, resume=True) as stream:
+        assert stream.welcome["next"] == 4
+        assert await stream.answers(3) == [("ack", 1), ("ack", 2), ("ack", 3)]
+    assert len(await gateway.records()) == 3
 
 
 async def test_stream_slow_clients_are_closed(strict: Gateway) -> None:

@@ -51,6 +51,12 @@ def test_frame_in_several_pieces_reserves_the_most_until_it_is_complete() -> Non
     assert slots.share("e") == (3, 4_950)
 
 
+def test_frames_in_several_pieces_cost_no_credits_beyond_their_size() -> None:
+    one, flow = memory(UploadSlots(100, 100_000))
+    assert [one.begin(None) for _ in range(4)] == [True] * 4
+    assert flow.failed == []
+
+
 def test_frames_beyond_the_window_end_the_stream() -> None:
     one, flow = memory(UploadSlots(100, 100_000))
     assert [one.begin(100) for _ in range(5)] == [True] * 4 + [False]
