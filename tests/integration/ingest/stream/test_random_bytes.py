@@ -1,4 +1,4 @@
-"""Streams with random damage at any byte: the gateway closes them, logs no error, and keeps neither memory nor tasks."""
+"""Streams with random damage are closed: the gateway logs no error, and keeps neither memory nor tasks of them."""
 
 from __future__ import annotations
 
