@@ -76,7 +76,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked_folder(folder: Path, *, exclusive: bool, wait: bool = True) -> Iterator[int]:
+def locked_folder(folder: Path | str, *, exclusive: bool, wait: bool = True) -> Iterator[int]:
     """Hold a lock on ``folder`` against other threads and processes; yield its open descriptor.
 
     Several may hold it at a time unless one is ``exclusive``. When another holds it, this waits, or, without ``wait``,

@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
@@ -46,6 +47,24 @@ class FrameFile:
         return 0 if isinstance(self.data, Path) else self.size_bytes
 
 
+class _OwnError:
+    """Keeps an error of the disk in its block as that of one frame: it does not stop the others."""
+
+    __slots__ = ("_frame",)
+
+    def __init__(self, frame: FrameFile) -> None:
+        self._frame = frame
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if isinstance(error, OSError | StoreUnavailableError):
+            self._frame.error = error
+            return True
+        return False
+
+
 @dataclass(eq=False, slots=True)
 class _OpenFile:
     """Is the open file of a frame."""
@@ -57,8 +76,9 @@ class _OpenFile:
     """Whether it has the name of its content"""
 
     def sync(self) -> None:
-        with _own_error(self.frame):
-            sync_file(self.descriptor)
+        if self.frame.error is None:
+            with _OwnError(self.frame):
+                sync_file(self.descriptor)
 
 
 @dataclass(slots=True)
@@ -80,9 +100,12 @@ class FrameGroups:
     """Stores groups of frames below ``root``; each frame has an error of its own. Several threads may use it."""
 
     def __init__(self, root: Path, unfinished: Path, space: DiskSpace) -> None:
-        self._root = root
-        self._unfinished = unfinished
+        self._root = str(root)
+        self._unfinished = str(unfinished)
         self._space = space
+        # Random once, and not per file: each question to the kernel hands the interpreter to another thread.
+        self._token = uuid4().hex
+        self._numbers = count()
 
     def store(self, frames: Sequence[FrameFile], *, wait: bool) -> list[FrameFile]:
         """Store ``frames`` or set their errors; return those that were left out, whose folder another has locked.
@@ -102,7 +125,7 @@ class FrameGroups:
         known: list[FrameFile] = []
         new: list[FrameFile] = []
         for frame in frames:
-            with _own_error(frame):
+            with _OwnError(frame):
                 try:
                     same = os.lstat(self._target(frame)).st_size == frame.size_bytes
                 except FileNotFoundError:
@@ -120,7 +143,7 @@ class FrameGroups:
         try:
             with self._locked(frames, left, wait) as folders:
                 for frame in (frame for folder in folders for frame in folder.frames):
-                    with _own_error(frame):
+                    with _OwnError(frame):
                         try:
                             self._renew_one(frame, files)
                         except FileNotFoundError:
@@ -151,7 +174,7 @@ class FrameGroups:
             fitting: list[FrameFile] = []
             size_bytes = 0
             for frame in frames:
-                with _own_error(frame):
+                with _OwnError(frame):
                     self._space.require_space(size_bytes + frame.new_bytes)
                     fitting.append(frame)
                     size_bytes += frame.new_bytes
@@ -162,7 +185,7 @@ class FrameGroups:
         files: dict[FrameFile, _OpenFile] = {}
         try:
             for frame in frames:
-                with _own_error(frame):
+                with _OwnError(frame):
                     self._begin(frame, files)
             for file in files.values():
                 # The content must be on disk before the name is: after a power cut no name points to half a picture.
@@ -170,7 +193,7 @@ class FrameGroups:
             with self._locked([frame for frame in files if frame.error is None], left, wait) as folders:
                 for folder in folders:
                     for frame in folder.frames:
-                        with _own_error(frame):
+                        with _OwnError(frame):
                             # Path.rename would make two objects per frame.
                             os.rename(files[frame].path, self._target(frame))  # noqa: PTH104
                             files[frame].named = True
@@ -187,7 +210,7 @@ class FrameGroups:
 
     def _begin(self, frame: FrameFile, files: dict[FrameFile, _OpenFile]) -> None:
         """Write the content into a new file, and let the kernel begin to write it to disk."""
-        path = f"{self._unfinished}/{frame.relative[3:]}.{uuid4().hex}"
+        path = f"{self._unfinished}/{frame.relative[3:]}.{self._token}.{next(self._numbers)}"
         if isinstance(frame.data, Path):
             descriptor = self._take(frame.data, Path(path), frame.size_bytes)
             files[frame] = _OpenFile(frame, path, descriptor)
@@ -224,7 +247,7 @@ class FrameGroups:
 
             def lock(name: str) -> None:
                 try:
-                    held = locked_folder(self._root / name, exclusive=False, wait=wait)
+                    held = locked_folder(f"{self._root}/{name}", exclusive=False, wait=wait)
                     folders.append(_Folder(locks.enter_context(held), inside[name]))
                 except BlockingIOError:
                     left.extend(inside[name])
@@ -251,26 +274,17 @@ class FrameGroups:
         """Create folders durably; those that cannot be made fail their frames."""
         for name, frames in missing:
             try:
-                (self._root / name).mkdir(exist_ok=True)
+                Path(self._root, name).mkdir(exist_ok=True)
             except OSError as error:
                 _fail(frames, error)
         try:
-            sync_folder(self._root)
+            sync_folder(Path(self._root))
         except OSError as error:
             for _, frames in missing:
                 _fail(frames, error)
 
     def _target(self, frame: FrameFile) -> str:
         return f"{self._root}/{frame.relative}"
-
-
-@contextmanager
-def _own_error(frame: FrameFile) -> Iterator[None]:
-    """Keep an error of the disk as that of ``frame``: it does not stop the others."""
-    try:
-        yield
-    except (OSError, StoreUnavailableError) as error:
-        frame.error = error
 
 
 def _fail(frames: Sequence[FrameFile], error: OSError) -> None:

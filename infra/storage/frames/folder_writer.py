@@ -31,12 +31,14 @@ class _Waiting:
 
     def finish(self) -> None:
         """Wake the caller; runs on its event loop."""
+        # Kept here, an error would keep itself, and with its traceback the bytes, until Python collects cycles.
+        error, self.frame.error, self.frame.data = self.frame.error, None, b""
         if self.done.done():
             return
-        if self.frame.error is None:
+        if error is None:
             self.done.set_result(None)
         else:
-            self.done.set_exception(self.frame.error)
+            self.done.set_exception(error)
 
 
 class GroupWriter:
@@ -75,6 +77,9 @@ class GroupWriter:
             with self._wake, suppress(ValueError):
                 self._queue.remove(waiting)
             raise
+        finally:
+            # It has the error, whose traceback has this call.
+            del waiting
 
     def close(self) -> None:
         """Write what waits, then end the threads; may be called twice."""
@@ -92,6 +97,8 @@ class GroupWriter:
     def _serve(self) -> None:
         while group := self._next_group():
             self._store(group)
+            # Until the next group comes, this thread keeps nothing of it.
+            group.clear()
 
     def _next_group(self) -> list[_Waiting]:
         """Wait for the next group; it is empty when the store was closed, and nothing waits."""

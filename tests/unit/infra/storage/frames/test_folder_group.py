@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import hashlib
 import os
 import threading
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
@@ -266,3 +268,25 @@ async def test_a_defect_fails_the_callers_and_the_next_put_works(
         with pytest.raises(StoreUnavailableError, match="a defect"):
             await put(store, 1)
     assert (await put(store, 1)) == path_of(tmp_path, 1).as_uri()
+
+
+async def test_errors_keep_no_pictures_in_memory(store: FolderFrameStore, disk: Disk) -> None:
+    disk.refused = lambda path: True
+    size = 1_000_000
+
+    async def refused(number: int) -> None:
+        data = bytes([number]) * size
+        with pytest.raises(StoreUnavailableError):
+            await store.put(data, sha256=hashlib.sha256(data).hexdigest(), media_type="image/png")
+
+    gc.disable()
+    try:
+        await refused(0)
+        tracemalloc.start()
+        for number in range(1, 20):
+            await refused(number)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert held < 5 * size
