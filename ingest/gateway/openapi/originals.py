@@ -93,6 +93,7 @@ def ask_for_offset() -> Json:
         "responses": {
             "200": {"description": "It is in the header", "headers": _OFFSET},
             "403": {"description": "The address is not valid"},
+            "429": {"description": "The address asks too often"},
             "503": {"description": "The frame store is unavailable"},
         },
     }

@@ -22,6 +22,7 @@ from infra.failure.dead_letter_records import dead_letter
 from infra.failure.settings import RetrySettings
 from infra.process.health import Health
 from ingest.flights.postgres import PostgresFlights
+from ingest.gateway.openapi.bodies import FlightFailure, FlightList, FlightState
 from ingest.settings import GatewaySettings
 from schemas.cloudevents import decode
 from schemas.events import FrameCaptured
@@ -30,7 +31,7 @@ from sinks.postgres.flights import ArrivedFrames, FailedFrames
 from sinks.postgres.sink import PostgresSink
 from standgale.testing.factories import detections_made, out_record
 from tests.servers.gateway import FRAME, OTHER_TOKEN, TOKEN, Gateway, GatewayResponse, jpeg, running
-from tests.servers.gateway_checks import assert_error
+from tests.servers.gateway_checks import assert_documented, assert_error
 
 pytestmark = pytest.mark.integration
 
@@ -116,6 +117,9 @@ async def test_frames_of_a_flight_are_counted_to_the_end(gateway: Gateway) -> No
     failed, record = by_time[-1]
     await gateway.publisher.publish([letter_of(record), letter_of(record)])
     state = await until(gateway, detected=1, failed=1, waiting=1)
+    assert_documented(state, FlightState)
+    assert_documented(state["failures"][0], FlightFailure)
+    assert_documented((await ask(gateway, "")).json, FlightList)
     assert state["summary"] == "3 of 3 arrived, 1 detected, 1 waiting, 1 failed: 1 IMAGE_CORRUPT"
     assert state["failures"] == [
         {

@@ -21,12 +21,13 @@ from infra.deploy.s3 import S3Server
 from infra.storage.frames.open import open_frame_store
 from infra.storage.originals.open import open_uploads
 from infra.storage.settings import FrameSettings
+from ingest.gateway.openapi.bodies import OriginalUpload, UploadAddress
 from ingest.settings import GatewaySettings
 from schemas.cloudevents import decode
 from schemas.events import FrameCaptured
 from schemas.possession import proof_of
 from tests.servers.gateway import OTHER_TOKEN, PATH, TOKEN, WHEN, Gateway, GatewayResponse, running
-from tests.servers.gateway_checks import assert_error
+from tests.servers.gateway_checks import assert_documented, assert_error
 from tests.servers.gateway_process import GatewayProcess
 
 pytestmark = pytest.mark.integration
@@ -104,6 +105,9 @@ async def announce(
 
 async def test_an_original_is_uploaded_and_announced(gateway: Gateway) -> None:
     upload = await address(gateway)
+    given = (await ask(gateway)).json
+    assert_documented(given, OriginalUpload)
+    assert_documented(given["upload"], UploadAddress)
     assert_error(await announce(gateway, proof=True), 404, "IMAGE_NOT_STORED", "sha256")
     assert (await put(gateway, upload)).status == 200
     response = await announce(gateway)
@@ -276,13 +280,16 @@ async def test_a_killed_gateway_leaves_an_upload_that_continues(tmp_path: Path) 
             async with client.post(process.url + ORIGINALS, data=body) as response:
                 url = urljoin(process.url, (await response.json())["upload"]["url"])
 
-            async def until_killed() -> AsyncIterator[bytes]:
+            async def never_ending() -> AsyncIterator[bytes]:
                 yield ORIGINAL[:middle]
-                await offset_at_least(client, url, middle)
-                await asyncio.to_thread(process.kill)
+                await asyncio.Event().wait()
 
+            headers = {"Content-Length": str(size)}
+            sending = asyncio.create_task(client.put(url, data=never_ending(), headers=headers).__aenter__())
+            await offset_at_least(client, url, middle)
+            await asyncio.to_thread(process.kill)
             with pytest.raises(aiohttp.ClientError):
-                await client.put(url, data=until_killed(), headers={"Content-Length": str(size)})
+                await sending
             await asyncio.to_thread(process.start)
             offset = await offset_at_least(client, url, 1)
             rest = {"Content-Range": f"bytes {offset}-{size - 1}/{size}"}
