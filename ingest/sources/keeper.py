@@ -8,7 +8,9 @@ import os
 import secrets
 import socket
 from collections import Counter
+from collections.abc import Coroutine
 from contextlib import suppress
+from typing import TypeVar
 
 from infra.failure.error_texts import error_text, is_transient
 from infra.failure.retry import STOP_TIMEOUT_S
@@ -22,8 +24,26 @@ from schemas.errors import StandgaleError
 
 logger = logging.getLogger(__name__)
 
+ResultT = TypeVar("ResultT")
+
 STATES = ("pulling", "waiting", "failed", "ended")
 _WHAT = "reading the list of sources"
+
+
+async def _within(timeout_s: float, work: Coroutine[None, None, ResultT]) -> ResultT:
+    """Return the result of ``work``; raise TimeoutError after ``timeout_s``, and do not wait for its cancellation.
+
+    A call to a database that is frozen hangs in that, too. What it does later is harmless: leases have numbers.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=timeout_s)
+        if not task.done():
+            raise TimeoutError(f"no answer within {timeout_s:g} s")
+        return task.result()
+    finally:
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        task.cancel()
 
 
 def puller_name() -> str:
@@ -58,13 +78,12 @@ class SourceKeeper:
         reports = [each.report(gives_up=each.done) for each in self.running.values()]
         asked_at_s = monotonic_s()
         try:
-            # A database that hangs must not keep this process from looking at its own leases.
-            async with asyncio.timeout(settings.lease_s):
-                found = await self._table.look(self.puller, reports, lease_s=settings.lease_s, most=settings.most)
+            looking = self._table.look(self.puller, reports, lease_s=settings.lease_s, most=settings.most)
+            found = await _within(settings.lease_s, looking)
         except (StandgaleError, OSError) as error:
             if isinstance(error, StandgaleError) and not is_transient(error):
                 raise
-            self._report_problem(error_text(error) or f"no answer within {settings.lease_s:g} s", health)
+            self._report_problem(error_text(error), health)
             self._forget_lost(done)
             return
         if self._last_problem is not None:
@@ -134,8 +153,7 @@ class SourceKeeper:
         for state in STATES:
             SOURCES.labels(state).set(0)
         try:
-            async with asyncio.timeout(STOP_TIMEOUT_S / 2):
-                await self._table.leave(self.puller, reports)
+            await _within(STOP_TIMEOUT_S / 2, self._table.leave(self.puller, reports))
         except (StandgaleError, OSError) as error:
             logger.warning(
                 "the sources could not be given up (%s); other processes pull them when the leases end",

@@ -16,6 +16,7 @@ _ABOUT = {
     "time_jumps": "jumps of the stream's time",
     "corrected": "corrections of the clock",
     "reconnects": "attempts to connect again",
+    "away_s": "seconds without the camera",
 }
 
 
@@ -45,6 +46,8 @@ class VideoCounts:
     """How often the camera's clock had drifted, and its times were corrected"""
     reconnects: int = 0
     """Attempts to connect to a camera again"""
+    away_s: int = 0
+    """Seconds between the last frame before a camera was lost and the first after it, also by another process"""
 
     def text(self) -> str:
         """Return the counts that are not 0 as a sentence's part."""

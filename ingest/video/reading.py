@@ -79,6 +79,7 @@ class SourceReader:
         self._now = now
         self._opener = opener or Opener(settings)
         self._makers = PictureMaker(settings.jpeg_quality)
+        self._is_first = True
 
     def close(self) -> None:
         """End a read that waits, and open nothing more."""
@@ -158,13 +159,16 @@ class SourceReader:
         clock: RecordingClock | LiveClock,
         track: TelemetryTrack | None,
     ) -> VideoFrame | None:
-        state = self._state
+        state, before = self._state, self._state.last_at
         # The clock sees every frame, also those that are not selected: it follows the camera's.
         captured_at = (
             clock.captured_at(decoded.time_s, decoded.arrived_at, decoded.camera_time)
             if isinstance(clock, LiveClock)
             else clock.captured_at(decoded.time_s)
         )
+        if self._is_first and before and isinstance(clock, LiveClock):
+            state.counts.away_s += round((captured_at - before).total_seconds())
+        self._is_first = False
         number, state.number, state.last_at = state.number, state.number + 1, captured_at
         state.began_at = state.began_at or captured_at
         since_s = (captured_at - state.began_at).total_seconds() if isinstance(clock, LiveClock) else decoded.time_s

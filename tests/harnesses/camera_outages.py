@@ -74,6 +74,8 @@ class OutageAccount:
             said = sum(each.counts[name] for name in ("missing", "damaged", "overflowed", "broken_packets", "refused"))
             if each.reconnects < restarts or each.outages < restarts:
                 found.append(f"{each.transport}: {each.reconnects} reconnects, {each.outages} outages")
+            if each.counts["away_s"] < restarts:
+                found.append(f"{each.transport}: {each.counts['away_s']} seconds without the camera")
             if not each.in_order or each.presentation_error_s > 0.01 or each.latest_s > 10:
                 found.append(f"{each.transport}: order or times are wrong")
             if each.gap_frames > said:

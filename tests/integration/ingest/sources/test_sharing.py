@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import pytest
 
 from infra.database.embedded import EmbeddedPostgres
@@ -97,7 +98,16 @@ async def test_a_frozen_process_publishes_nothing_after_its_lease(cameras: JpegC
     assert frozen.end(signal.SIGTERM) == 0
 
 
-async def test_without_database_a_camera_is_pulled_until_the_lease_ends(
+def _processes_in(folder: Path) -> list[psutil.Process]:
+    """Return the processes of the PostgreSQL in ``folder``."""
+    return [
+        process
+        for process in psutil.process_iter(["name", "cwd"])
+        if process.info["name"] == "postgres" and str(process.info["cwd"] or "").startswith(str(folder))
+    ]
+
+
+async def test_with_a_frozen_database_a_camera_is_pulled_until_the_lease_ends(
     cameras: JpegCameras, tmp_path: Path, server_dir: Path
 ) -> None:
     server_dir.chmod(0o755)
@@ -109,7 +119,10 @@ async def test_without_database_a_camera_is_pulled_until_the_lease_ends(
             await site.add("gate", f"{cameras.url}/cam")
             site.start()
             await site.wait_for(lambda rows: rows[0].counts.get("accepted", 0) > 3)
-            await postgres.kill()
+            stopped = _processes_in(server_dir)
+            assert stopped
+            for process in stopped:
+                process.suspend()
             before = len((await site.frames())["cam-gate"])
             await asyncio.sleep(0.8)
             during = len((await site.frames())["cam-gate"])
@@ -117,7 +130,8 @@ async def test_without_database_a_camera_is_pulled_until_the_lease_ends(
             async with asyncio.timeout(10):
                 while cameras.connected["cam"]:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
-            await postgres.start()
+            for process in stopped:
+                process.resume()
             async with asyncio.timeout(15):
                 while not cameras.connected["cam"]:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
