@@ -64,15 +64,11 @@ class FolderSource:
 
     def _count(self) -> Totals | None:
         wanted = passed_over = 0
-        for folder, folders, files in os.walk(self._root):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            if folder.count(os.sep) - str(self._root).count(os.sep) >= _DEEPEST:
-                folders.clear()
-            for name in files:
-                if is_picture(name, self._suffixes) or unwanted(name, inside="a folder"):
-                    wanted += 1
-                elif not name.startswith(".") and not name.lower().endswith(".json"):
-                    passed_over += 1
+        for name in _file_names(self._root, 0):
+            if is_picture(name, self._suffixes) or unwanted(name, inside="a folder"):
+                wanted += 1
+            elif not name.startswith(".") and not name.lower().endswith(".json"):
+                passed_over += 1
         return Totals(wanted, None, passed_over)
 
     def _walk(self, folder: bytes, below: bytes, cursor: list[bytes], depth: int) -> Iterator[Item]:
@@ -154,6 +150,20 @@ class FolderSource:
             raise SourceUnavailableError(
                 f"the folder {self._root} is another one than at the start; mount its disk, or put it back"
             )
+
+
+def _file_names(folder: Path | str, depth: int) -> Iterator[str]:
+    """Yield the names of all files below ``folder`` that can be listed; few are in memory."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    yield entry.name
+                elif depth + 1 < _DEEPEST and not entry.name.startswith("."):
+                    yield from _file_names(entry.path, depth + 1)
+    except OSError:
+        # What cannot be listed is refused and named when its turn comes.
+        return
 
 
 def _place(folder: Path) -> tuple[int, int]:
