@@ -147,6 +147,9 @@ class StreamConnection:
                 end = await self._run(receive, flow, memory, pipeline)
         except OSError:
             end = StreamEnd(_CLOSED_WITHOUT_CODE, "")
+        except asyncio.CancelledError:
+            pipeline.cancel()
+            raise
         finally:
             if session.holder is self:
                 session.holder = None

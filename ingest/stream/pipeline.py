@@ -167,6 +167,11 @@ class FramePipeline:
         while frames := await self._next_frames():
             await self._answer(frames)
 
+    def cancel(self) -> None:
+        """Give up what is being stored: the time of the process to stop is over."""
+        for task in self._tasks:
+            task.cancel()
+
     async def close(self) -> None:
         """Wait for frames that were discarded while they were being stored."""
         self._memory.close()
