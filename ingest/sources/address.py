@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from infra.regular_files import read_regular
 from infra.secrets import secrets_in
@@ -16,7 +16,7 @@ _MAX_LOGIN_BYTES = 4_096
 
 
 def split_login(address: str) -> tuple[str, str | None]:
-    """Return ``address`` without user and password, and these as ``user:password``; None where it has none.
+    """Return ``address`` without user and password, and these as ``user:password``, not escaped; None without any.
 
     Raises SettingsError for an address that cannot be one of a video.
     """
@@ -25,7 +25,8 @@ def split_login(address: str) -> tuple[str, str | None]:
         return address, None
     parts = urlsplit(address)
     login, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=host)), login
+    user, colon, password = login.partition(":")
+    return urlunsplit(parts._replace(netloc=host)), f"{unquote(user)}{colon}{unquote(password)}"
 
 
 def shown(address: str) -> str:
@@ -80,6 +81,5 @@ def _login(name: str, file: Path) -> str:
 def _with_login(address: str, login: str) -> str:
     user, colon, password = login.partition(":")
     parts = urlsplit(address)
-    # A password may hold any character; what is escaped already stays.
-    quoted = quote(user, safe="%") + (f":{quote(password, safe='%')}" if colon else "")
+    quoted = quote(user, safe="") + (f":{quote(password, safe='')}" if colon else "")
     return urlunsplit(parts._replace(netloc=f"{quoted}@{parts.netloc}"))

@@ -23,6 +23,7 @@ from ingest.sources.options import video_source
 from ingest.sources.settings import SourcesSettings
 from ingest.sources.table import Report, TakenSource
 from ingest.video.counts import VideoCounts
+from ingest.video.options import VideoSource
 from ingest.video.pull import VideoPull
 from ingest.video.reading import SourceState
 from schemas.errors import StandgaleError
@@ -142,17 +143,9 @@ class RunningSource:
         self.state.resume_after = self.state.accepted_at
         try:
             # In a thread: a folder of logins may be on another machine.
-            address = await asyncio.to_thread(
-                full_address,
-                taken.name,
-                taken.address,
-                has_login=taken.has_login,
-                logins=parts.logins,
-                folders=parts.sources.folders,
-            )
-            source = video_source(taken.name, address, taken.options)
+            source = await asyncio.to_thread(self._source)
             acceptor = SourceAcceptor(parts.acceptance, taken.device_id, self.lease)
-            pull = VideoPull(source, acceptor, parts.video, parts.retries, state=self.state)
+            pull = VideoPull(source, acceptor, parts.video, parts.retries, state=self.state, renew=self._source)
             await pull.run(self._stop, self._health)
             self._has_ended = not self._stop.is_set()
             return False
@@ -166,6 +159,18 @@ class RunningSource:
         except Exception as error:  # noqa: BLE001 (one source must not end the others)
             self._fail(f"an error of the program ({type(error).__name__}); see the log", error)
         return True
+
+    def _source(self) -> VideoSource:
+        """Return what is read, with its login as it is in the file now."""
+        taken, parts = self.taken, self._parts
+        address = full_address(
+            taken.name,
+            taken.address,
+            has_login=taken.has_login,
+            logins=parts.logins,
+            folders=parts.sources.folders,
+        )
+        return video_source(taken.name, address, taken.options)
 
     def _fail(self, reason: str, error: Exception | None) -> None:
         if self._failure != reason[:_MAX_REASON]:

@@ -55,13 +55,18 @@ class VideoPull:
         lookup: Lookup = look_up,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         state: SourceState | None = None,
+        renew: Callable[[], VideoSource] | None = None,
     ) -> None:
-        """Give the frames of ``source`` to ``acceptor``; ``state`` is that of the pull before, where there was one."""
+        """Give the frames of ``source`` to ``acceptor``; ``state`` is that of the pull before, where there was one.
+
+        ``renew`` returns the source as it is now, for each connection and in a thread: its password may have changed.
+        """
         self._source = source
         self._acceptor = acceptor
         self._settings = settings
         self._retries = retries
         self._lookup = lookup
+        self._renew = renew
         self._now = now
         self.state = state or SourceState()
         self._metrics = CountsExport(source.name, self.state.counts)
@@ -133,6 +138,8 @@ class VideoPull:
 
     async def _run_once(self, stop: asyncio.Event, health: HealthPart) -> None:
         """Read the source once, from its opening to its end."""
+        if self._renew is not None:
+            self._source = await asyncio.to_thread(self._renew)
         opener = Opener(self._settings, self._lookup)
         reader = SourceReader(self._source, self._settings, self.state, opener=opener, now=self._now)
         handover = Handover(reader.frames, self._settings.queue_frames)

@@ -28,6 +28,15 @@ server.set_service(sys.argv[1])
 factory = GstRtspServer.RTSPMediaFactory()
 factory.set_launch(sys.argv[2])
 factory.set_shared(True)
+if len(sys.argv) > 3:
+    auth = GstRtspServer.RTSPAuth()
+    token = GstRtspServer.RTSPToken()
+    token.set_string(GstRtspServer.RTSP_TOKEN_MEDIA_FACTORY_ROLE, "viewer")
+    auth.add_basic(GstRtspServer.RTSPAuth.make_basic(sys.argv[3], sys.argv[4]), token)
+    server.set_auth(auth)
+    factory.add_role_from_structure(Gst.Structure.new_from_string(
+        "viewer, media.factory.access=(boolean)true, media.factory.construct=(boolean)true"
+    ))
 server.get_mount_points().add_factory("/cam", factory)
 server.attach(None)
 print("ready", flush=True)
@@ -59,17 +68,18 @@ def require_gstreamer() -> None:
 class RtspServer:
     """Is one camera at ``url``."""
 
-    def __init__(self, launch: str = CAMERA, port: int | None = None) -> None:
-        """Start the server and wait until it listens."""
+    def __init__(self, launch: str = CAMERA, port: int | None = None, login: tuple[str, str] | None = None) -> None:
+        """Start the server and wait until it listens; ``login``: the user and password that it asks for."""
         self.port = port or free_port()
         self.url = f"rtsp://127.0.0.1:{self.port}/cam"
         self._launch = launch
+        self._login = login or ()
         self._process: subprocess.Popen[str] | None = None
         self.start()
 
     def start(self) -> None:
         """Start it, after it was killed."""
-        command = [_PYTHON, "-P", "-c", _SERVER, str(self.port), self._launch]
+        command = [_PYTHON, "-P", "-c", _SERVER, str(self.port), self._launch, *self._login]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"

@@ -10,7 +10,7 @@ from infra.errors import SettingsError
 from ingest.sources.address import allowed_file, full_address, shown, split_login
 from ingest.sources.errors import SourceError
 
-SECRET = "geheim:7@/"
+SECRET = "geheim:7@/%41"
 
 
 def opened(logins: Path, address: str = "rtsp://cam.test:554/1?profile=2") -> str:
@@ -20,14 +20,14 @@ def opened(logins: Path, address: str = "rtsp://cam.test:554/1?profile=2") -> st
 @pytest.mark.parametrize("scheme", ["rtsp", "rtsps", "http", "https"])
 def test_a_login_is_taken_out_of_the_address_and_put_in_again(scheme: str, tmp_path: Path) -> None:
     plain, login = split_login(f"{scheme}://admin:s%40cret@cam.test:1/x?y=1")
-    assert (plain, login) == (f"{scheme}://cam.test:1/x?y=1", "admin:s%40cret")
-    (tmp_path / "gate").write_text("admin:s%40cret\n")
+    assert (plain, login) == (f"{scheme}://cam.test:1/x?y=1", "admin:s@cret")
+    (tmp_path / "gate").write_text("admin:s@cret\n")
     assert opened(tmp_path, plain) == f"{scheme}://admin:s%40cret@cam.test:1/x?y=1"
 
 
 def test_a_password_with_any_characters_is_escaped(tmp_path: Path) -> None:
     (tmp_path / "gate").write_text(f"admin:{SECRET}")
-    assert opened(tmp_path) == "rtsp://admin:geheim%3A7%40%2F@cam.test:554/1?profile=2"
+    assert opened(tmp_path) == "rtsp://admin:geheim%3A7%40%2F%2541@cam.test:554/1?profile=2"
 
 
 def test_a_login_file_may_hold_the_whole_address(tmp_path: Path) -> None:

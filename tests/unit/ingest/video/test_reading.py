@@ -214,3 +214,10 @@ def test_jpeg_without_tables_or_turned_are_written_anew(tmp_path: Path) -> None:
     # Another length of the name of the segment's marker: a comment where the tables for decoding were.
     bare.write_bytes(bare.read_bytes().replace(b"\xff\xc4", b"\xff\xfe"))
     assert all(frame.image not in bare.read_bytes() for frame in read(bare, start=START))
+
+
+def test_a_recording_that_was_read_in_part_is_read_on_with_the_same_frames(steady_mp4: Path) -> None:
+    selection = Selection("nth", every=10)
+    whole = read(steady_mp4, selection)
+    state = SourceState(number=17, resume_after=whole[2].captured_at)
+    assert read(steady_mp4, selection, state) == whole[3:]
