@@ -18,7 +18,6 @@ from infra.errors import (
     SettingsError,
     TopicMismatchError,
 )
-from infra.storage.frames.folder import FolderFrameStore
 from ingest.settings import GatewaySettings
 from tests.servers.gateway import WHEN, Gateway, jpeg, running
 from tests.servers.gateway_checks import assert_error
@@ -102,15 +101,13 @@ async def test_a_full_store_is_503_with_the_reason_and_not_ready(
 ) -> None:
     """C-S1-112: the store is full, here by a setting that is larger than any disk."""
     assert (await gateway.send()).status == 202
-    full = FolderFrameStore(gateway.frames, min_free_bytes=2**62)
-    monkeypatch.setattr(gateway.store, "_space", full._space)
+    monkeypatch.setattr(gateway.store._space, "_min_free_bytes", 2**62)
     body = assert_error(await gateway.send(jpeg(seed=2)), 503, "STORAGE_FULL")
     assert "full" in body["message"]
     assert gateway.health.report().parts["store"].reason == "STORAGE_FULL"
     monkeypatch.undo()
     assert (await gateway.send(jpeg(seed=2))).status == 202
     assert gateway.health.report().ready
-    await full.close()
 
 
 async def test_a_full_disk_under_the_broker_is_not_ready_until_a_frame_was_accepted(
