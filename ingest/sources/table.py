@@ -38,6 +38,8 @@ SELECT name, device_id, address, has_login, options, created_at, removed_at, hol
        extract(epoch FROM clock_timestamp() - reported_at)::float8 AS report_age_s
 FROM video_sources ORDER BY name
 """
+# A process that is frozen inside a transaction would keep the rows of its sources locked, and nobody could take them.
+_LIMIT_IDLE = "SELECT set_config('idle_in_transaction_session_timeout', $1, true)"
 _JOIN = """
 INSERT INTO video_pullers (puller, joined_at, alive_until)
 VALUES ($1, clock_timestamp(), clock_timestamp() + $2 * interval '1 second')
@@ -187,6 +189,7 @@ class SourceTable:
         All in one transaction, which the caller limits in time.
         """
         async with self._database.acquire() as connection, connection.transaction():
+            await connection.execute(_LIMIT_IDLE, str(round(lease_s * 500)))
             await connection.execute(_JOIN, puller, lease_s)
             renewed = await _renew(connection, puller, reports, lease_s)
             await connection.execute(_CLEAN)
