@@ -31,3 +31,9 @@ class VideoUnavailableError(TransientError):
     """A camera or server does not respond, refuses, or broke off; a later try may succeed."""
 
     code = "VIDEO_UNAVAILABLE"
+
+
+class CameraLoginError(VideoUnavailableError):
+    """A camera takes neither user nor password; many lock an account after some tries."""
+
+    code = "VIDEO_LOGIN"

@@ -18,7 +18,7 @@ from infra.network.addresses import Lookup, look_up
 from infra.process.health import HealthPart
 from ingest.settings import VideoSettings
 from ingest.video.counts import VideoCounts
-from ingest.video.errors import VideoError, VideoUnavailableError
+from ingest.video.errors import CameraLoginError, VideoError, VideoUnavailableError
 from ingest.video.handover import Handover
 from ingest.video.inputs.opened import Opener
 from ingest.video.metrics import CountsExport
@@ -102,6 +102,7 @@ class VideoPull:
             while not stop.is_set():
                 began = time.monotonic()
                 accepted = self.counts.accepted
+                is_login = False
                 try:
                     await self._run_once(stop, health)
                     if stop.is_set() or not self.state.is_live:
@@ -114,6 +115,7 @@ class VideoPull:
                     if not self._tries_again(failures):
                         raise
                     reason = str(error)
+                    is_login = isinstance(error, CameraLoginError)
                 except VideoError as error:
                     # A camera that gave frames before may begin with anything after it was switched on again.
                     if stop.is_set() or not self.state.is_live or not self.counts.accepted:
@@ -122,6 +124,8 @@ class VideoPull:
                 if self.counts.accepted > accepted and time.monotonic() - began > _STABLE_S:
                     backoff.reset()
                 self._report_lost(reason, health)
+                if is_login and not await self._wait_before_login(stop):
+                    return
                 if not await backoff.wait(stop):
                     return
                 self.counts.reconnects += 1
@@ -129,6 +133,12 @@ class VideoPull:
             self._metrics.update(self.counts, 0.0)
             if self.counts.decoded > self._decoded_before:
                 logger.info("%s: %s", self.name, self.counts.text(), extra=self._extra())
+
+    async def _wait_before_login(self, stop: asyncio.Event) -> bool:
+        """Wait for the longest pause: many cameras lock an account after some tries with a wrong password."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), self._settings.max_reconnect_s)
+        return not stop.is_set()
 
     def _tries_again(self, failures: int) -> bool:
         """Whether what does not respond is a camera; of an address that never did, only RTSP says so."""

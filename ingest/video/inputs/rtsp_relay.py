@@ -15,7 +15,7 @@ from contextlib import suppress
 from urllib.parse import quote
 
 from infra.network.addresses import AddressRules, Lookup, connect, look_up
-from ingest.video.errors import VideoError, VideoUnavailableError
+from ingest.video.errors import CameraLoginError, VideoError, VideoUnavailableError
 from ingest.video.options import NetworkAddress
 
 _MAX_HEAD_BYTES = 65_536
@@ -138,7 +138,8 @@ class RtspRelay:
             reason = {b"401": "user or password is wrong", b"403": "it refuses", b"404": "it has no such path"}[
                 status[1]
             ]
-            self.error = VideoUnavailableError(f"{self._address}: the camera answered {status[1].decode()}: {reason}")
+            kind = CameraLoginError if status[1] == b"401" else VideoUnavailableError
+            self.error = kind(f"{self._address}: the camera answered {status[1].decode()}: {reason}")
         elif status is not None and status[1] == b"200":
             self.error = None
 

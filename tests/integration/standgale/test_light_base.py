@@ -41,6 +41,8 @@ NEEDS_SERVER = [
     ["demo", "--frames", "1"],
     ["doctor"],
     ["device", "list"],
+    ["source", "list"],
+    ["sources"],
     ["migrate", "up"],
     ["dead", "list"],
     ["topics", "check"],
