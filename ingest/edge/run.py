@@ -15,7 +15,13 @@ from infra.storage.durable_files import locked_folder, make_folder
 from infra.texts import counted
 from ingest.edge.folder.source import FolderSource
 from ingest.edge.port import FrameSource
+from ingest.edge.sending.bandwidth import Bandwidth
+from ingest.edge.sending.fields import FrameFields
+from ingest.edge.sending.gateway import GatewayConnection
+from ingest.edge.sending.known import KnownImages
 from ingest.edge.sending.sender import Sender
+from ingest.edge.sending.stream import BacklogStream
+from ingest.edge.sending.turns import Turns
 from ingest.edge.sending.upload import Uploader
 from ingest.edge.settings import EdgeSettings
 from ingest.edge.spool.spool import Spool
@@ -68,12 +74,23 @@ async def run_edge(
         former = read_state(spool_folder)
         spool = Spool(spool_folder, settings, former.counts)
         try:
-            async with Uploader(settings, token_file) as uploader:
-                sender = Sender(spool, uploader.send, settings)
+            async with GatewayConnection(settings, token_file) as connection:
+                sender = make_sender(spool, connection, settings)
                 sources = _sources(settings, spool) if make_sources is None else make_sources(spool)
                 return await _run(settings, spool_folder, spool, sender, sources)
         finally:
             spool.close()
+
+
+def make_sender(spool: Spool, connection: GatewayConnection, settings: EdgeSettings) -> Sender:
+    """Return what sends the frames of ``spool`` over ``connection``."""
+    fields, bandwidth, turns = FrameFields(settings), Bandwidth(settings.max_bytes_per_s), Turns(settings.backlog_share)
+    sender = Sender(spool, Uploader(connection, settings, fields, bandwidth, turns).send, settings)
+    known = sender.known = KnownImages(spool, connection, enabled=settings.ask_known)
+    if settings.use_stream:
+        answered = sender.backlog_outcomes
+        sender.stream = BacklogStream(spool, connection, settings, fields, known, bandwidth, turns, answered)
+    return sender
 
 
 def _sources(settings: EdgeSettings, spool: Spool) -> Sequence[FrameSource]:

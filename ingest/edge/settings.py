@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from infra.sections import Interval, PositiveInt, PositiveSeconds, Section, ShortInterval
+from schemas.event_base import FLIGHT_ID_PATTERN
 
 WhenFull = Literal["stop", "drop_oldest", "drop_newest"]
 
@@ -61,11 +63,20 @@ class EdgeSettings(Section):
     )
     live_s: Annotated[float, Field(ge=0)] = Field(
         default=10.0,
-        description="frames are live for so long after they arrived, and are sent before the backlog; 0: all in order",
+        description="frames are live for so long after they arrived; older ones are the backlog, which is sent behind "
+        "them; 0: all frames are live, in one order",
     )
     backlog_share: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.2, description="the share of the bytes that the backlog gets while live frames wait"
     )
+    use_stream: bool = Field(
+        default=True,
+        description="whether the backlog is sent by `WS /api/v1/stream`, many frames at a time, where it is there",
+    )
+    ask_known: bool = Field(
+        default=True, description="whether the gateway is asked which images of the backlog it has already"
+    )
+    flight: str | None = Field(default=None, description="the flight that all frames belong to")
     max_bytes_per_s: PositiveInt | None = Field(default=None, description="the most bytes that are sent per second")
     connect_timeout_s: PositiveSeconds = Field(default=10.0, description="the time limit for a connection")
     stall_timeout_s: PositiveSeconds = Field(
@@ -87,6 +98,13 @@ class EdgeSettings(Section):
         if parts.username is not None or parts.query or parts.fragment:
             raise ValueError("it has no user, query or fragment; the token is edge.token")
         return url.rstrip("/")
+
+    @field_validator("flight")
+    @classmethod
+    def _is_flight(cls, flight: str | None) -> str | None:
+        if flight is not None and re.fullmatch(FLIGHT_ID_PATTERN, flight, re.ASCII) is None:
+            raise ValueError("a flight has 1 to 128 of the characters A-Z a-z 0-9 . _ -, the first a letter or a digit")
+        return flight
 
     @field_validator("suffixes")
     @classmethod

@@ -18,6 +18,7 @@ app = typer.Typer(help="Send the pictures of a folder to a gateway, and keep the
 _FolderOption = Annotated[Path | None, typer.Option(help="The folder to watch (edge.folder).")]
 _UrlOption = Annotated[str | None, typer.Option(help="The gateway's address, as https://gateway:8000 (edge.url).")]
 _SpoolOption = Annotated[Path | None, typer.Option(help="The folder that keeps frames (edge.spool).")]
+_FlightOption = Annotated[str | None, typer.Option(help="The flight that all frames belong to (edge.flight).")]
 _DeleteOption = Annotated[
     bool, typer.Option("--delete", help="Delete files once they are safe in the spool (edge.release).")
 ]
@@ -30,6 +31,7 @@ def edge(
     url: _UrlOption = None,
     spool: _SpoolOption = None,
     delete: _DeleteOption = False,
+    flight: _FlightOption = None,
 ) -> None:
     """Watch a folder and send its pictures; STANDGALE_EDGE__TOKEN has the token, or …__TOKEN_FILE names its file."""
     if context.invoked_subcommand is not None:
@@ -41,7 +43,11 @@ def edge(
     from ingest.edge.run import require_settings, run_edge
 
     settings = context_of(context).settings(
-        edge__folder=folder, edge__url=url, edge__spool=spool, edge__release="delete" if delete else None
+        edge__folder=folder,
+        edge__url=url,
+        edge__spool=spool,
+        edge__release="delete" if delete else None,
+        edge__flight=flight,
     )
     token_file = secret_file("edge.token")
     require_settings(settings.edge, settings.edge_spool, token_file)

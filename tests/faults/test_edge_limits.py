@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.topics import FRAMES_BACKFILL
 from tests.campaign.disk import mount_small_disk
 from tests.harnesses.edge_backlog import send_live_frames_during_backlog
 from tests.harnesses.edge_process import EdgeProcess, small_jpeg
@@ -44,7 +45,7 @@ async def test_full_disk_leaves_pictures_in_the_folder_until_there_is_space(serv
             assert edge.stop() == 0
         finally:
             edge.kill()
-        frames = await gateway.frames()
+        frames = [*await gateway.frames(), *await gateway.frames(FRAMES_BACKFILL)]
         assert len({frame.frame_id for frame in frames}) == 40
         assert list(edge.folder.iterdir()) == []
         assert "the spool has no room; files stay" in edge.logged()
@@ -56,5 +57,6 @@ async def test_live_frames_come_first_after_an_outage(tmp_path: Path) -> None:
     waits = await send_live_frames_during_backlog(tmp_path, 60, 6, interval_s=0.3, **limits)
     assert waits.backlog_in_order
     assert waits.live_in_order
+    assert waits.backlog_in_backfill
     assert max(waits.seconds) < 2.0, waits
     assert 6 <= waits.sent_during < 60, waits

@@ -11,9 +11,12 @@ from ingest.edge.port import NewFrame
 from ingest.edge.spool.frame_file import encode, file_name, frame_key, header_of
 from ingest.edge.spool.spool import WAITING_FOLDER
 from schemas.timestamps import format_utc
+from schemas.topics import FRAMES_BACKFILL, FRAMES_LIVE
 from tests.harnesses.edge_process import EdgeProcess, captured_at, small_jpeg
 from tests.harnesses.fault_proxy import fault_proxy
 from tests.servers.gateway_process import GatewayProcess
+
+_TOPICS = (FRAMES_LIVE, FRAMES_BACKFILL)
 
 
 @dataclass
@@ -23,6 +26,10 @@ class Waits:
     seconds: list[float]
     backlog_in_order: bool
     live_in_order: bool
+    backlog_in_backfill: bool
+    """Whether the backlog is in frames.backfill, in order and once, and the live frames in frames.live"""
+    backlog_s: float
+    """How long the backlog took"""
     sent_during: int
     """Frames of the backlog that were accepted before the last live frame."""
 
@@ -34,6 +41,7 @@ async def send_live_frames_during_backlog(
     folder: Path, backlog: int, live: int, *, interval_s: float, **settings: str
 ) -> Waits:
     """Put ``backlog`` frames into the spool, as an outage leaves them, and then ``live`` pictures into the folder."""
+    began = time.monotonic()
     with GatewayProcess(folder / "gateway") as gateway:
         async with fault_proxy(gateway.url) as proxy:
             edge = EdgeProcess(folder / "camera", folder / "spool", proxy.url)
@@ -51,6 +59,7 @@ async def send_live_frames_during_backlog(
                 assert edge.stop() == 0, edge.logged()
             finally:
                 edge.kill()
+        sent = {topic: [format_utc(frame.captured_at) for frame in await gateway.frames(topic)] for topic in _TOPICS}
     old = [moment for moment in proxy.accepted if moment not in written]
     new = [moment for moment in proxy.accepted if moment in written]
     last_live_s = max(proxy.accepted[moment] for moment in new)
@@ -58,6 +67,8 @@ async def send_live_frames_during_backlog(
         [proxy.accepted[moment] - begun for moment, begun in written.items()],
         backlog_in_order=old == sorted(old),
         live_in_order=new == sorted(new),
+        backlog_in_backfill=(sent[FRAMES_LIVE], sent[FRAMES_BACKFILL]) == (new, old),
+        backlog_s=max(proxy.accepted[moment] for moment in old) - began,
         sent_during=sum(proxy.accepted[moment] < last_live_s for moment in old),
     )
 

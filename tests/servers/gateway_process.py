@@ -89,21 +89,21 @@ class GatewayProcess:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
-    async def frames(self) -> list[FrameCaptured]:
-        """Return all events of frames.live, in the order of their partitions."""
-        return await captured_frames(self.folder)
+    async def frames(self, topic: str = FRAMES_LIVE) -> list[FrameCaptured]:
+        """Return all events of ``topic``, in the order of their partitions."""
+        return await captured_frames(self.folder, topic)
 
 
-async def captured_frames(folder: Path) -> list[FrameCaptured]:
-    """Return all events of frames.live on the embedded broker in ``folder``."""
+async def captured_frames(folder: Path, topic: str = FRAMES_LIVE) -> list[FrameCaptured]:
+    """Return all events of ``topic`` on the embedded broker in ``folder``."""
     broker = EmbeddedBroker(folder / "broker.db", load_topics())
     reader = await broker.reader()
     found: list[FrameCaptured] = []
     try:
-        for number, (first, following) in (await reader.bounds(FRAMES_LIVE)).items():
+        for number, (first, following) in (await reader.bounds(topic)).items():
             at = first
             while at < following:
-                records = await reader.read(TopicPartition(FRAMES_LIVE, number), at, max_records=500, timeout_s=1.0)
+                records = await reader.read(TopicPartition(topic, number), at, max_records=500, timeout_s=1.0)
                 found += [decode(record.headers, record.value, FrameCaptured) for record in records]
                 at = records[-1].offset + 1
     finally:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from heapq import nsmallest
 from math import inf
 from pathlib import Path
@@ -217,11 +218,13 @@ class FolderSource:
                     # Found at the start, and not settled yet: frames that an event reported must not overtake it.
                     return
                 continue
+            # What no event reported may have been here for days.
+            is_old = not candidate.closed and time.time() - candidate.state.mtime_ns / 1e9 > self._settings.live_s
             settled = monotonic_s() - candidate.since_s >= _CUT_OFF_S
             loaded = await asyncio.to_thread(load_file, path, self._root, self._settings, is_settled=settled)
             if isinstance(loaded, Later):
                 self._leave(path, candidate, loaded)
-            elif not await self._bring(path, loaded, spool, stop):
+            elif not await self._bring(path, loaded, spool, stop, is_late=is_old):
                 return
 
     def _leave(self, path: Path, candidate: _Candidate, later: Later) -> None:
@@ -236,11 +239,12 @@ class FolderSource:
             candidate.reason = later.reason
             _sampled.log(logging.WARNING, "files left in the folder", "%s is not taken: %s", path, later.reason)
 
-    async def _bring(self, path: Path, loaded: Loaded, spool: Spooling, stop: asyncio.Event) -> bool:
+    async def _bring(self, path: Path, loaded: Loaded, spool: Spooling, stop: asyncio.Event, *, is_late: bool) -> bool:
         """Bring a frame until the spool has it; return False when it has no room and the process stops."""
+        frame = replace(loaded.frame, is_late=is_late)
         while True:
             try:
-                taken = await spool.add(loaded.frame)
+                taken = await spool.add(frame)
             except SpoolUnavailableError as error:
                 if str(error) != self._problem:
                     logger.error("%s; the files stay in the folder until it can", error)

@@ -15,9 +15,11 @@ LONGEST_RETRY_AFTER_S = 3_600.0
 
 # The gateway refuses this frame now and always. Its body must be the gateway's, not that of a proxy in between.
 _REFUSES_FRAME = (400, 413, 415, 422)
-# Answered by the gateway with 400 although the frame is right: the connection was cut.
-_TRANSIENT_CODES = ("UPLOAD_INCOMPLETE",)
-_HINTS: Mapping[int, str] = {
+# Answered by the gateway with 400 although the frame is right: the connection was cut, or changed the bytes.
+TRANSIENT_CODES = ("UPLOAD_INCOMPLETE", "DIGEST_MISMATCH")
+NOT_STORED = "IMAGE_NOT_STORED"
+"""The code of a response to an image that was named by its digest: its bytes are needed."""
+HINTS: Mapping[int, str] = {
     401: "the token is not valid: set edge.token (STANDGALE_EDGE__TOKEN), or write it to the file of "
     "STANDGALE_EDGE__TOKEN_FILE, which is read anew",
     403: "the token may not send this device's frames: set edge.token (STANDGALE_EDGE__TOKEN), or write it to the file "
@@ -38,6 +40,8 @@ class Rejected:
 
     code: str
     reason: str
+    field: str = ""
+    """Of the request, if it is because of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +69,14 @@ def outcome_of(status: int, headers: Mapping[str, str], body: bytes, sha256: str
     if status == 202:
         return _accepted(content, sha256)
     said = f"the gateway responds {status}" + (f" {code}: {message}" if code else "")
-    if status in _REFUSES_FRAME and code and code not in _TRANSIENT_CODES:
-        return Rejected(code, f"{message} {_text(content.get('details'))}".strip())
+    if status in _REFUSES_FRAME and code and code not in TRANSIENT_CODES:
+        return Rejected(code, f"{message} {_text(content.get('details'))}".strip(), _text(content.get("field")))
     if 300 <= status < 400:
         target = headers.get("Location", "")[:200]
         return NotSent(f"{said} and names {target!r}; set edge.url to the gateway itself", "REDIRECTED", 0.0, True)
-    if status in (408, 429) or status >= 500 or code in _TRANSIENT_CODES:
+    if status in (408, 429) or status >= 500 or code in TRANSIENT_CODES:
         return NotSent(said, code or f"HTTP_{status}", _retry_after_s(headers), may_be_frame=status == 500)
-    hint = _HINTS.get(status, "something between this device and the gateway answers, or edge.url is wrong")
+    hint = HINTS.get(status, "something between this device and the gateway answers, or edge.url is wrong")
     return NotSent(f"{said}; {hint}", code or f"HTTP_{status}", _retry_after_s(headers), needs_person=True)
 
 

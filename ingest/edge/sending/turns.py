@@ -1,33 +1,45 @@
-"""Chooses between live frames and the backlog."""
+"""Lets the backlog send only what live frames leave, and its share while they are being sent."""
 
 from __future__ import annotations
 
-from ingest.edge.spool.entry import Entry
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_MOST_SAVED_BYTES = 1_000_000
 
 
 class Turns:
-    """Sends live frames first, and gives the backlog its share of the bytes while live frames wait.
-
-    Within live frames and within the backlog the order is that of arrival.
-    """
+    """Is asked before bytes of the backlog are sent; while bytes of a live frame are, the backlog has its share."""
 
     def __init__(self, backlog_share: float) -> None:
         self._per_live_byte = backlog_share / (1 - backlog_share)
         self._credit = 0.0
+        self._live = 0
+        self._changed = asyncio.Event()
 
-    def choose(self, live: Entry | None, backlog: Entry | None) -> Entry | None:
-        """Return the frame to send now."""
-        if live is None or backlog is None:
-            return live or backlog
-        return backlog if self._per_live_byte and self._credit >= backlog.size_bytes else live
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """Hold the backlog back while the bytes of a live frame are being sent."""
+        self._live += 1
+        try:
+            yield
+        finally:
+            self._live -= 1
+            if not self._live:
+                # Time in which the backlog had everything is not saved up.
+                self._credit = 0.0
+            self._changed.set()
 
-    def sent(self, entry: Entry, live: Entry | None, backlog: Entry | None) -> None:
-        """Note that ``entry`` was sent while ``live`` and ``backlog`` were the first of their turns."""
-        if live is None or backlog is None:
-            self._credit = 0.0
-        elif entry is live:
-            gained = entry.size_bytes * self._per_live_byte
-            # More than the next frame needs is not saved up.
-            self._credit = min(self._credit + gained, backlog.size_bytes + gained)
-        else:
-            self._credit -= entry.size_bytes
+    def sent_live(self, size_bytes: int) -> None:
+        """Note that so many bytes of a live frame were sent."""
+        self._credit = min(self._credit + size_bytes * self._per_live_byte, _MOST_SAVED_BYTES)
+        self._changed.set()
+
+    async def wait_for_backlog(self, size_bytes: int) -> None:
+        """Wait until so many bytes of the backlog may be sent."""
+        while self._live and not 0 < size_bytes <= self._credit:
+            self._changed.clear()
+            await self._changed.wait()
+        if self._live:
+            self._credit -= size_bytes

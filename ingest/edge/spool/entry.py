@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from ingest.edge.spool.frame_file import file_name
+
+
+class Lane(StrEnum):
+    """Is one of the two queues of the spool; each is sent in its order, and both at the same time."""
+
+    LIVE = "live"
+    BACKLOG = "backlog"
 
 
 @dataclass(eq=False, slots=True)
@@ -18,6 +26,8 @@ class Entry:
     """Of its file."""
     arrived_s: float | None
     """When it was taken, on the monotonic clock; None: before this process started."""
+    sent_by: Lane | None = None
+    """The queue from which it is being sent; such a frame is not dropped."""
 
     @property
     def file_name(self) -> str:

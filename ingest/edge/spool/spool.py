@@ -7,7 +7,7 @@ import logging
 import os
 from collections import deque
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 from infra.process.monotonic import monotonic_s
@@ -17,8 +17,8 @@ from ingest.edge.port import NewFrame, SpoolUnavailableError, Taken
 from ingest.edge.settings import EdgeSettings
 from ingest.edge.spool import frame_file
 from ingest.edge.spool.counts import Counts
-from ingest.edge.spool.entry import Entry
-from ingest.edge.spool.frame_file import UNFINISHED, DamagedFrameError, SpooledFrame, number_and_key
+from ingest.edge.spool.entry import Entry, Lane
+from ingest.edge.spool.frame_file import UNFINISHED, DamagedFrameError, Header, SpooledFrame, number_and_key
 from ingest.edge.spool.history import History
 from ingest.edge.spool.limits import SpoolLimits
 from ingest.edge.spool.refused import Refusal
@@ -51,7 +51,7 @@ class Spool:
         self._adding = asyncio.Lock()
         self._arrived = asyncio.Event()
         self._left = asyncio.Event()
-        self._in_flight: Entry | None = None
+        self._in_flight: set[Entry] = set()
         self._set_aside = SetAside(folder)
         self._used_bytes = 0
         self._load()
@@ -73,7 +73,7 @@ class Spool:
     @property
     def is_sending(self) -> bool:
         """Whether a frame is being sent."""
-        return self._in_flight is not None
+        return bool(self._in_flight)
 
     async def add(self, frame: NewFrame) -> Taken:
         """Keep ``frame``; at the return of SPOOLED it survives a power cut. Raises SpoolUnavailableError."""
@@ -86,7 +86,7 @@ class Spool:
                 return Taken.KNOWN
             size_bytes = len(first_line) + len(frame.image)
             dropped_bytes = 0
-            while (full := await self._try_write(key, first_line, frame.image)) is not None:
+            while (full := await self._try_write(key, first_line, frame)) is not None:
                 oldest = self._oldest() if self._when_full == "drop_oldest" else None
                 # What another program fills must not cost the whole queue.
                 if oldest is not None and dropped_bytes <= 2 * size_bytes + _DROP_BEYOND_BYTES:
@@ -102,36 +102,72 @@ class Spool:
     async def wait_for_space(self) -> None:
         """Wait until a frame has left the queue, or a second has passed (the disk may have got free space)."""
         self._left.clear()
+        # Not wait_for: before Python 3.12 it may swallow a cancellation.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._left.wait(), _SPACE_CHECK_S)
+            async with asyncio.timeout(_SPACE_CHECK_S):
+                await self._left.wait()
 
-    async def wait_for_frame(self) -> None:
-        """Wait until a frame is in the queue."""
-        while not self._by_key:
-            self._arrived.clear()
-            await self._arrived.wait()
+    async def wait_for_arrival(self, timeout_s: float) -> None:
+        """Wait until a frame arrives, or ``timeout_s``: live frames become backlog by waiting alone."""
+        self._arrived.clear()
+        # Not wait_for: before Python 3.12 it may swallow a cancellation.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._arrived.wait()
 
-    def heads(self) -> tuple[Entry | None, Entry | None]:
-        """Return the next live frame and the next one of the backlog; frames stop being live with age."""
+    def next_of(self, lane: Lane) -> Entry | None:
+        """Return the first frame of ``lane`` that is not being sent; frames stop being live with age.
+
+        None also while a frame that is being sent as a live one would come first: if that fails, it is sent before.
+        """
+        self._age()
+        for entry in self._live if lane is Lane.LIVE else self._backlog:
+            if entry.sent_by is None:
+                return entry
+            if entry.sent_by is not lane:
+                return None
+        return None
+
+    def take(self, entry: Entry, lane: Lane) -> None:
+        """Keep ``entry`` from being dropped, or given out again, until it has left the queue or is put back."""
+        entry.sent_by = lane
+        self._in_flight.add(entry)
+
+    def next_entries(self, lane: Lane, most: int) -> list[Entry]:
+        """Return the next frames of ``lane``, at most ``most``, whether they are being sent or not."""
+        self._age()
+        return list(islice(self._live if lane is Lane.LIVE else self._backlog, most))
+
+    def behind(self, entry: Entry, lane: Lane) -> Entry | None:
+        """Return the frame after ``entry`` in ``lane`` that is not being sent."""
+        part = iter(self._live if lane is Lane.LIVE else self._backlog)
+        for each in part:
+            if each is entry:
+                return next((one for one in part if one.sent_by is None), None)
+        return None
+
+    def _age(self) -> None:
         oldest_s = monotonic_s() - self._live_s
         while self._live and not (self._live[0].arrived_s or 0.0) > oldest_s:
             self._backlog.append(self._live.popleft())
-        return (self._live[0] if self._live else None), (self._backlog[0] if self._backlog else None)
 
-    def behind(self, entry: Entry) -> Entry | None:
-        """Return the frame after ``entry`` in the queue, live or not."""
-        self.heads()
-        return next((each for each in chain(self._backlog, self._live) if each.number > entry.number), None)
+    async def header(self, entry: Entry) -> Header | None:
+        """Return what is known of the frame of ``entry``; None when it cannot be read now."""
+        try:
+            return await asyncio.to_thread(frame_file.read_header, self._waiting / entry.file_name)
+        except (OSError, DamagedFrameError):
+            return None
 
-    async def open(self, entry: Entry) -> SpooledFrame | None:
-        """Read the frame of ``entry`` and keep it from being dropped; None when it need not be sent.
+    async def open(self, entry: Entry, lane: Lane = Lane.BACKLOG) -> SpooledFrame | None:
+        """Read the frame of ``entry`` to send it from ``lane``; None when it need not be sent.
 
         It was dropped meanwhile, or was sent before this process started, and a power cut brought its file back.
         Raises DamagedFrameError and SpoolUnavailableError.
         """
         if self._by_key.get(entry.key) is not entry:
+            self.put_back(entry)
             return None
-        self._in_flight = entry
+        self.take(entry, lane)
         path = self._waiting / entry.file_name
         if entry.arrived_s is None and await asyncio.to_thread(self.history.was_sent, entry.key):
             await self._remove(entry)
@@ -145,8 +181,8 @@ class Spool:
 
     def put_back(self, entry: Entry) -> None:
         """Keep the frame of ``entry`` for another attempt; until then it may be dropped."""
-        if self._in_flight is entry:
-            self._in_flight = None
+        self._in_flight.discard(entry)
+        entry.sent_by = None
 
     async def finish(self, entry: Entry) -> None:
         """Remove a frame that the gateway has."""
@@ -203,20 +239,20 @@ class Spool:
             return False
         return True
 
-    async def _try_write(self, key: str, first_line: bytes, image: bytes) -> str | None:
+    async def _try_write(self, key: str, first_line: bytes, frame: NewFrame) -> str | None:
         """Write a new frame, or a damaged one again in its place; return the reason if the spool is full.
 
         Raises SpoolUnavailableError.
         """
         former = self._by_key.get(key)
-        size_bytes = len(first_line) + len(image)
+        size_bytes = len(first_line) + len(frame.image)
         entry = former or Entry(self._next_number, key, size_bytes, None)
         path = self._waiting / entry.file_name
         try:
             full = self._limits.reason(self.frames, self.used_bytes, size_bytes)
             if full is not None:
                 return full
-            await asyncio.to_thread(frame_file.write_frame, path, first_line, image)
+            await asyncio.to_thread(frame_file.write_frame, path, first_line, frame.image)
         except OSError as error:
             full = self._limits.reason_of(error)
             if full is not None:
@@ -234,7 +270,7 @@ class Spool:
         self._next_number = max(self._next_number, entry.number + 1)
         entry.arrived_s = monotonic_s()
         self._by_key[key] = entry
-        self._live.append(entry)
+        (self._backlog if frame.is_late and self._live_s else self._live).append(entry)
         self._arrived.set()
         return None
 
@@ -259,13 +295,12 @@ class Spool:
         )
 
     def _oldest(self) -> Entry | None:
-        self.heads()
-        return next((each for each in chain(self._backlog, self._live) if each is not self._in_flight), None)
+        self._age()
+        return next((each for each in chain(self._backlog, self._live) if each.sent_by is None), None)
 
     async def _remove(self, entry: Entry) -> None:
         """Take ``entry`` out of the queue and delete its file."""
-        if self._in_flight is entry:
-            self._in_flight = None
+        self.put_back(entry)
         if self._by_key.pop(entry.key, None) is None:
             return
         for part in (self._live, self._backlog):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,16 +19,21 @@ from infra.deploy.ports import free_port
 from infra.errors import SettingsError
 from infra.process.http_settings import HttpSettings
 from ingest.edge.port import NewFrame
-from ingest.edge.sending import upload
+from ingest.edge.sending.bandwidth import Bandwidth
+from ingest.edge.sending.fields import FrameFields
+from ingest.edge.sending.gateway import KEEP_ALIVE_S, GatewayConnection
 from ingest.edge.sending.responses import Accepted, NotSent, Outcome, Rejected
+from ingest.edge.sending.turns import Turns
 from ingest.edge.sending.upload import Uploader
 from ingest.edge.settings import EdgeSettings
+from ingest.edge.spool.entry import Lane
 from ingest.edge.spool.frame_file import SpooledFrame, header_of
 from ingest.settings import GatewaySettings
 from schemas.cloudevents import decode
 from schemas.events import FrameCaptured
 from tests.harnesses.edge_process import small_jpeg
 from tests.servers.gateway import OTHER_TOKEN, TOKEN, Gateway, running
+from tests.servers.http import serving
 
 WHEN = datetime(2026, 5, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 SIDE = {"altitude_m": 80.5, "latitude": -33.25, "longitude": 1e-06}
@@ -39,10 +44,16 @@ def frame(image: bytes | None = None, **fields: object) -> SpooledFrame:
     return SpooledFrame(header_of(new), new.image)
 
 
-async def send(url: str, found: SpooledFrame, token_file: Path | None = None, **settings: object) -> Outcome:
+@asynccontextmanager
+async def uploading(url: str, token_file: Path | None = None, **settings: object) -> AsyncIterator[Uploader]:
     given = EdgeSettings.model_validate({"url": url, "token": SecretStr(TOKEN), **settings})
-    async with Uploader(given, token_file) as uploader:
-        return await uploader.send(found)
+    async with GatewayConnection(given, token_file) as connection:
+        yield Uploader(connection, given, FrameFields(given), Bandwidth(given.max_bytes_per_s), Turns(0.2))
+
+
+async def send(url: str, found: SpooledFrame, lane: Lane = Lane.LIVE, **settings: object) -> Outcome:
+    async with uploading(url, **settings) as uploader:
+        return await uploader.send(found, lane)
 
 
 async def events(gateway: Gateway) -> list[FrameCaptured]:
@@ -92,19 +103,18 @@ async def test_token_file_is_read_anew_until_the_token_works(gateway: Gateway, t
     """C-S1-114: 401 holds the frame, and a new token in the file is enough."""
     token_file = tmp_path / "token"
     token_file.write_text("wrong\n")
-    given = EdgeSettings(url=gateway.url)
-    async with Uploader(given, token_file) as uploader:
-        held = await uploader.send(frame())
+    async with uploading(gateway.url, token_file, token=None) as uploader:
+        held = await uploader.send(frame(), Lane.LIVE)
         assert isinstance(held, NotSent)
         assert (held.code, held.needs_person) == ("UNAUTHORIZED", True)
         token_file.unlink()
-        assert isinstance(await uploader.send(frame()), NotSent)
+        assert isinstance(await uploader.send(frame(), Lane.LIVE), NotSent)
         token_file.write_text("two\nlines")
-        assert await uploader.send(frame()) == NotSent(
+        assert await uploader.send(frame(), Lane.LIVE) == NotSent(
             "the token has characters that no token has; see edge.token", "TOKEN", needs_person=True
         )
         token_file.write_text(f"{OTHER_TOKEN}\n")
-        assert await uploader.send(frame()) == Accepted()
+        assert await uploader.send(frame(), Lane.LIVE) == Accepted()
     assert [event.device_id for event in await events(gateway)] == ["drone-2"]
 
 
@@ -123,31 +133,13 @@ async def test_refused_connection_is_unreachable() -> None:
     assert found.reason.startswith("http://127.0.0.1")
 
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@asynccontextmanager
-async def server(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    """Run ``handler`` for all requests; yield the address."""
-    app = web.Application(client_max_size=1 << 30)
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls).start()
-    try:
-        yield f"{'http' if tls is None else 'https'}://127.0.0.1:{port}"
-    finally:
-        await runner.cleanup()
-
-
 @pytest.mark.parametrize("size", [3_000, 30_000_000], ids=["small", "larger than the buffers"])
 async def test_server_that_reads_nothing_is_given_up(size: int) -> None:
     async def hang(request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(30)
         return web.Response()
 
-    async with server(hang) as url:
+    async with serving(hang) as url:
         began = asyncio.get_running_loop().time()
         found = await send(url, frame(bytes(size)), stall_timeout_s=0.3)
         assert isinstance(found, NotSent)
@@ -162,7 +154,7 @@ async def test_slow_upload_that_makes_progress_is_not_given_up() -> None:
         sha256 = frame(await request.read()).header.sha256
         return web.json_response({"image": {"sha256": sha256}}, status=202)
 
-    async with server(read) as url:
+    async with serving(read) as url:
         began = asyncio.get_running_loop().time()
         assert await send(url, frame(body), stall_timeout_s=0.5, max_bytes_per_s=50_000) == Accepted()
         assert asyncio.get_running_loop().time() - began > 1.0
@@ -173,7 +165,7 @@ async def test_portal_that_responds_to_everything_does_not_get_the_frames() -> N
         await request.read()
         return web.Response(text="<html>log in" + "x" * 200_000, content_type="text/html")
 
-    async with server(portal) as url:
+    async with serving(portal) as url:
         found = await send(url, frame())
         assert isinstance(found, NotSent)
         assert found.needs_person
@@ -186,7 +178,7 @@ async def test_redirect_does_not_take_the_token_elsewhere() -> None:
         tokens.append(request.headers["X-API-Token"])
         raise web.HTTPTemporaryRedirect(f"http://127.0.0.1:{request.url.port}/elsewhere")
 
-    async with server(redirect) as url:
+    async with serving(redirect) as url:
         found = await send(url, frame())
         assert isinstance(found, NotSent)
         assert found.code == "REDIRECTED"
@@ -210,11 +202,11 @@ def test_authorities_file_that_cannot_be_used_is_a_wrong_setting(tmp_path: Path,
     if content is not None:
         path.write_text(content)
     with pytest.raises(SettingsError, match=r"edge.ca_file \(STANDGALE_EDGE__CA_FILE\) is .*ca.pem"):
-        Uploader(EdgeSettings(url="https://gateway", token=SecretStr("t"), ca_file=path), None)
+        GatewayConnection(EdgeSettings(url="https://gateway", token=SecretStr("t"), ca_file=path), None)
 
 
 def test_idle_connection_is_closed_before_the_gateway_closes_it() -> None:
-    assert HttpSettings().keep_alive_s > upload.KEEP_ALIVE_S
+    assert HttpSettings().keep_alive_s > KEEP_ALIVE_S
 
 
 async def test_gateway_behind_tls_is_trusted_by_the_authorities_file(tmp_path: Path) -> None:
@@ -227,7 +219,7 @@ async def test_gateway_behind_tls_is_trusted_by_the_authorities_file(tmp_path: P
     async def accept(request: web.Request) -> web.StreamResponse:
         return web.json_response({"image": {"sha256": frame(await request.read()).header.sha256}}, status=202)
 
-    async with server(accept, context) as url:
+    async with serving(accept, context) as url:
         address = url.replace("127.0.0.1", BROKER_HOST)
         assert await send(address, frame(), ca_file=pair.authority) == Accepted()
         for wrong in (await send(address, frame()), await send(url, frame(), ca_file=pair.authority)):

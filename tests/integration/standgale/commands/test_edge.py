@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from infra.deploy.ports import free_port
+from schemas.topics import FRAMES_BACKFILL
 from standgale.children import standgale_command
 from tests.harnesses.edge_process import EdgeProcess, captured_at
 from tests.paths import ROOT
@@ -71,7 +72,7 @@ def test_wrong_settings_end_the_start_with_one_error(tmp_path: Path, environment
 
 
 async def test_edge_sends_a_folder_shows_its_status_and_stops(edge: EdgeProcess, gateway: GatewayProcess) -> None:
-    before = len(await gateway.frames())
+    before = len(await gateway.frames(FRAMES_BACKFILL))
     for number in range(5):
         edge.write(number)
     edge.start()
@@ -94,7 +95,7 @@ async def test_edge_sends_a_folder_shows_its_status_and_stops(edge: EdgeProcess,
     assert stopped.returncode == 1
     found = orjson.loads(stopped.stdout)
     assert (found["running"], found["well"], found["state"]["counts"]["sent"]) == (False, False, 5)
-    frames = (await gateway.frames())[before:]
+    frames = (await gateway.frames(FRAMES_BACKFILL))[before:]
     assert [frame.captured_at for frame in frames] == [captured_at(number) for number in range(5)]
     assert [frame.original_filename for frame in frames] == [f"{number:06d}.jpg" for number in range(5)]
     assert len(list(edge.folder.iterdir())) == 5

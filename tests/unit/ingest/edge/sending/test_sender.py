@@ -16,6 +16,7 @@ from ingest.edge.sending.responses import Accepted, NotSent, Outcome, Rejected
 from ingest.edge.sending.sender import Sender
 from ingest.edge.settings import EdgeSettings
 from ingest.edge.spool.counts import Counts
+from ingest.edge.spool.entry import Lane
 from ingest.edge.spool.frame_file import SpooledFrame
 from ingest.edge.spool.spool import WAITING_FOLDER, Spool
 from tests.unit.ingest.edge.spool.test_spool import frame
@@ -32,7 +33,7 @@ class Gateway:
     attempts: list[str] = field(default_factory=list)
     accepted: list[str] = field(default_factory=list)
 
-    async def send(self, found: SpooledFrame) -> Outcome:
+    async def send(self, found: SpooledFrame, lane: Lane, *, is_known: bool = False) -> Outcome:
         name = found.header.name or ""
         self.attempts.append(name)
         outcome = self.respond(name)
@@ -137,12 +138,24 @@ async def test_no_frame_is_set_aside_while_the_gateway_fails_at_all(tmp_path: Pa
     assert sorted(gateway.accepted) == ["0.jpg", "1.jpg", "2.jpg"]
 
 
-async def test_damaged_file_is_set_aside_and_the_others_are_sent(tmp_path: Path) -> None:
-    gateway = Gateway(lambda name: AWAY)
+async def test_failures_of_an_outage_do_not_count_against_the_frame_at_its_time(tmp_path: Path) -> None:
+    """While a gateway restarts, a proxy responds now with 502 and now with 500."""
+    outcomes = iter([BROKEN, AWAY] * ALONE_ATTEMPTS)
+    gateway = Gateway(lambda name: next(outcomes, Accepted()))
     async with sending(tmp_path, 3, gateway) as site:
-        await site.until(lambda: bool(gateway.attempts))
+        await site.until(lambda: not site.spool.frames)
+    assert site.spool.counts.refused == 0
+    assert gateway.accepted == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+async def test_damaged_file_is_set_aside_and_the_others_are_sent(tmp_path: Path) -> None:
+    def tear_first(name: str) -> Outcome:
         sorted((tmp_path / WAITING_FOLDER).iterdir())[0].write_bytes(b"torn")
         gateway.respond = lambda name: Accepted()
+        return AWAY
+
+    gateway = Gateway(tear_first)
+    async with sending(tmp_path, 3, gateway) as site:
         await site.until(lambda: not site.spool.frames)
     assert gateway.accepted == ["1.jpg", "2.jpg"]
     assert site.spool.counts.damaged == 1
@@ -153,10 +166,10 @@ async def test_stop_waits_for_the_upload_in_progress(tmp_path: Path) -> None:
     send = gateway.send
     begun = asyncio.Event()
 
-    async def slow(found: SpooledFrame) -> Outcome:
+    async def slow(found: SpooledFrame, lane: Lane, *, is_known: bool = False) -> Outcome:
         begun.set()
         await asyncio.sleep(0.2)
-        return await send(found)
+        return await send(found, lane)
 
     gateway.send = slow  # type: ignore[method-assign]
     async with sending(tmp_path, 3, gateway) as site:

@@ -2,49 +2,57 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from ingest.edge.sending.turns import Turns
-from ingest.edge.spool.entry import Entry
 
 
-def entry(number: int, size_bytes: int = 1_000) -> Entry:
-    return Entry(number, str(number), size_bytes, None)
+async def may_send(turns: Turns, size_bytes: int) -> bool:
+    """Return whether the backlog may send at once; if so, it has done it."""
+    try:
+        await asyncio.wait_for(turns.wait_for_backlog(size_bytes), 0.001)
+    except TimeoutError:
+        return False
+    return True
 
 
-def sent_sizes(turns: Turns, rounds: int, live_bytes: int, backlog_bytes: int) -> tuple[int, int]:
-    """Send while both always have a frame; return the bytes of live frames and of the backlog."""
-    live, backlog = entry(2, live_bytes), entry(1, backlog_bytes)
-    sums = {True: 0, False: 0}
-    for _ in range(rounds):
-        chosen = turns.choose(live, backlog)
-        assert chosen is not None
-        turns.sent(chosen, live, backlog)
-        sums[chosen is live] += chosen.size_bytes
-    return sums[True], sums[False]
-
-
-def test_frames_of_one_kind_alone_are_chosen() -> None:
-    turns, frame = Turns(0.2), entry(1)
-    assert turns.choose(frame, None) is frame
-    assert turns.choose(None, frame) is frame
-    assert turns.choose(None, None) is None
+async def test_backlog_is_not_held_back_while_no_live_frame_is_being_sent() -> None:
+    turns = Turns(0.0)
+    assert await may_send(turns, 1_000_000)
+    with turns.live():
+        assert not await may_send(turns, 1)
+    assert await may_send(turns, 1_000_000)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.9])
-@pytest.mark.parametrize("backlog_bytes", [100, 1_000, 3_000])
-def test_backlog_gets_its_share_of_the_bytes(share: float, backlog_bytes: int) -> None:
-    live, backlog = sent_sizes(Turns(share), 3_000, 1_000, backlog_bytes)
+@pytest.mark.parametrize("piece_bytes", [100, 1_000, 3_000])
+async def test_backlog_gets_its_share_of_the_bytes(share: float, piece_bytes: int) -> None:
+    turns, live, backlog = Turns(share), 0, 0
+    with turns.live():
+        for _ in range(300):
+            turns.sent_live(1_000)
+            live += 1_000
+            # What it need not wait for, a loop finds faster than tasks do.
+            while turns._credit >= piece_bytes:
+                await turns.wait_for_backlog(piece_bytes)
+                backlog += piece_bytes
     assert backlog / (live + backlog) == pytest.approx(share, abs=0.02)
 
 
-def test_first_frame_after_an_outage_is_live() -> None:
-    live, backlog = entry(2), entry(1)
-    assert Turns(0.9).choose(live, backlog) is live
+async def test_backlog_goes_on_when_the_live_frame_is_sent() -> None:
+    turns = Turns(0.2)
+    with turns.live():
+        waiting = asyncio.create_task(turns.wait_for_backlog(1_000))
+        await asyncio.sleep(0.001)
+        assert not waiting.done()
+    await asyncio.wait_for(waiting, 1)
 
 
-def test_time_without_live_frames_gives_the_backlog_no_credit() -> None:
-    turns, live, backlog = Turns(0.5), entry(2), entry(1)
-    for _ in range(100):
-        turns.sent(backlog, None, backlog)
-    assert turns.choose(live, backlog) is live
+async def test_share_of_one_live_frame_is_not_saved_up_for_the_next() -> None:
+    turns = Turns(0.5)
+    with turns.live():
+        turns.sent_live(1_000_000)
+    with turns.live():
+        assert not await may_send(turns, 1)

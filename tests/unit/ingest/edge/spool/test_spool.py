@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from ingest.edge.port import NewFrame, SpoolUnavailableError, Taken
 from ingest.edge.settings import EdgeSettings
 from ingest.edge.spool.counts import Counts
-from ingest.edge.spool.entry import Entry
+from ingest.edge.spool.entry import Entry, Lane
 from ingest.edge.spool.frame_file import DamagedFrameError
 from ingest.edge.spool.refused import Refusal, refused_frames
 from ingest.edge.spool.spool import WAITING_FOLDER, Spool
@@ -42,8 +43,7 @@ def open_spool(tmp_path: Path) -> Iterator[OpenSpool]:
 
 
 def next_entry(spool: Spool) -> Entry:
-    live, backlog = spool.heads()
-    entry = backlog or live
+    entry = spool.next_of(Lane.BACKLOG) or spool.next_of(Lane.LIVE)
     assert entry is not None
     return entry
 
@@ -262,20 +262,54 @@ async def test_frames_stop_being_live_with_age_and_keep_their_order(open_spool: 
     await spool.add(frame(0))
     await asyncio.sleep(0.2)
     await spool.add(frame(1))
-    live, backlog = spool.heads()
+    live, backlog = spool.next_of(Lane.LIVE), spool.next_of(Lane.BACKLOG)
     assert live is not None
     assert backlog is not None
     assert (backlog.number, live.number) == (1, 2)
-    assert spool.behind(backlog) is live
     await asyncio.sleep(0.2)
-    assert spool.heads()[0] is None
+    assert spool.next_of(Lane.LIVE) is None
+    assert spool.behind(backlog, Lane.BACKLOG) is live
     assert await drain(spool) == ["0.jpg", "1.jpg"]
 
 
 async def test_no_frame_is_live_when_live_s_is_0(open_spool: OpenSpool) -> None:
     spool = open_spool(live_s=0)
     await spool.add(frame(0))
-    assert spool.heads()[0] is None
+    assert spool.next_of(Lane.LIVE) is None
+
+
+async def test_late_frame_of_a_source_is_never_live(open_spool: OpenSpool) -> None:
+    spool = open_spool()
+    await spool.add(replace(frame(0), is_late=True))
+    assert spool.next_of(Lane.LIVE) is None
+    assert spool.next_of(Lane.BACKLOG) is not None
+
+
+async def test_backlog_waits_for_the_live_frame_before_it_that_is_being_sent(open_spool: OpenSpool) -> None:
+    """Otherwise a live upload that fails would put its frame behind later ones."""
+    spool = open_spool(live_s=0.05)
+    await spool.add(frame(0))
+    await spool.add(frame(1))
+    first = spool.next_of(Lane.LIVE)
+    assert first is not None
+    assert await spool.open(first, Lane.LIVE) is not None
+    await asyncio.sleep(0.1)
+    assert spool.next_of(Lane.BACKLOG) is None
+    spool.put_back(first)
+    assert spool.next_of(Lane.BACKLOG) is first
+
+
+async def test_several_frames_of_the_backlog_are_given_out_in_order(open_spool: OpenSpool) -> None:
+    spool = open_spool(live_s=0)
+    for number in range(3):
+        await spool.add(frame(number))
+    taken = []
+    while (entry := spool.next_of(Lane.BACKLOG)) is not None:
+        await spool.open(entry)
+        taken.append(entry)
+    assert [entry.number for entry in taken] == [1, 2, 3]
+    spool.put_back(taken[1])
+    assert spool.next_of(Lane.BACKLOG) is taken[1]
 
 
 async def test_unavailable_folder_is_an_error_with_its_reason(open_spool: OpenSpool, tmp_path: Path) -> None:
