@@ -1,14 +1,16 @@
-"""Counts each request by address before anything of it is read, and tells the client what is left."""
+"""Counts each request by address before anything of it is read, and keeps what is left for its response."""
 
 from __future__ import annotations
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.process.http_connections import address_of
 from ingest.limits.rates import RateLimits, RateState, rate_headers
 
 UNLIMITED = frozenset({"/api/v1/health", "/api/v1/metrics"})
 """A balancer, or Prometheus, must get its answer also from an address that asks too often."""
+
+_STATES = "rates"
 
 
 class RateMiddleware:
@@ -26,15 +28,14 @@ class RateMiddleware:
         if scope["type"] not in ("http", "websocket") or scope["path"] in UNLIMITED:
             await self._app(scope, receive, send)
             return
-        with self._rates.request_of(address_of(scope.get("client"))) as states:
-            await self._app(scope, receive, _with_headers(send, states))
+        with self._rates.request_of(address_of(scope.get("client"))) as request:
+            # Kept for the response, which may also be that to an error.
+            scope.setdefault("state", {})[_STATES] = request.states
+            request.count()
+            await self._app(scope, receive, send)
 
 
-def _with_headers(send: Send, states: list[RateState]) -> Send:
-    async def send_with_headers(message: Message) -> None:
-        if message["type"] == "http.response.start" and states:
-            added = [(name.lower().encode(), value.encode()) for name, value in rate_headers(states).items()]
-            message = {**message, "headers": [*message.get("headers", ()), *added]}
-        await send(message)
-
-    return send_with_headers
+def rate_fields(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """Return the headers of the response to a request that was counted."""
+    states: list[RateState] = scope.get("state", {}).get(_STATES, [])
+    return [(name.lower().encode(), value.encode()) for name, value in rate_headers(states).items()]

@@ -13,6 +13,7 @@ from email.utils import format_datetime
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.telemetry.http import endpoint_of
+from ingest.gateway.rate_middleware import rate_fields
 
 API_VERSION = "1.0"
 _FIELDS = "fields"
@@ -55,7 +56,7 @@ def note_fields(scope: Scope, pairs: Iterable[tuple[str, str]]) -> None:
 
 
 class VersionMiddleware:
-    """Wraps an ASGI app, outside of CORS and errors, so that every response has ``X-API-Version``."""
+    """Wraps an ASGI app, outside of CORS and errors: every response has its version, and what is left of a rate."""
 
     def __init__(self, app: ASGIApp, deprecated: Sequence[Deprecation] = DEPRECATED) -> None:
         self._app = app
@@ -68,7 +69,8 @@ class VersionMiddleware:
 
         async def send_with_version(message: Message) -> None:
             if message["type"] in _STARTS:
-                headers = [*message.get("headers", ()), (b"x-api-version", API_VERSION.encode()), *self._marks(scope)]
+                headers = [*message.get("headers", ()), (b"x-api-version", API_VERSION.encode())]
+                headers += [*self._marks(scope), *rate_fields(scope)]
                 message = {**message, "headers": headers}
             await send(message)
 

@@ -82,8 +82,29 @@ class Rate:
         return max(1, ceil(wait_s + 0.001))
 
 
-_address: ContextVar[str] = ContextVar("client_address", default="")
-_device_state: ContextVar[list[RateState] | None] = ContextVar("rate_states", default=None)
+class CountedRequest:
+    """Is one request of an address, with the states of the rates that it is counted for."""
+
+    def __init__(self, address: str, rate: Rate | None = None) -> None:
+        self.address = address
+        self.states: list[RateState] = []
+        self._rate = rate
+
+    def count(self) -> None:
+        """Count it for its address. Raises RateLimitError when the address has asked too often."""
+        if self._rate is not None:
+            self.count_for(self._rate, self.address, "this address", "limits.address_per_minute")
+
+    def count_for(self, rate: Rate, key: str, who: str, setting: str) -> None:
+        """Count it for ``key``. Raises RateLimitError when ``rate`` does not allow it."""
+        allowed = rate.count(key)
+        state = rate.state(key)
+        self.states.append(state)
+        if not allowed:
+            raise _error(state, f"{who} has made", "requests", setting)
+
+
+_request: ContextVar[CountedRequest | None] = ContextVar("counted_request", default=None)
 
 
 class RateLimits:
@@ -103,21 +124,15 @@ class RateLimits:
         self._most = settings.max_counted
 
     @contextmanager
-    def request_of(self, address: str) -> Iterator[list[RateState]]:
-        """Count a request of ``address``, and yield the states of its rates; that of its device is added later.
-
-        Raises RateLimitError in the block's place when the address has asked too often.
-        """
+    def request_of(self, address: str) -> Iterator[CountedRequest]:
+        """Yield a request of ``address``, which is not counted yet; its token is verified within the block."""
         address = address[:_MAX_ADDRESS]
-        states: list[RateState] = []
-        tokens = _address.set(address), _device_state.set(states)
+        request = CountedRequest(address, self._addresses)
+        token = _request.set(request)
         try:
-            if self._addresses is not None:
-                self._count(self._addresses, address, states, "this address has", "limits.address_per_minute")
-            yield states
+            yield request
         finally:
-            _device_state.reset(tokens[1])
-            _address.reset(tokens[0])
+            _request.reset(token)
 
     def verifier(self, inner: TokenVerifier) -> TokenVerifier:
         """Return a verifier that asks ``inner``, and counts wrong tokens by address and requests by device."""
@@ -125,38 +140,23 @@ class RateLimits:
 
     def verify(self, token: str, inner: TokenVerifier) -> VerifiedDevice | None:
         """Verify ``token``, within the rates of its device and of wrong tokens. Raises RateLimitError."""
-        address, key = _address.get(), _token_key(token)
+        request, key = _request.get() or CountedRequest(""), _token_key(token)
         bad = self._bad_tokens
         # Once an address has tried too many, a new token is not even looked at; those in use are not affected.
-        if bad is not None and key not in self._right_tokens and not bad.allows(address):
-            state = bad.state(address)
-            raise _error(state, "this address has sent", "wrong tokens", "limits.bad_tokens_per_minute", [state])
+        if bad is not None and key not in self._right_tokens and not bad.allows(request.address):
+            request.states.append(bad.state(request.address))
+            raise _error(request.states[-1], "this address has sent", "wrong tokens", "limits.bad_tokens_per_minute")
         device = inner.verify(token)
         if device is None:
             self._right_tokens.pop(key, None)
             if bad is not None:
-                bad.count(address)
+                bad.count(request.address)
             return None
         if bad is not None:
             self._remember(key)
         if self._devices is not None:
-            states = _device_state.get()
-            self._count(
-                self._devices,
-                device.device_id,
-                [] if states is None else states,
-                "this device has",
-                "limits.device_per_minute",
-            )
+            request.count_for(self._devices, device.device_id, "this device", "limits.device_per_minute")
         return device
-
-    def _count(self, rate: Rate, key: str, states: list[RateState], who: str, setting: str) -> None:
-        allowed = rate.count(key)
-        state = rate.state(key)
-        # A request has one state of each rate; a stream, which is one request, counts each of its frames.
-        states[:] = [*(each for each in states if each.name != state.name), state]
-        if not allowed:
-            raise _error(state, f"{who} made", "requests", setting, states)
 
     def _remember(self, key: bytes) -> None:
         self._right_tokens[key] = None
@@ -177,12 +177,12 @@ class _CountingVerifier:
         return self._rates.verify(token, self._inner)
 
 
-def _error(state: RateState, who: str, what: str, setting: str, states: list[RateState]) -> RateLimitError:
+def _error(state: RateState, who: str, what: str, setting: str) -> RateLimitError:
     RATE_LIMITED.labels(state.name).inc()
     return RateLimitError(
         f"{who} {state.limit} {what} in a minute, which is the limit ({setting}); nothing was read",
         details=f"Send the same request again after {state.reset_s} s (Retry-After), and fewer in a minute.",
-        headers={"Retry-After": str(state.reset_s), **rate_headers(states)},
+        headers={"Retry-After": str(state.reset_s)},
     )
 
 

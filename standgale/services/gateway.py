@@ -18,6 +18,7 @@ from schemas import topics
 from schemas.documents import documents
 from sinks.sse.http import STREAM_PATH, sse_routes
 from sinks.sse.hub import DetectionHub
+from sinks.sse.openapi import sse_operations
 from standgale.services.composition import Composition
 
 
@@ -74,6 +75,7 @@ class GatewayComponent:
             app = create_gateway(parts)
             if self._hub is not None:
                 app.router.routes.extend(sse_routes(self._hub))
+                app.openapi()["paths"].update(sse_operations(settings.sse))
             await self._serve(app, answers, streams, stop, health)
         finally:
             await answers.close()

@@ -16,6 +16,8 @@ from schemas.topics import FRAMES_BACKFILL, FRAMES_LIVE, load_topics
 from tests.servers.gateway import OTHER_TOKEN, TOKEN, WHEN, jpeg, running
 from tests.servers.gateway_checks import assert_error
 
+_TIMES = (WHEN, "noon", WHEN, WHEN, WHEN)
+
 
 async def test_address_gets_429_with_headers_before_its_body_is_read(tmp_path: Path) -> None:
     async with running(tmp_path, limits=LimitsSettings(address_per_minute=2)) as gateway:
@@ -33,8 +35,9 @@ async def test_address_gets_429_with_headers_before_its_body_is_read(tmp_path: P
 
 async def test_device_gets_429_and_another_does_not(tmp_path: Path) -> None:
     async with running(tmp_path, limits=LimitsSettings(device_per_minute=3)) as gateway:
-        statuses = [(await gateway.send(jpeg(seed=seed))).status for seed in range(5)]
-        assert statuses == [202, 202, 202, 429, 429]
+        sent = [await gateway.send(jpeg(seed=seed), params={"captured_at": when}) for seed, when in enumerate(_TIMES)]
+        assert [one.status for one in sent] == [202, 400, 202, 429, 429]
+        assert [one.headers["X-RateLimit-Remaining"] for one in sent] == ["2", "1", "0", "0", "0"]
         other = await gateway.send(token=OTHER_TOKEN)
         assert (other.status, other.headers["X-RateLimit-Remaining"]) == (202, "2")
 

@@ -82,23 +82,25 @@ def test_million_keys_keep_memory_bounded_and_the_newest_counted() -> None:
 def test_address_beyond_its_rate_is_refused_with_headers() -> None:
     rates = RateLimits(LimitsSettings(address_per_minute=2), Clock())
     for left in ("1", "0"):
-        with rates.request_of("192.0.2.1") as states:
-            assert rate_headers(states)["X-RateLimit-Remaining"] == left
-    with pytest.raises(RateLimitError, match=r"limits\.address_per_minute") as refused, rates.request_of("192.0.2.1"):
-        pass
+        with rates.request_of("192.0.2.1") as request:
+            request.count()
+            assert rate_headers(request.states)["X-RateLimit-Remaining"] == left
+    with rates.request_of("192.0.2.1") as request:
+        with pytest.raises(RateLimitError, match=r"limits\.address_per_minute") as refused:
+            request.count()
+        assert rate_headers(request.states)["RateLimit-Policy"] == '"address";q=2;w=60'
     assert 1 <= int(refused.value.headers["Retry-After"]) <= 61
-    assert refused.value.headers["RateLimit-Policy"] == '"address";q=2;w=60'
-    with rates.request_of("192.0.2.2"):
-        pass
+    with rates.request_of("192.0.2.2") as request:
+        request.count()
 
 
 def test_device_has_one_rate_over_addresses_and_tokens() -> None:
     rates = RateLimits(LimitsSettings(device_per_minute=2), Clock())
     verifier = rates.verifier(Tokens())
     for address in ("a", "b"):
-        with rates.request_of(address) as states:
+        with rates.request_of(address) as request:
             assert verifier.verify("good-drone-1")
-            assert states[0].name == "device"
+            assert request.states[0].name == "device"
     with rates.request_of("c"), pytest.raises(RateLimitError, match=r"limits\.device_per_minute"):
         verifier.verify("good-drone-1")
     with rates.request_of("a"):
@@ -126,6 +128,7 @@ def test_without_settings_nothing_but_wrong_tokens_is_counted() -> None:
     rates = RateLimits(LimitsSettings())
     verifier = rates.verifier(Tokens())
     for _ in range(500):
-        with rates.request_of("a") as states:
+        with rates.request_of("a") as request:
+            request.count()
             assert verifier.verify("good-drone-1")
-            assert rate_headers(states) == {}
+            assert rate_headers(request.states) == {}
