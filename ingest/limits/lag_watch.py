@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 
-from infra.broker.port import Admin, Broker
+from infra.broker.port import Admin, Broker, TopicPartition
+from infra.broker.reading import respond_within
 from infra.failure.error_texts import error_text
 from infra.process.health import HealthPart
 from ingest.limits.lag import WATCHED, LagLimits
@@ -50,22 +52,24 @@ class LagWatch:
 
     async def _read(self) -> None:
         try:
-            async with asyncio.timeout(_READ_S):
-                if self._admin is None:
-                    self._admin = await self._broker.admin()
-                self._limits.update(await self._admin.group_lag(self._group, WATCHED))
+            self._limits.update(await respond_within(self._lag(), _READ_S, f"the lag of {self._group}"))
         except Exception as error:  # noqa: BLE001 (without the lag frames are accepted, after any error)
             if not self._failed:
                 logger.warning(
                     "the lag of %s cannot be read, so no frame is refused because of it: %s",
                     self._group,
-                    error_text(error) or f"no response within {_READ_S:g} s",
+                    error_text(error),
                 )
             self._failed = True
             return
         if self._failed:
             logger.info("the lag of %s is read again", self._group)
         self._failed = False
+
+    async def _lag(self) -> Mapping[TopicPartition, int]:
+        if self._admin is None:
+            self._admin = await self._broker.admin()
+        return await self._admin.group_lag(self._group, WATCHED)
 
     async def _close(self) -> None:
         admin, self._admin = self._admin, None

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+
+import psutil
+import pytest
 
 from infra.broker.port import TopicPartition
 from infra.process.health import Health
 from infra.process.http_settings import HttpSettings
+from ingest.limits import lag_watch
 from ingest.limits.lag import LagLimits
 from ingest.limits.lag_watch import LagWatch
 from ingest.limits.settings import LimitsSettings
+from ingest.settings import GatewaySettings
 from schemas.topics import FRAMES_BACKFILL, FRAMES_LIVE, load_topics
-from tests.servers.gateway import OTHER_TOKEN, TOKEN, WHEN, jpeg, running
+from tests.servers.gateway import OTHER_TOKEN, PATH, TOKEN, WHEN, jpeg, running
 from tests.servers.gateway_checks import assert_error
 
 _TIMES = (WHEN, "noon", WHEN, WHEN, WHEN)
@@ -103,6 +109,67 @@ async def test_lag_that_cannot_be_read_leaves_frames_accepted(tmp_path: Path) ->
             await asyncio.sleep(0.15)
         stop.set()
         await watching
+
+
+async def test_hundred_clients_get_no_other_status_and_memory_is_flat(tmp_path: Path) -> None:
+    limits = LimitsSettings(device_per_minute=300, max_lag_frames=1_000_000)
+    lag = _Alternating(limits)
+    settings = GatewaySettings(answer_timeout_s=0.1, max_waiting=60, max_concurrent_uploads=16)
+    async with running(tmp_path, settings, limits=limits, lag=lag) as gateway:
+        process, pictures = psutil.Process(), [jpeg(seed=seed) for seed in range(4)]
+
+        async def one(number: int) -> list[int]:
+            token, found = (TOKEN, OTHER_TOKEN)[number % 2], []
+            for at, path in enumerate((PATH, "/api/v1/detect", PATH, "/api/v1/detect")):
+                sent = await gateway.send(pictures[at], token=token, path=path)
+                assert sent.status not in (429, 503) or int(sent.headers["Retry-After"]) >= 1
+                found.append(sent.status)
+            return found
+
+        async def round_of_hundred() -> Counter[int]:
+            rounds = await asyncio.gather(*(one(number) for number in range(100)))
+            return Counter(status for found in rounds for status in found)
+
+        statuses = await round_of_hundred()
+        before = process.memory_info().rss
+        for _ in range(3):
+            statuses += await round_of_hundred()
+        assert set(statuses) <= {200, 202, 429, 503}
+        assert {202, 429, 503} <= set(statuses)
+        assert process.memory_info().rss - before < 48 * 2**20
+        assert (gateway.uploads._devices, gateway.answers.places._free) == ({}, 60)
+
+
+class _Alternating(LagLimits):
+    """Refuses every tenth frame, as if the detectors were behind then."""
+
+    asked = 0
+
+    def require(self, topic: str, partition: int) -> None:
+        self.asked += 1
+        if self.asked % 10 == 0:
+            self.update({TopicPartition(topic, partition): 1_000_000})
+        elif self.asked % 10 == 1:
+            self.update({TopicPartition(topic, partition): 0})
+        super().require(topic, partition)
+
+
+async def test_broker_that_hangs_leaves_frames_accepted_and_the_watch_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lag_watch, "_READ_S", 0.05)
+    lag, stop = LagLimits(LimitsSettings(max_lag_frames=1)), asyncio.Event()
+    watching = asyncio.create_task(LagWatch(_Hanging(), "detector", lag, 0.1).run(stop, Health().part("lag")))  # type: ignore[arg-type]
+    await _until(lambda: "did not respond within" in caplog.text)
+    lag.require(FRAMES_LIVE, 0)
+    stop.set()
+    await asyncio.wait_for(watching, 5)
+    assert caplog.text.count("cannot be read") == 1
+
+
+class _Hanging:
+    async def admin(self) -> None:
+        await asyncio.Event().wait()
 
 
 class _Away:
