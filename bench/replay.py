@@ -75,7 +75,7 @@ def _replay(folder: Path, fresh: Fresh, frames: int) -> Run:
         made = fresh()
         data = folder / f"data-{made.name}"
         data.mkdir()
-        settings = Settings.model_validate({"data_dir": data, "replay": {"max_backlog": None}})
+        settings = Settings.model_validate({"data_dir": data, "replay": {"max_backlog": 0}})
         await _make_broker(data)
         progress = Progress()
         began = time.perf_counter()

@@ -196,13 +196,13 @@ async def _parts(run: _Run, source: Source, checkpoint: Checkpoint, sent: Checkp
             bytes_rate=Rate(replay.max_bytes_per_s),
             dry=dry,
         ),
-        _gate(admin, None if dry else replay.max_backlog, settings, progress),
+        _gate(admin, 0 if dry else replay.max_backlog, settings, progress),
         progress,
         dry,
     )
 
 
-def _gate(admin: Admin, most: int | None, settings: Settings, progress: Progress) -> BacklogGate:
+def _gate(admin: Admin, most: int, settings: Settings, progress: Progress) -> BacklogGate:
     async def backlog() -> int:
         call = admin.group_lag(GROUP, [FRAMES_BACKFILL])
         found = await respond_within(call, settings.replay.broker_timeout_s, "reading the backlog")

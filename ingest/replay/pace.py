@@ -32,11 +32,11 @@ class BacklogGate:
     def __init__(
         self,
         read_backlog: Callable[[], Awaitable[int]],
-        most: int | None,
+        most: int,
         interval_s: float,
         report: Callable[[str | None], None],
     ) -> None:
-        """``report`` gets what it waits for, and None when it waits no longer."""
+        """``most`` 0: no limit. ``report`` gets what it waits for, and None when it waits no longer."""
         self._read_backlog = read_backlog
         self._most = most
         self._interval_s = interval_s
@@ -47,7 +47,7 @@ class BacklogGate:
 
     async def enter(self) -> None:
         """Return when one more frame may be read and published."""
-        if self._most is None:
+        if not self._most:
             return
         now = asyncio.get_running_loop().time
         waits = False

@@ -27,9 +27,9 @@ class ReplaySettings(Section):
     batch_frames: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=64, description="the most events that are published together, for one write of the checkpoint"
     )
-    max_backlog: PositiveInt | None = Field(
+    max_backlog: Annotated[int, Field(ge=0)] = Field(
         default=500,
-        description="a replay waits while so many frames of frames.backfill are not processed; none: it never waits",
+        description="a replay waits while so many frames of frames.backfill are not processed; 0: it never waits",
     )
     backlog_interval_s: Interval = Field(default=1.0, description="how often the backlog is read")
     read_timeout_s: PositiveSeconds = Field(

@@ -36,7 +36,7 @@ def main() -> int:
 
 
 async def _kill(folder: Path, frames: int, kills: int, rng: random.Random) -> int:
-    site = ReplaySite(folder, {"STANDGALE_REPLAY__MAX_BACKLOG": str(10 * frames)})
+    site = ReplaySite(folder, {"STANDGALE_REPLAY__MAX_BACKLOG": "0"})
     await site.prepare()
     pictures = folder / "pictures"
     write_pictures(pictures, frames)

@@ -30,7 +30,7 @@ class Runs:
 
     async def run(self, address: Path | str | None, **request: object) -> ReplayResult | AlreadyDone:
         """Replay; without a detector, nothing waits for the backlog."""
-        replay = {"max_backlog": None, "first_delay_s": 0.01, "max_delay_s": 0.05, **self.settings.get("replay", {})}
+        replay = {"max_backlog": 0, "first_delay_s": 0.01, "max_delay_s": 0.05, **self.settings.get("replay", {})}
         settings = Settings.model_validate({**self.settings, "data_dir": self.site.data, "replay": replay})
         self.progress = Progress()
         wanted = ReplayRequest(None if address is None else str(address), "drone-7")

@@ -60,4 +60,4 @@ async def test_enter_without_a_limit_never_reads() -> None:
     async def read() -> int:
         raise AssertionError
 
-    await BacklogGate(read, None, 1.0, lambda _: None).enter()
+    await BacklogGate(read, 0, 1.0, lambda _: None).enter()
