@@ -67,6 +67,8 @@ class StreamConnection:
         self._window = Window(0, 0)
         self._token = ""
         self._said_bye = False
+        self.has_device = False
+        """Whether a token was verified"""
 
     def end(self, end: StreamEnd) -> None:
         """Close the connection when the frames in progress are answered."""
@@ -83,6 +85,7 @@ class StreamConnection:
             hello = await self._hello(receive)
             self._token = token or hello.token
             device_id = device_id or self._device()
+            self.has_device = True
             with self._places.reserve(device_id):
                 end = await self._take_frames(receive, send, flow, hello, device_id)
         except StreamEnd as early:

@@ -76,7 +76,7 @@ class StreamEndpoint:
             self._streams.recent,
             self._streams.places,
         )
-        self._streams.add(connection)
+        self._streams.add(connection, is_known=device_id is not None)
         try:
             code = await self._serve(connection, scope, receive, send, token, device_id)
             CLOSED.labels(str(code) if code in KNOWN_CODES else "other").inc()
@@ -118,8 +118,8 @@ class StreamEndpoint:
             )
         if self._streams.is_stopping:
             raise OverloadedError("the gateway stops or restarts", details="Connect again after Retry-After seconds.")
-        if not self._streams.has_room:
-            most = self._streams.settings.max_connections
+        if not self._streams.places.has_room:
+            most = self._streams.places.most
             raise OverloadedError(
                 f"{most} streams are open; at most {most} are accepted (stream.max_connections)",
                 details="Connect again after Retry-After seconds.",

@@ -15,7 +15,11 @@ class StreamSettings(Section):
     section = "stream"
 
     enabled: bool = Field(default=True, description="whether there is `WS /api/v1/stream`")
-    max_connections: PositiveInt = Field(default=256, description="the most connections; beyond it 503")
+    max_connections: PositiveInt = Field(
+        default=256,
+        description="the most connections of devices; beyond it 503. Those that bring no token in their handshake "
+        "may be a quarter as many until they say hello; then the oldest of them makes room",
+    )
     max_device_connections: PositiveInt = Field(
         default=4, description="the most connections of one device; beyond it a new one is closed with 4429"
     )

@@ -6,6 +6,7 @@ import asyncio
 import json
 import struct
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from websockets.frames import Frame, Opcode
 from ingest.settings import GatewaySettings
 from ingest.stream.settings import StreamSettings
 from tests.harnesses.stream_client import Stream, frame, open_socket, open_stream
-from tests.servers.gateway import FRAME, Gateway, running
+from tests.servers.gateway import FRAME, TOKEN, Gateway, running
 
 HEADER = struct.Struct(">B3xIIQ")
 
@@ -241,6 +242,18 @@ async def test_stream_connections_are_limited_in_total(tmp_path: Path) -> None:
         with pytest.raises(Exception, match="503"):
             async with open_socket(gateway.port):
                 pass
+
+
+async def test_stream_clients_without_a_token_keep_nobody_out(tmp_path: Path) -> None:
+    async with running(tmp_path, stream=StreamSettings(max_connections=4)) as gateway, AsyncExitStack() as stack:
+        silent = [await stack.enter_async_context(open_socket(gateway.port, token=None)) for _ in range(8)]
+        async with open_stream(gateway.port) as stream:
+            await stream.send(1)
+            assert await stream.answers(1) == [("ack", 1)]
+        for socket in silent[:-1]:
+            assert (await Stream(socket, {}).closed())[0] == 1013
+        await silent[-1].send(json.dumps({"type": "hello", "token": TOKEN}))
+        assert json.loads(await silent[-1].recv())["type"] == "welcome"
 
 
 async def test_stream_frame_waits_unread_while_there_is_no_memory(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ async def test_stream_handshakes_that_are_none_get_a_response(gateway: Gateway) 
     assert (await _response(gateway, upgrade="h2c")).startswith(b"HTTP/1.1 426")
     # Sent before the response: it may not be lost in silence.
     assert (await _response(gateway, HELLO)).startswith(b"HTTP/1.1 400")
-    assert gateway.streams.has_room
+    assert gateway.streams.places.has_room
 
 
 async def test_stream_other_paths_have_no_websockets(gateway: Gateway) -> None:
