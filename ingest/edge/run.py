@@ -26,6 +26,7 @@ from ingest.edge.sending.upload import Uploader
 from ingest.edge.settings import EdgeSettings
 from ingest.edge.spool.spool import Spool
 from ingest.edge.status import RunningState, read_state, write_states
+from ingest.video.options import parse_address
 from schemas.timestamps import format_utc, utc_now
 
 logger = logging.getLogger(__name__)
@@ -37,16 +38,29 @@ MakeSources = Callable[[Spool], Sequence[FrameSource]]
 
 def require_settings(settings: EdgeSettings, spool: Path, token_file: Path | None) -> None:
     """Raise SettingsError when the client cannot start with ``settings``; nothing is written."""
-    for field, example in (("url", "https://gateway.example:8000"), ("folder", "/media/camera")):
-        if getattr(settings, field) is None:
-            raise SettingsError(f"{settings.named(field)} is not set; give it, for example {example}")
+    _require_addresses(settings)
     if settings.token is None and token_file is None:
         raise SettingsError(
             f"{settings.named('token')} is not set; give the token that `standgale device add` printed, or a file with "
             f"it as {settings.variable('token')}_FILE"
         )
-    folder = settings.folder
-    assert folder is not None
+    if settings.folder is not None:
+        _require_folder(settings, settings.folder, spool)
+
+
+def _require_addresses(settings: EdgeSettings) -> None:
+    if settings.url is None:
+        raise SettingsError(f"{settings.named('url')} is not set; give it, for example https://gateway.example:8000")
+    if settings.folder is None and settings.video is None:
+        raise SettingsError(
+            f"{settings.named('folder')} is not set; give it, for example /media/camera, or a camera as "
+            f"{settings.named('video')}"
+        )
+    if settings.video is not None:
+        parse_address(settings.video.get_secret_value())
+
+
+def _require_folder(settings: EdgeSettings, folder: Path, spool: Path) -> None:
     if not folder.is_dir():
         raise SettingsError(f"{settings.named('folder')} is {folder}, which is no folder; create it, or give another")
     needed = os.R_OK | os.X_OK | (os.W_OK if settings.release == "delete" else 0)
@@ -66,7 +80,7 @@ async def run_edge(
 ) -> int:
     """Run until SIGTERM or SIGINT; return the exit status.
 
-    ``make_sources`` makes other sources than the folder of ``settings``. Raises SettingsError when another client has
+    ``make_sources`` makes other sources beside the folder of ``settings``. Raises SettingsError when another client has
     the spool, or a setting is wrong.
     """
     require_settings(settings, spool_folder, token_file)
@@ -76,7 +90,7 @@ async def run_edge(
         try:
             async with GatewayConnection(settings, token_file) as connection:
                 sender = make_sender(spool, connection, settings)
-                sources = _sources(settings, spool) if make_sources is None else make_sources(spool)
+                sources = [*_sources(settings, spool), *(make_sources(spool) if make_sources else ())]
                 return await _run(settings, spool_folder, spool, sender, sources)
         finally:
             spool.close()
@@ -94,7 +108,8 @@ def make_sender(spool: Spool, connection: GatewayConnection, settings: EdgeSetti
 
 
 def _sources(settings: EdgeSettings, spool: Spool) -> Sequence[FrameSource]:
-    assert settings.folder is not None
+    if settings.folder is None:
+        return []
     return [FolderSource(settings.folder.resolve(), settings, spool.history)]
 
 
@@ -130,7 +145,9 @@ async def _run(
         )
 
     stop, hurry, all_ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    _log_start(settings, spool)
+    _log_start(
+        settings, spool, " and ".join(str(settings.folder) if each.name == "folder" else each.name for each in sources)
+    )
     with stop_signals(stop, hurry):
         status = asyncio.create_task(write_states(folder, state, all_ended))
         work = [sender.run(stop), *(each.run(spool, stop) for each in sources)]
@@ -159,8 +176,8 @@ async def _until_stopped(work: Sequence[Coroutine[None, None, None]], stop: asyn
     return clean
 
 
-def _log_start(settings: EdgeSettings, spool: Spool) -> None:
+def _log_start(settings: EdgeSettings, spool: Spool, names: str) -> None:
     url = settings.url or ""
     if url.startswith("http:") and not any(f"//{host}" in url for host in _LOOPBACK):
         logger.warning("the token travels unencrypted, because %s has no TLS; give edge.url with https://", url)
-    logger.info("frames from %s are sent to %s; %s in the spool", settings.folder, url, counted(spool.frames, "frame"))
+    logger.info("frames from %s are sent to %s; %s in the spool", names, url, counted(spool.frames, "frame"))

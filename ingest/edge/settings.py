@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AwareDatetime, Field, SecretStr, field_validator, model_validator
 
 from infra.sections import Interval, PositiveInt, PositiveSeconds, Section, ShortInterval
 from schemas.event_base import FLIGHT_ID_PATTERN
@@ -26,6 +26,20 @@ class EdgeSettings(Section):
         default=None, description="a PEM file of the authorities whose certificate the gateway may have"
     )
     folder: Path | None = Field(default=None, description="the folder to watch, with the folders in it")
+    video: SecretStr | None = Field(
+        default=None, description="a video or camera whose frames are sent: a file, or an address of http or rtsp"
+    )
+    video_mode: Literal["every", "nth", "rate", "key", "scene"] = Field(
+        default="rate", description="which of its frames: see docs/video.md"
+    )
+    video_per_second: Annotated[float, Field(gt=0, le=1_000)] = Field(
+        default=1.0, description="rate: the most frames in a second of the video"
+    )
+    video_every: PositiveInt = Field(default=1, description="nth: the first frame, and then each one after so many")
+    video_transport: Literal["tcp", "udp"] = Field(default="tcp", description="how RTSP sends the pictures")
+    video_start: AwareDatetime | None = Field(
+        default=None, description="when a recording began, where it does not say it or says it wrongly"
+    )
     suffixes: tuple[str, ...] = Field(
         default=(".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"),
         description="the ends of the names of files that are taken, in any case of letters",

@@ -13,11 +13,12 @@ from standgale.commands.context import JsonOption, context_of, print_json
 if TYPE_CHECKING:
     from ingest.edge.status import EdgeStatus
 
-app = typer.Typer(help="Send the pictures of a folder to a gateway, and keep them while it is unavailable.")
+app = typer.Typer(help="Send the pictures of a folder or a camera to a gateway, and keep them while it is unavailable.")
 
 _FolderOption = Annotated[Path | None, typer.Option(help="The folder to watch (edge.folder).")]
 _UrlOption = Annotated[str | None, typer.Option(help="The gateway's address, as https://gateway:8000 (edge.url).")]
 _SpoolOption = Annotated[Path | None, typer.Option(help="The folder that keeps frames (edge.spool).")]
+_VideoOption = Annotated[str | None, typer.Option(help="A video or camera: a file, http:// or rtsp:// (edge.video).")]
 _FlightOption = Annotated[str | None, typer.Option(help="The flight that all frames belong to (edge.flight).")]
 _DeleteOption = Annotated[
     bool, typer.Option("--delete", help="Delete files once they are safe in the spool (edge.release).")
@@ -28,6 +29,7 @@ _DeleteOption = Annotated[
 def edge(
     context: typer.Context,
     folder: _FolderOption = None,
+    video: _VideoOption = None,
     url: _UrlOption = None,
     spool: _SpoolOption = None,
     delete: _DeleteOption = False,
@@ -44,6 +46,7 @@ def edge(
 
     settings = context_of(context).settings(
         edge__folder=folder,
+        edge__video=video,
         edge__url=url,
         edge__spool=spool,
         edge__release="delete" if delete else None,
@@ -52,7 +55,14 @@ def edge(
     token_file = secret_file("edge.token")
     require_settings(settings.edge, settings.edge_spool, token_file)
     configure_logging(settings.telemetry, service="edge", secrets=secrets_of(settings))
-    raise typer.Exit(run_until_signal(run_edge(settings.edge, settings.edge_spool, token_file)))
+    sources = []
+    if settings.edge.video is not None:
+        # Its libraries are in the extras server and video.
+        from ingest.edge.video_source import VideoFrames
+
+        sources.append(VideoFrames(settings.edge, settings.video))
+    running = run_edge(settings.edge, settings.edge_spool, token_file, lambda _: sources)
+    raise typer.Exit(run_until_signal(running))
 
 
 @app.command()

@@ -16,7 +16,7 @@ from ingest.edge.sending.link import Link
 from ingest.edge.sending.outcomes import Outcomes
 from ingest.edge.sending.responses import NotSent, Outcome
 from ingest.edge.sending.stream import BacklogStream
-from ingest.edge.sending.stream_messages import Ended
+from ingest.edge.sending.stream_messages import CLOSED, Ended
 from ingest.edge.settings import EdgeSettings
 from ingest.edge.spool.entry import Entry, Lane
 from ingest.edge.spool.frame_file import DamagedFrameError, SpooledFrame
@@ -27,9 +27,11 @@ logger = logging.getLogger(__name__)
 _STOP_TIMEOUT_S = 8.0
 """How long the uploads in progress may take at a stop."""
 _LOOK_EVERY_S = 1.0
-_WITHOUT_STREAM_S = 600.0
-"""How long the stream is not tried again where it is not there, or fails."""
+_NOT_THERE_S, _FAILING_S = 600.0, 60.0
+"""How long the stream is not tried again where it is not there, and where it fails."""
 _MOST_STREAM_FAILURES = 5
+_OF_STREAM = (CLOSED, "STREAM_BROKEN", "NO_RESPONSE")
+"""Failures that requests may not have; the others are those of the gateway itself."""
 
 
 class Send(Protocol):
@@ -97,16 +99,19 @@ class Sender:
             # By a request, which also says whether the gateway takes it at all.
             await self._step(Lane.BACKLOG, stop)
         if isinstance(ended, NotSent):
-            self._stream_failures = 0 if self._spool.counts.sent > sent else self._stream_failures + 1
-            if self._stream_failures >= _MOST_STREAM_FAILURES and not ended.needs_person:
-                ended = Ended.NOT_THERE
-        if ended is Ended.NOT_THERE:
-            self._stream_not_before_s = monotonic_s() + _WITHOUT_STREAM_S
+            if self._spool.counts.sent > sent or ended.code not in _OF_STREAM:
+                self._stream_failures = 0
+            self._stream_failures += ended.code in _OF_STREAM
+            if self._stream_failures < _MOST_STREAM_FAILURES:
+                await _pause(stop, self._outcomes[Lane.BACKLOG].failed(None, ended))
+                return
+        if isinstance(ended, NotSent) or ended is Ended.NOT_THERE:
+            seconds = _FAILING_S if isinstance(ended, NotSent) else _NOT_THERE_S
+            self._stream_not_before_s = monotonic_s() + seconds
             self._stream_failures = 0
             stream.give_back()
-            logger.info("the backlog is sent one frame at a time: there is no stream, or it fails")
-        elif isinstance(ended, NotSent):
-            await _pause(stop, self._outcomes[Lane.BACKLOG].failed(None, ended))
+            reason = ended.reason if isinstance(ended, NotSent) else ended.value
+            logger.info("the backlog is sent one frame at a time for %g s: %s", seconds, reason)
 
     async def _step(self, lane: Lane, stop: asyncio.Event) -> None:
         """Send one frame of ``lane``, or wait for one; after a failure, wait for the next attempt."""

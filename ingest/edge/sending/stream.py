@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import aiohttp
@@ -21,6 +21,7 @@ from ingest.edge.sending.outcomes import Outcomes
 from ingest.edge.sending.responses import HINTS, NOT_STORED, TRANSIENT_CODES, Accepted, NotSent, Outcome, Rejected
 from ingest.edge.sending.stream_messages import (
     BYE,
+    CLOSED,
     PATH,
     SUBPROTOCOL,
     Answer,
@@ -115,8 +116,10 @@ class BacklogStream:
             return NotSent(str(error), "STREAM_BROKEN")
         except SpoolUnavailableError as error:
             return NotSent(str(error), error.code)
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+        except TimeoutError as error:
             return self._connection.failure(error)
+        except (aiohttp.ClientError, OSError) as error:
+            return replace(self._connection.failure(error), code=CLOSED)
         finally:
             self._sent = 0
             with suppress(TimeoutError, aiohttp.ClientError, OSError):
@@ -179,7 +182,7 @@ class BacklogStream:
         said = f"the gateway closed the stream ({code}{': ' if reason else ''}{reason[:200]})"
         if code == _UNAUTHORIZED:
             return NotSent(f"{said}; {HINTS[401]}", "UNAUTHORIZED", needs_person=True)
-        return NotSent(said, "STREAM_CLOSED")
+        return NotSent(said, CLOSED)
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> NotSent:
         """Take the answers, in their order, until the connection ends."""

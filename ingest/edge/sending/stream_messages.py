@@ -15,6 +15,8 @@ from ingest.edge.sending.responses import HINTS, LONGEST_RETRY_AFTER_S, NotSent,
 
 PATH = "/api/v1/stream"
 SUBPROTOCOL = "standgale.frames.v1"
+CLOSED = "STREAM_CLOSED"
+"""The code of an outcome when an open stream ends."""
 BYE = '{"type":"bye"}'
 
 _HEADER = struct.Struct(">B3xIIQ")

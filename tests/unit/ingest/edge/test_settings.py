@@ -25,6 +25,7 @@ URL = "https://gateway.example:8000"
         ({"first_delay_s": 100.0}, "edge.max_delay_s"),
         ({"max_bytes": 1_000}, "edge.max_frame_bytes"),
         ({"backlog_share": 1.0}, "less than 1"),
+        ({"flight": "../north"}, "characters A-Z"),
     ],
 )
 def test_wrong_setting_is_an_error_that_names_it(settings: dict[str, object], message: str) -> None:
