@@ -68,7 +68,7 @@ class StreamConnection:
         self._token = ""
         self._said_bye = False
         self.has_device = False
-        """Whether a token was verified"""
+        """Whether it has said hello with a valid token"""
 
     def end(self, end: StreamEnd) -> None:
         """Close the connection when the frames in progress are answered."""

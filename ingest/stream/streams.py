@@ -24,29 +24,31 @@ class Streams:
         self.places = DevicePlaces(self.settings.max_connections, self.settings.max_device_connections)
         self.is_stopping = False
         self._open: set[StreamConnection] = set()
-        self._unknown: dict[StreamConnection, None] = {}
-        """Those whose handshake had no token, and that may not have said hello yet; the oldest first"""
+        self._silent: dict[bool, dict[StreamConnection, None]] = {False: {}, True: {}}
+        """Those that may not have said hello yet, the oldest first, without and with a token in their handshake"""
 
     def add(self, connection: StreamConnection, *, is_known: bool) -> None:
-        """Count an open connection; one of an unknown client takes the place of the oldest one, when there are many.
+        """Count an open connection; the oldest one that has not said hello makes room for it, when there are many.
 
-        So nobody without a token keeps devices out.
+        ``is_known``: the handshake had a token. So nobody without a token keeps devices out.
         """
         self._open.add(connection)
-        if not is_known:
-            for each in [each for each in self._unknown if each.has_device]:
-                del self._unknown[each]
-            if len(self._unknown) >= max(1, self.settings.max_connections // _UNKNOWN_SHARE):
-                oldest = next(iter(self._unknown))
-                del self._unknown[oldest]
-                oldest.end(StreamEnd(CloseCode.BUSY, "made room for another connection; say hello at once"))
-            self._unknown[connection] = None
+        silent = self._silent[is_known]
+        for each in [each for each in silent if each.has_device]:
+            del silent[each]
+        most = self.settings.max_connections
+        if len(silent) >= (most if is_known else max(1, most // _UNKNOWN_SHARE)):
+            oldest = next(iter(silent))
+            del silent[oldest]
+            oldest.end(StreamEnd(CloseCode.BUSY, "made room for another connection; say hello at once"))
+        silent[connection] = None
         CONNECTIONS.set(len(self._open))
 
     def remove(self, connection: StreamConnection) -> None:
         """Stop counting it."""
         self._open.discard(connection)
-        self._unknown.pop(connection, None)
+        for silent in self._silent.values():
+            silent.pop(connection, None)
         CONNECTIONS.set(len(self._open))
 
     def stop(self) -> None:

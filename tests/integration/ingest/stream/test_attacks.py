@@ -256,6 +256,15 @@ async def test_stream_clients_without_a_token_keep_nobody_out(tmp_path: Path) ->
         assert json.loads(await silent[-1].recv())["type"] == "welcome"
 
 
+async def test_stream_devices_that_never_say_hello_keep_nobody_out(tmp_path: Path) -> None:
+    async with running(tmp_path, stream=StreamSettings(max_connections=4)) as gateway, AsyncExitStack() as stack:
+        silent = [await stack.enter_async_context(open_socket(gateway.port)) for _ in range(6)]
+        async with open_stream(gateway.port) as stream:
+            await stream.send(1)
+            assert await stream.answers(1) == [("ack", 1)]
+        assert [(await Stream(socket, {}).closed())[0] for socket in silent[:3]] == [1013] * 3
+
+
 async def test_stream_frame_waits_unread_while_there_is_no_memory(tmp_path: Path) -> None:
     settings = GatewaySettings(max_concurrent_uploads=2)
     async with running(tmp_path, settings, stream=StreamSettings(memory_timeout_s=1.0)) as gateway:
