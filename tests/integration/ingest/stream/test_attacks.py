@@ -256,7 +256,7 @@ async def test_stream_clients_without_a_token_take_no_place_of_devices(tmp_path:
         assert json.loads(await silent[-1].recv())["type"] == "welcome"
 
 
-async def test_stream_devices_that_never_say_hello_take_no_place_of_devices(tmp_path: Path) -> None:
+async def test_stream_devices_without_a_hello_take_no_place_of_others(tmp_path: Path) -> None:
     async with running(tmp_path, stream=StreamSettings(max_connections=4)) as gateway, AsyncExitStack() as stack:
         silent = [await stack.enter_async_context(open_socket(gateway.port)) for _ in range(6)]
         async with open_stream(gateway.port) as stream:
