@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.harnesses.edge_backlog import send_live_frames_during_backlog
 from tests.harnesses.edge_outages import Outages, send_through_outages
+from tests.harnesses.long_link import Link, backlog_over_link
 
 
 def main() -> int:
@@ -25,7 +26,10 @@ def main() -> int:
     parser.add_argument("--release", choices=("delete", "keep"), default="delete")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--backlog", action="store_true", help="instead: live frames while FRAMES are a backlog")
+    parser.add_argument("--link", action="store_true", help="instead: a backlog over 200 ms and 1 % loss, two ways")
     given = vars(parser.parse_args())
+    if given.pop("link"):
+        return _send_over_link(given["frames"])
     if given.pop("backlog"):
         return _send_backlog(given["frames"])
     outages = Outages(**given, timeout_s=7_200.0)
@@ -45,6 +49,19 @@ def _send_backlog(frames: int) -> int:
     in_order = waits.backlog_in_order and waits.live_in_order
     print(json.dumps({**figures, "live": len(waits.seconds), "in_order": in_order, "during": waits.sent_during}))
     return 0 if in_order and waits.percentile(0.95) < 2.0 else 1
+
+
+def _send_over_link(frames: int) -> int:
+    """Send a backlog of ``frames`` by requests and by the stream, with pictures of 2 kB and of 50 kB."""
+    folder = Path(tempfile.mkdtemp(prefix="standgale-edge-"))
+    for padding in (0, 48_000):
+        for use_stream in (False, True):
+            place = folder / f"{padding}-{use_stream}"
+            rate = asyncio.run(backlog_over_link(place, frames, Link(), padding=padding, use_stream=use_stream))
+            print(
+                json.dumps({"bytes": 2_000 + padding, "stream": use_stream, "frames_per_s": round(rate, 2)}), flush=True
+            )
+    return 0
 
 
 if __name__ == "__main__":

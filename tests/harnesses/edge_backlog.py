@@ -46,7 +46,7 @@ async def send_live_frames_during_backlog(
         async with fault_proxy(gateway.url) as proxy:
             edge = EdgeProcess(folder / "camera", folder / "spool", proxy.url)
             edge.environment = {f"STANDGALE_EDGE__{name.upper()}": text for name, text in settings.items()}
-            await asyncio.to_thread(_fill_spool, edge.spool / WAITING_FOLDER, backlog)
+            await asyncio.to_thread(fill_spool, edge.spool / WAITING_FOLDER, backlog)
             edge.start("--delete")
             try:
                 await edge.wait_until(lambda found: found.state.counts.sent > 0)
@@ -73,9 +73,10 @@ async def send_live_frames_during_backlog(
     )
 
 
-def _fill_spool(waiting: Path, backlog: int) -> None:
+def fill_spool(waiting: Path, backlog: int, padding: int = 0) -> None:
+    """Write frames as a client leaves them that was ended; ``padding`` zeros follow the end of each JPEG."""
     waiting.mkdir(parents=True)
     for number in range(backlog):
-        frame = NewFrame(small_jpeg(number), captured_at(number), f"{number}.jpg")
+        frame = NewFrame(small_jpeg(number) + bytes(padding), captured_at(number), f"{number}.jpg")
         header = header_of(frame)
         (waiting / file_name(number + 1, frame_key(header))).write_bytes(encode(header) + frame.image)
