@@ -142,6 +142,8 @@ class _RequestState:
         busy = self._status in _BUSY
         with suppress(TimeoutError):
             async with asyncio.timeout(_DISCARD_BUSY_S if busy else _DISCARD_S):
+                # What is here already is taken at once: most refused bodies are small, and many clients are gone.
+                await self.receive()
                 while self._unread and not (busy and self._received > _DISCARD_BUSY_BYTES):
                     # All refused uploads together read one piece in a round of the event loop.
                     await self._turns.wait(_DISCARDING)

@@ -18,7 +18,8 @@ from ingest.limits.lag import LagLimits
 from ingest.limits.lag_watch import LagWatch
 from ingest.limits.settings import LimitsSettings
 from ingest.settings import GatewaySettings
-from schemas.topics import FRAMES_BACKFILL, FRAMES_LIVE, load_topics
+from schemas.topics import FRAMES_LIVE
+from tests.harnesses.stand_in_detector import detecting
 from tests.servers.gateway import OTHER_TOKEN, PATH, TOKEN, WHEN, jpeg, running
 from tests.servers.gateway_checks import assert_error
 
@@ -72,7 +73,7 @@ async def test_frames_get_503_while_detectors_are_behind_and_then_202(tmp_path: 
     settings = LimitsSettings(max_lag_frames=4, lag_interval_s=0.1)
     lag = LagLimits(settings)
     async with running(tmp_path, limits=settings, lag=lag) as gateway:
-        watch, stop = LagWatch(gateway.broker, "detector", lag, settings.lag_interval_s), asyncio.Event()
+        watch, stop = LagWatch(gateway.broker, "detectors", lag, settings.lag_interval_s), asyncio.Event()
         watching = asyncio.create_task(watch.run(stop, gateway.health.part("lag")))
         try:
             for seed in range(2):
@@ -89,9 +90,8 @@ async def test_frames_get_503_while_detectors_are_behind_and_then_202(tmp_path: 
             assert 1 <= int(refused.headers["retry-after"]) <= 360
             assert "limits.max_lag_frames" in refused.json["message"]
             assert gateway.health.report().parts["lag"].ready
-            lag.update(
-                {TopicPartition(topic, n): 0 for topic in (FRAMES_LIVE, FRAMES_BACKFILL) for n in range(_most())}
-            )
+            async with detecting(gateway.broker):
+                await _until(lambda: lag.refusing() == 0)
             assert (await gateway.send(jpeg(seed=9))).status == 202
         finally:
             stop.set()
@@ -132,7 +132,7 @@ async def test_hundred_clients_get_no_other_status_and_memory_is_flat(tmp_path: 
 
         statuses = await round_of_hundred()
         before = process.memory_info().rss
-        for _ in range(3):
+        for _ in range(4):
             statuses += await round_of_hundred()
         assert set(statuses) <= {200, 202, 429, 503}
         assert {202, 429, 503} <= set(statuses)
@@ -175,10 +175,6 @@ class _Hanging:
 class _Away:
     async def admin(self) -> None:
         raise ConnectionRefusedError("no broker")
-
-
-def _most() -> int:
-    return load_topics()[FRAMES_LIVE].partitions
 
 
 async def _until(condition: Callable[[], bool]) -> None:
