@@ -12,6 +12,9 @@ from infra.broker.kafka.adapter import KafkaBroker
 from infra.deploy.kafka import KafkaServer
 from infra.deploy.kafka.acls import Acls, Operation, Resource
 from infra.errors import ImageCorruptError
+from ingest.limits.lag import LagLimits
+from ingest.limits.lag_watch import LagWatch
+from ingest.limits.settings import LimitsSettings
 from ingest.settings import GatewaySettings
 from schemas.topics import DETECTIONS, FRAME_TOPICS, FRAMES_DEAD, FRAMES_LIVE, PROBES, load_topics
 from standgale.testing.waiting import until
@@ -109,7 +112,20 @@ async def test_detect_returns_committed_detections_and_finds_them_again(
     await admin.apply(declared.values())
     await admin.close()
     settings = GatewaySettings(answer_timeout_s=30.0)
-    async with running(tmp_path, settings, broker=broker, ahead_s=None) as gateway:
+    limits = LimitsSettings(max_lag_frames=1, lag_interval_s=0.2)
+    lag = LagLimits(limits)
+    async with running(tmp_path, settings, broker=broker, ahead_s=None, limits=limits, lag=lag) as gateway:
+        watch, stop = LagWatch(broker, "detectors", lag, limits.lag_interval_s), asyncio.Event()
+        watching = asyncio.create_task(watch.run(stop, gateway.health.part("lag")))
+        waiting = {"captured_at": WHEN, "original_filename": "good.jpg"}
+        assert (await gateway.send(params=waiting)).status == 202
+        await until(lambda: lag.refusing() > 0)
+        behind = await gateway.send(params=waiting)
+        assert (behind.status, behind.json["error_code"]) == (503, "DETECTORS_BEHIND")
+        async with detecting(broker):
+            await until(lambda: lag.refusing() == 0)
+        stop.set()
+        await watching
         decide = {"good.jpg": True, "bad.jpg": ImageCorruptError("ends early")}
         async with detecting(broker, lambda frame: decide[frame.original_filename or ""]):
             good = {"timestamp": WHEN, "original_filename": "good.jpg"}
