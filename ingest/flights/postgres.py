@@ -12,11 +12,9 @@ from ingest.acceptance.errors import ApiError
 from ingest.flights.flight import Failure, Flight
 
 _DEVICE = "SELECT id FROM devices WHERE device_id = $1"
-_OPEN = """
-INSERT INTO flights (device_id, flight_id)
-SELECT $1, $2 WHERE (SELECT count(*) FROM flights WHERE device_id = $1 AND closed_at IS NULL) < $3
-ON CONFLICT (device_id, flight_id) DO NOTHING
-"""
+_OPEN = "INSERT INTO flights (device_id, flight_id) VALUES ($1, $2) ON CONFLICT (device_id, flight_id) DO NOTHING"
+# Flights that frames have opened do not count: a device need not announce and close them.
+_ANNOUNCED = "SELECT count(*) FROM flights WHERE device_id = $1 AND announced IS NOT NULL AND closed_at IS NULL"
 _LOCKED = "SELECT announced, closed_at, closed_count FROM flights WHERE device_id = $1 AND flight_id = $2 FOR UPDATE"
 _ANNOUNCE = "UPDATE flights SET announced = $3, announced_at = now() WHERE device_id = $1 AND flight_id = $2"
 _CLOSE = "UPDATE flights SET closed_count = $3, closed_at = now() WHERE device_id = $1 AND flight_id = $2"
@@ -72,6 +70,8 @@ class PostgresFlights:
             if row["announced"] != count:
                 if row["closed_at"] is not None:
                     raise _closed(flight_id, row["closed_count"], f"cannot be announced with {count}")
+                if row["announced"] is None:
+                    await self._require_room(connection, device)
                 await connection.execute(_ANNOUNCE, device, flight_id, count)
             return await _read(connection, device, flight_id)
 
@@ -108,14 +108,19 @@ class PostgresFlights:
         device = await connection.fetchval(_DEVICE, device_id)
         if device is None:
             raise DatabaseUnavailableError(f"device {device_id} has a token, but no row in devices yet")
-        await connection.execute(_OPEN, device, flight_id, self._max_open)
+        await connection.execute(_OPEN, device, flight_id)
         row = await connection.fetchrow(_LOCKED, device, flight_id)
-        if row is None:
+        assert row is not None
+        return device, dict(row)
+
+    async def _require_room(self, connection: Connection, device: UUID) -> None:
+        """Raise TooManyFlightsError, which takes the new row of the transaction back."""
+        if await connection.fetchval(_ANNOUNCED, device) >= self._max_open:
             raise TooManyFlightsError(
-                f"this device has {self._max_open} open flights; no more are kept (gateway.max_open_flights)",
+                f"this device has {self._max_open} open flights that it announced; no more are kept "
+                "(gateway.max_open_flights)",
                 details="Close flights that are over, then try again.",
             )
-        return device, dict(row)
 
 
 async def _read(connection: Connection, device: UUID, flight_id: str) -> Flight:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qsl
@@ -51,7 +52,7 @@ class FlightEndpoints:
         self._flights = flights
         self._settings = settings
         self._turns = turns
-        self._requests = 0
+        self._requests: Counter[str] = Counter()
         self._queries = asyncio.Semaphore(_MOST_QUERIES)
 
     async def announce(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,17 +103,22 @@ class FlightEndpoints:
     @asynccontextmanager
     async def _request(self, scope: Scope) -> AsyncIterator[str]:
         device_id = self._acceptance.authenticate(token_of(dict(scope["headers"])))
-        if self._requests >= _MOST_REQUESTS:
+        own, total = self._requests[device_id], self._requests.total()
+        # A device may have as many as are still free, so that none keeps the others out.
+        if total >= _MOST_REQUESTS or (own and own >= _MOST_REQUESTS - total):
             raise OverloadedError(
-                f"the gateway has {_MOST_REQUESTS} requests about flights in progress, as many as it accepts",
+                f"the gateway has {total} requests about flights in progress, {own} of them of this device, as many as "
+                f"it accepts (of {_MOST_REQUESTS})",
                 details="Send the same request again after Retry-After seconds.",
             )
-        self._requests += 1
+        self._requests[device_id] += 1
         try:
             with bind(device_id=device_id):
                 yield device_id
         finally:
-            self._requests -= 1
+            self._requests[device_id] -= 1
+            if not self._requests[device_id]:
+                del self._requests[device_id]
 
     @asynccontextmanager
     async def _query(self) -> AsyncIterator[None]:
