@@ -46,7 +46,7 @@ def _send_backlog(frames: int) -> int:
     folder = Path(tempfile.mkdtemp(prefix="standgale-edge-"))
     waits = asyncio.run(send_live_frames_during_backlog(folder, frames, max(frames // 50, 10), interval_s=0.2))
     figures = {name: round(waits.percentile(share), 3) for name, share in (("p50_s", 0.5), ("p95_s", 0.95))}
-    in_order = waits.backlog_in_order and waits.live_in_order
+    in_order = waits.backlog_in_order and waits.live_in_order and waits.backlog_in_backfill
     print(json.dumps({**figures, "live": len(waits.seconds), "in_order": in_order, "during": waits.sent_during}))
     return 0 if in_order and waits.percentile(0.95) < 2.0 else 1
 
