@@ -287,6 +287,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         if message["type"] == "websocket.accept" and not self.transport.is_closing():
             # Nothing is read before, because a client must not send before it has the response.
             self.transport.resume_reading()
+        if self.close_sent and self.initial_response is not None:
+            # A handshake that is refused with a response is complete; the library would log it as an error.
+            self.handshake_complete = True
 
     def shutdown(self) -> None:
         """Close when the server stops, unless the app does it."""

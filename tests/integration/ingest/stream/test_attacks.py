@@ -202,7 +202,7 @@ async def test_stream_is_closed_when_its_token_is_revoked(strict: Gateway) -> No
         assert (await stream.closed())[0] == 4401
 
 
-async def test_stream_handshakes_without_right_are_refused(gateway: Gateway) -> None:
+async def test_stream_handshakes_without_right_are_refused(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
     async def status(**options: object) -> int:
         with pytest.raises(Exception) as caught:
             async with open_socket(gateway.port, **options):  # type: ignore[arg-type]
@@ -213,6 +213,7 @@ async def test_stream_handshakes_without_right_are_refused(gateway: Gateway) -> 
     assert await status(subprotocol=None) == 400
     assert await status(subprotocol="standgale.frames.v9") == 400
     assert await status(headers={"Origin": "https://evil.example"}) == 403
+    assert [record.getMessage() for record in caplog.records if record.name == "standgale.websocket"] == []
     async with open_socket(gateway.port, headers={"Origin": f"http://127.0.0.1:{gateway.port}"}):
         pass
     async with open_socket(gateway.port, token=None) as socket:
