@@ -91,7 +91,9 @@ class GatewaySettings(Section):
     original_timeout_s: PositiveSeconds = Field(
         default=300.0, description="the time limit for reading an uploaded original, checking and storing it"
     )
-    max_open_flights: PositiveInt = Field(default=1_000, description="the most flights of a device that are not closed")
+    max_open_flights: PositiveInt = Field(
+        default=1_000, description="the most flights that a device has announced and not closed"
+    )
     flights_timeout_s: PositiveSeconds = Field(
         default=10.0, description="the time limit of a request about flights for the database; frames do not need it"
     )

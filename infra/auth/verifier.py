@@ -6,7 +6,6 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -118,8 +117,7 @@ class TokenVerifier:
                 await self._backoff.wait(stop)
                 continue
             self._report_read(health)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), self._refresh_s)
+            await health.pause(self._refresh_s, stop)
 
     def _report_read(self, health: HealthPart) -> None:
         if self._logged:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -124,6 +126,15 @@ class HealthPart:
         """Give a sign of life if the part gave one before; for helpers that do not know whether their caller does."""
         if self._last_sign is not None:
             self.beat()
+
+    async def pause(self, seconds: float, stop: asyncio.Event) -> None:
+        """Wait until ``stop`` is set, at most ``seconds``, with signs of life, as ``silence_s`` may be less."""
+        until = time.monotonic() + seconds
+        while not stop.is_set() and (left := until - time.monotonic()) > 0:
+            self.beat()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), min(left, max(self._silence_s / 3, 0.01)))
+        self.beat()
 
     def set_dead(self, reason: str) -> None:
         """Report that the part ended unexpectedly, so that the process must be restarted."""

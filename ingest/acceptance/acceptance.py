@@ -162,7 +162,7 @@ class Acceptance:
         if image.size_bytes <= self._parts.settings.max_image_bytes:
             frame = await self._prepare(device_id, await self.known.read(image, proof), fields)
         else:
-            async with self.known.local(image, proof) as path:
+            async with self._originals.opened(self.known.local(image, proof)) as path:
                 frame = await self._prepare_file(device_id, path, image.sha256, fields)
         FRAMES_BY_DIGEST.inc()
         return frame

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from infra.errors import StoreUnavailableError
 from infra.failure.error_texts import error_text
@@ -18,9 +19,12 @@ from ingest.images.exif import Capture
 from ingest.images.mapped import examine_file
 from schemas.errors import StandgaleError
 
+P = TypeVar("P", Path, Path | None)
+
 logger = logging.getLogger(__name__)
 
-# Each uses a core for a second or two, and reads its whole file.
+# Each uses a core for a second or two, and reads its whole file. More of them would take the cores and threads that
+# the frames of other devices need.
 _AT_ONCE = 2
 
 
@@ -46,12 +50,20 @@ class Originals:
             yield None
             return
         try:
-            async with self._limited("read the original"), self._parts.originals.received(device_id, sha256) as path:
+            async with self.opened(self._parts.originals.received(device_id, sha256)) as path:
                 yield path
         except WrongContentError as error:
             raise DigestMismatchError(
                 str(error), details="Ask for a new address and upload it again.", field="sha256"
             ) from error
+
+    @asynccontextmanager
+    async def opened(self, file: AbstractAsyncContextManager[P]) -> AsyncIterator[P]:
+        """Give what ``file`` gives; to open it is work for a turn, because the whole file is hashed or downloaded."""
+        async with AsyncExitStack() as stack:
+            async with self._turns, self._limited("read the original"):
+                path = await stack.enter_async_context(file)
+            yield path
 
     async def examine(self, path: Path) -> tuple[ImageInfo, Capture]:
         """Return what the image in the file says. Raises ImageError."""

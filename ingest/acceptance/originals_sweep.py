@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 
 from infra.failure.error_texts import error_text
 from infra.failure.retry import StoppedError, run_until_stop
@@ -49,8 +48,7 @@ class OriginalsSweep:
                 health.set_note(_NOTE, None)
                 if removed:
                     logger.info("%d uploads of originals were removed: never announced", removed)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), self._pause_s)
+            await health.pause(self._pause_s, stop)
 
     def _report(self, error: Exception, health: HealthPart) -> None:
         health.set_note(_NOTE, f"old uploads of originals cannot be removed: {error_text(error)}")

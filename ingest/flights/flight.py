@@ -102,7 +102,7 @@ class Flights(Protocol):
     async def close(self, device_id: str, flight_id: str, count: int) -> Flight:
         """Close a flight, which had ``count`` frames; the same again changes nothing.
 
-        Raises FlightClosedError when it was closed with another count, TooManyFlightsError.
+        Raises FlightClosedError when it was closed with another count.
         """
         ...
 

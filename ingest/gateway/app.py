@@ -40,7 +40,7 @@ from ingest.gateway.openapi import originals as original_operations
 from ingest.gateway.openapi.document import DESCRIPTION, document
 from ingest.gateway.openapi.errors import NO_DOCUMENT, Json
 from ingest.gateway.openapi.stream import stream_frames
-from ingest.gateway.originals import OriginalsEndpoint, UploadEndpoint
+from ingest.gateway.originals import OFFSET_HEADER, OriginalsEndpoint, UploadEndpoint
 from ingest.gateway.pages import add_pages
 from ingest.gateway.rate_middleware import RateMiddleware
 from ingest.gateway.request.pairs import HEADER_PREFIX
@@ -59,6 +59,7 @@ FLIGHTS_PATH = "/api/v1/flights"
 
 _EXPOSED_HEADERS = (
     *(REQUEST_ID_HEADER, "X-API-Version", "Retry-After", "WWW-Authenticate", "Deprecation", "Sunset", "Link"),
+    OFFSET_HEADER,
     *("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "RateLimit", "RateLimit-Policy"),
 )
 
@@ -102,6 +103,7 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
                 "Authorization",
                 "traceparent",
                 "Content-Type",
+                "Content-Range",
                 "X-API-Token",
                 REQUEST_ID_HEADER,
                 *(HEADER_PREFIX + name.replace("_", "-") for name in (*KNOWN_FIELDS, *TIME_NAMES)),

@@ -91,6 +91,7 @@ class DetectEndpoint:
             frame = await self._acceptance.prepare(device_id, upload.image, upload.fields)
             topic = upload.fields.topic or FRAMES_LIVE
             [waiting] = await publish_expecting(self._acceptance, partition, [frame.event], topic)
+            await self._acceptance.discard_original(frame)
         return _Accepted(frame, waiting, time.monotonic(), deadline)
 
     def _response(self, scope: Scope, frame: PreparedFrame, answer: Answer | None, problem: str | None) -> Response:

@@ -104,13 +104,7 @@ class OriginalsEndpoint:
     async def _answer(self, upload: Upload) -> dict[str, JsonValue]:
         if self._settings.digests_enabled and await self._acceptance.known.look_up(upload.sha256) is not None:
             return {"status": "stored", "upload": None}
-        most = self._settings.max_pending_originals
-        if await self._originals.pending(upload.device_id, most) >= most:
-            raise TooManyOriginalsError(
-                f"this device has {most} originals that are uploaded and not announced (gateway.max_pending_originals)",
-                details="Announce them as frames; what is not announced is removed after twice "
-                "gateway.original_upload_s.",
-            )
+        await _require_room(self._originals, upload, self._settings.max_pending_originals)
         grant = await self._originals.grant(upload, self._settings.original_upload_s)
         return {
             "status": "upload",
@@ -171,6 +165,8 @@ class UploadEndpoint:
                     details="Send exactly the bytes that were described, or ask for another address.",
                     field="Content-Length",
                 )
+            # Again: the device may have got many addresses before it used the first of them.
+            await _require_room(self._originals, upload, self._settings.max_pending_originals)
             pieces = BodyPieces(receive, end - start, self._turns, upload.device_id, "the size that was said")
             offset = await _translated(self._originals.write(upload, start, self._pieces(pieces)))
         whole = offset == upload.size_bytes
@@ -229,6 +225,15 @@ class UploadEndpoint:
             self._running[device_id] -= 1
             if not self._running[device_id]:
                 del self._running[device_id]
+
+
+async def _require_room(originals: OriginalUploads, upload: Upload, most: int) -> None:
+    """Raise TooManyOriginalsError when ``most`` others wait; one that is here in part may always be continued."""
+    if await originals.pending(upload, most) >= most:
+        raise TooManyOriginalsError(
+            f"this device has {most} originals that are uploaded and not announced (gateway.max_pending_originals)",
+            details="Announce them as frames; what is not announced is removed after twice gateway.original_upload_s.",
+        )
 
 
 async def _translated(work: Awaitable[T]) -> T:

@@ -88,9 +88,9 @@ class FolderUploads:
             os.close(descriptor)
         return written
 
-    async def pending(self, device_id: str, most: int) -> int:
-        """Count the files of the device."""
-        return await self._run("read", partial(_count, self._folder / device_id, most))
+    async def pending(self, upload: Upload, most: int) -> int:
+        """Count the files of the device that are not of ``upload``."""
+        return await self._run("read", partial(_count_others, self._folder / upload.device_id, upload.sha256, most))
 
     @asynccontextmanager
     async def received(self, device_id: str, sha256: str) -> AsyncIterator[Path | None]:
@@ -207,9 +207,9 @@ def _is_at(path: Path, status: os.stat_result) -> bool:
         return False
 
 
-def _count(folder: Path, most: int) -> int:
+def _count_others(folder: Path, sha256: str, most: int) -> int:
     try:
-        return sum(1 for _ in islice(folder.iterdir(), most))
+        return sum(1 for _ in islice((path for path in folder.iterdir() if path.stem != sha256), most))
     except FileNotFoundError:
         return 0
 

@@ -41,8 +41,8 @@ class OriginalUploads(Protocol):
         """
         ...
 
-    async def pending(self, device_id: str, most: int) -> int:
-        """Return how many originals of the device wait, whole or in part; counting stops at ``most``."""
+    async def pending(self, upload: Upload, most: int) -> int:
+        """Return how many other originals of the device wait, whole or in part; counting stops at ``most``."""
         ...
 
     def received(self, device_id: str, sha256: str) -> AbstractAsyncContextManager[Path | None]:

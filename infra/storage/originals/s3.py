@@ -56,14 +56,16 @@ class S3Uploads:
         }
         return Grant(url, headers, expires_at.replace(microsecond=0))
 
-    async def pending(self, device_id: str, most: int) -> int:
-        """Count the objects of the device."""
+    async def pending(self, upload: Upload, most: int) -> int:
+        """Count the objects of the device that are not ``upload``."""
         client = await self._connection.client()
         async with self._translated("list"):
             page = await client.list_objects_v2(
-                Bucket=self._settings.bucket, Prefix=f"{self._prefix}{device_id}/", MaxKeys=most
+                Bucket=self._settings.bucket, Prefix=f"{self._prefix}{upload.device_id}/", MaxKeys=most + 1
             )
-        return len(page.get("Contents", ()))
+        own = self._where(upload.device_id, upload.sha256)["Key"]
+        others = [entry for entry in page.get("Contents", ()) if entry["Key"] != own]
+        return min(most, len(others))
 
     @asynccontextmanager
     async def received(self, device_id: str, sha256: str) -> AsyncIterator[Path | None]:

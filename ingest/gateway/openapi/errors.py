@@ -69,7 +69,7 @@ _FLIGHT_ERRORS: dict[str, Examples] = {
     "404": {"FLIGHT_NOT_FOUND": ("this device has no flight 2026-01-31-north", "flight")},
     "409": {
         "FLIGHT_CLOSED": ("flight 2026-01-31-north was closed with 483 frames and cannot be closed with 480", "count"),
-        "TOO_MANY_FLIGHTS": ("this device has 1000 open flights; no more are kept (gateway.max_open_flights)", ""),
+        "TOO_MANY_FLIGHTS": ("this device has 1000 open flights that it announced (gateway.max_open_flights)", ""),
     },
     "503": {
         "DATABASE_UNAVAILABLE": (UNAVAILABLE_CODES["DATABASE_UNAVAILABLE"], ""),

@@ -247,3 +247,14 @@ async def test_an_unexpected_error_does_not_end_the_verifier(
     assert [record.exc_info is not None for record in caplog.records if record.levelname == "ERROR"] == [True]
     stop.set()
     await asyncio.wait_for(running, 30)
+
+
+async def test_a_long_interval_between_two_readings_is_no_silence(database: Database) -> None:
+    health, stop = Health(silence_s=0.3), asyncio.Event()
+    verifier = TokenVerifier(database, refresh_s=3_600.0)
+    running = asyncio.create_task(verifier.run(stop, health.part("tokens")))
+    for _ in range(12):
+        await asyncio.sleep(0.05)
+        assert health.report().live
+    stop.set()
+    await asyncio.wait_for(running, 5)

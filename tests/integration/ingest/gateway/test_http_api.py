@@ -36,11 +36,14 @@ async def test_cors_is_for_the_origins_in_the_settings(tmp_path: Path) -> None:
         friend = {"Origin": "https://map.example"}
         allowed = await gateway.send(b"", method="OPTIONS", headers=friend | asked)
         assert allowed.headers["Access-Control-Allow-Origin"] == "https://map.example"
+        continuing = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "content-range"}
+        assert (await gateway.send(b"", method="OPTIONS", headers=friend | continuing)).status == 200
         refused = await gateway.send(b"", method="OPTIONS", headers={"Origin": "https://evil.example"} | asked)
         assert "Access-Control-Allow-Origin" not in refused.headers
         unauthorized = await gateway.send(token=None, headers=friend)
         assert unauthorized.status == 401
         assert unauthorized.headers["Access-Control-Allow-Origin"] == "https://map.example"
+        assert "Upload-Offset" in unauthorized.headers["Access-Control-Expose-Headers"]
 
 
 async def test_openapi_document_lists_responses_and_examples(gateway: Gateway) -> None:

@@ -189,6 +189,34 @@ async def test_flights_are_listed_the_newest_first(gateway: Gateway) -> None:
     assert (await announce(gateway, 1, "d")).status == 200
 
 
+async def test_flights_that_frames_opened_leave_room_for_announced_ones(gateway: Gateway, database: Database) -> None:
+    async with database.acquire() as connection:
+        await connection.execute(
+            "INSERT INTO flights (device_id, flight_id) "
+            "SELECT id, 'frames-' || number FROM devices, generate_series(1, 9) number WHERE device_id = 'drone-1'"
+        )
+    assert [(await announce(gateway, 1, name)).status for name in ("a", "b", "frames-1")] == [200, 200, 200]
+    for name in ("c", "frames-2"):
+        assert_error(await announce(gateway, 1, name), 409, "TOO_MANY_FLIGHTS")
+    assert_error(await ask(gateway, "/c"), 404, "FLIGHT_NOT_FOUND", "flight")
+    assert (await ask(gateway, "/frames-2")).json["announced"] is None
+    assert [(await close(gateway, 1, name)).status for name in ("c", "frames-2")] == [200, 200]
+
+
+async def test_slow_bodies_of_one_device_keep_no_other_one_out(gateway: Gateway) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    requests = [asyncio.create_task(gateway.send(slow(), path=FLIGHTS, params={})) for _ in range(40)]
+    refused, _ = await asyncio.wait(requests, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+    assert {each.result().json["error_code"] for each in refused} == {"OVERLOADED"}
+    assert [(await announce(gateway, token=OTHER_TOKEN)).status for _ in range(3)] == [200] * 3
+    for each in requests:
+        each.cancel()
+    await asyncio.gather(*requests, return_exceptions=True)
+
+
 async def test_wrong_requests_are_refused(gateway: Gateway) -> None:
     for count in (-1, 1.5, True, "3", None, 10**9):
         assert_error(await announce(gateway, count), 400, "VALIDATION_ERROR", "announced")

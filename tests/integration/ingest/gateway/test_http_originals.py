@@ -20,6 +20,7 @@ from PIL import Image
 from infra.deploy.s3 import S3Server
 from infra.storage.frames.open import open_frame_store
 from infra.storage.originals.open import open_uploads
+from infra.storage.originals.port import Upload
 from infra.storage.settings import FrameSettings
 from ingest.gateway.openapi.bodies import OriginalUpload, UploadAddress
 from ingest.settings import GatewaySettings
@@ -40,6 +41,7 @@ SETTINGS = GatewaySettings(
     max_original_side_px=2_000,
     max_pending_originals=3,
     body_timeout_s=2.0,
+    answer_timeout_s=0.3,
 )
 
 
@@ -132,6 +134,14 @@ async def test_an_original_is_uploaded_and_announced(gateway: Gateway) -> None:
     assert (await gateway.send(b"", params={"captured_at": WHEN, "sha256": DIGEST, "proof": DIGEST})).status == 404
 
 
+async def test_an_original_that_detect_announces_leaves_no_upload(gateway: Gateway) -> None:
+    assert (await put(gateway, await address(gateway))).status == 200
+    params = {"timestamp": WHEN, "sha256": DIGEST}
+    assert (await gateway.send(b"", path="/api/v1/detect", params=params)).status == 202
+    assert gateway.originals is not None
+    assert await gateway.originals.pending(Upload("drone-1", "0" * 64, 1, "image/tiff"), 9) == 0
+
+
 async def test_an_upload_with_another_content_or_size_is_refused(gateway: Gateway) -> None:
     upload = await address(gateway)
     other = tiff(seed=2)
@@ -178,6 +188,29 @@ async def test_an_original_that_is_no_picture_or_too_large_is_refused(gateway: G
     refused = assert_error(await ask(gateway), 409, "TOO_MANY_ORIGINALS")
     assert "max_pending_originals" in refused["message"]
     assert (await ask(gateway, token=OTHER_TOKEN)).status == 200
+
+
+async def test_no_more_originals_wait_than_a_device_may_have(gateway: Gateway) -> None:
+    images = [tiff(300, 300, seed=seed) for seed in range(5)]
+    uploads = [await address(gateway, image) for image in images]
+    statuses = [(await put(gateway, upload, image)).status for upload, image in zip(uploads, images, strict=True)]
+    # The store itself receives them with S3, and counts nothing.
+    assert statuses == ([200] * 5 if "X-Amz" in uploads[0]["url"] else [200] * 3 + [409] * 2)
+    assert_error(await ask(gateway, images[4] + b"x"), 409, "TOO_MANY_ORIGINALS")
+    assert (await announce(gateway, images[0])).status == 202
+
+
+async def test_an_upload_that_is_here_in_part_continues_at_the_limit(folder_gateway: Gateway) -> None:
+    gateway = folder_gateway
+    middle, size = 1_000, len(ORIGINAL)
+    begun = await address(gateway)
+    part = {"Content-Range": f"bytes 0-{middle - 1}/{size}"}
+    assert (await put(gateway, begun, ORIGINAL[:middle], part)).status == 202
+    for image in (tiff(300, 300, seed=seed) for seed in range(2)):
+        assert (await put(gateway, await address(gateway, image), image)).status == 200
+    rest = {"Content-Range": f"bytes {middle}-{size - 1}/{size}"}
+    assert (await put(gateway, await address(gateway), ORIGINAL[middle:], rest)).status == 200
+    assert (await announce(gateway)).status == 202
 
 
 async def test_a_wrong_description_is_refused(folder_gateway: Gateway) -> None:
@@ -268,7 +301,7 @@ async def test_an_upload_without_an_announcement_is_swept(gateway: Gateway) -> N
     assert await uploads.sweep(60.0) == 0
     await asyncio.sleep(1.1)
     assert await uploads.sweep(1.0) == 2
-    assert await uploads.pending("drone-1", 10) == 0
+    assert await uploads.pending(Upload("drone-1", DIGEST, 1, "image/tiff"), 10) == 0
     assert_error(await announce(gateway, tiff(300, 300, seed=0), proof=True), 404, "IMAGE_NOT_STORED", "sha256")
 
 

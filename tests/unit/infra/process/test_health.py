@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from prometheus_client import REGISTRY
 
 from infra.process.health import Health
@@ -93,3 +95,16 @@ def test_the_readiness_metric_follows_silence() -> None:
     assert REGISTRY.get_sample_value("standgale_ready", {"part": "test-hanging"}) == 0
     part.beat()
     assert REGISTRY.get_sample_value("standgale_ready", {"part": "test-hanging"}) == 1
+
+
+async def test_a_long_pause_is_no_silence_and_ends_with_the_process() -> None:
+    health, stop = Health(silence_s=0.2), asyncio.Event()
+    part = health.part("test-pausing")
+    part.beat()
+    pausing = asyncio.create_task(part.pause(3_600.0, stop))
+    for _ in range(10):
+        await asyncio.sleep(0.05)
+        assert health.report().live
+    stop.set()
+    await asyncio.wait_for(pausing, 5)
+    await part.pause(0.01, asyncio.Event())

@@ -42,3 +42,15 @@ async def test_sweeping_goes_on_after_errors(monkeypatch: pytest.MonkeyPatch, ca
     texts = [record.getMessage() for record in caplog.records]
     assert len([text for text in texts if "cannot be removed" in text]) == 1
     assert "1 uploads of originals were removed: never announced" in texts
+
+
+async def test_a_pause_longer_than_a_part_may_be_silent_is_no_hang() -> None:
+    uploads, stop, health = Uploads(), asyncio.Event(), Health(silence_s=0.2)
+    sweep = OriginalsSweep(uploads, valid_s=3_600.0)
+    running = asyncio.create_task(sweep.run(stop, health.part("originals")))
+    for _ in range(12):
+        await asyncio.sleep(0.05)
+        assert health.report().live
+    assert len(uploads.ages) == 1
+    stop.set()
+    await asyncio.wait_for(running, 5)

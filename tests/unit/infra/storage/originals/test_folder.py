@@ -22,6 +22,7 @@ from infra.storage.originals.port import Upload
 DATA = os.urandom(300_000)
 DIGEST = sha256(DATA).hexdigest()
 UPLOAD = Upload("drone-1", DIGEST, len(DATA), "image/tiff")
+OTHER = Upload("drone-1", sha256(b"other").hexdigest(), 5, "image/tiff")
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ async def test_other_bytes_or_more_of_them_leave_nothing(uploads: FolderUploads)
         await uploads.write(UPLOAD, 0, pieces(DATA[:-1] + b"x"))
     with pytest.raises(WrongContentError, match="more than"):
         await uploads.write(UPLOAD, 0, pieces(DATA + b"x"))
-    assert await uploads.pending("drone-1", 9) == await uploads.offset(UPLOAD) == 0
+    assert await uploads.pending(OTHER, 9) == await uploads.offset(UPLOAD) == 0
 
 
 async def test_an_upload_damaged_on_disk_is_removed(uploads: FolderUploads, tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ async def test_a_disk_that_becomes_full_keeps_no_part(
     monkeypatch.setattr(folder_module.os, "pwrite", full)
     with pytest.raises(StoreFullError):
         await uploads.write(UPLOAD, 0, pieces(DATA))
-    assert await uploads.pending("drone-1", 9) == 0
+    assert await uploads.pending(OTHER, 9) == 0
     monkeypatch.undo()
     assert await uploads.write(UPLOAD, 0, pieces(DATA)) == len(DATA)
 
