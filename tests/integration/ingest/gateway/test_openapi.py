@@ -22,6 +22,7 @@ pytestmark = pytest.mark.integration
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 
+@pytest.mark.timeout(300)
 async def test_openapi_document_agrees_with_the_responses(tmp_path: Path, database: Database) -> None:
     async with database.acquire() as connection:
         await connection.execute("INSERT INTO devices (device_id) VALUES ('drone-1')")
@@ -56,7 +57,7 @@ async def _run(address: str, folder: Path) -> tuple[int, str]:
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(240):
             output, _ = await process.communicate()
     finally:
         if process.returncode is None:
