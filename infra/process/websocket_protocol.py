@@ -284,6 +284,10 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         if message["type"] == "websocket.close" and self.handshake_complete and not self.close_sent:
             self.stop_reading()
         await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            # A handshake that was refused with a response is complete. uvicorn would write an error into the log for
+            # each one, so that a client without a token could fill it.
+            self.handshake_complete = True
         if message["type"] == "websocket.accept" and not self.transport.is_closing():
             # Nothing is read before, because a client must not send before it has the response.
             self.transport.resume_reading()

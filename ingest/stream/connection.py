@@ -142,7 +142,7 @@ class StreamConnection:
                 # The former connection has ended what it had begun.
                 if self._ending.done():
                     return self._ending.result()
-                missed = session.resume(hello.next)
+                missed = session.resume(hello.next, hello.resume)
                 pipeline.begin(session)
                 self._window = memory.window(self._places.count(device_id))
                 await self._greet(send, name, session, missed)

@@ -141,7 +141,6 @@ class FramePipeline:
             require_device(fields, self._device_id)
             entry.topic = fields.topic or FRAMES_LIVE
             self._acceptance.require_room(self._device_id, entry.topic)
-            self._acceptance.require_room(self._device_id, entry.topic)
             if frame.image:
                 entry.prepared = await self._acceptance.prepare(self._device_id, frame.image, fields)
             else:

@@ -35,14 +35,18 @@ class Session:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the connection that sends frames"""
 
-    def resume(self, following: int) -> list[str]:
-        """Go on with frame ``following``, as the client asks; return the answers that it has not received."""
+    def resume(self, following: int, resume: bool = True) -> list[str]:
+        """Go on with frame ``following``, as the client asks; return the answers that it has not received.
+
+        Without ``resume`` the client has sent no frame that has no answer: a program that was started anew and uses
+        the name of its former session must not get the answers to frames of that.
+        """
         if following == self.next:
             return []
         missed = [text for sequence, text in self.answers if sequence >= following]
-        if following < self.next and len(missed) == self.next - following:
+        if resume and following < self.next and len(missed) == self.next - following:
             return missed
-        # The client knows of answers of another gateway, or has forgotten more than is remembered.
+        # The client begins anew, knows of answers of another gateway, or has forgotten more than is remembered.
         self.repeated_below = max(self.repeated_below, self.next)
         self.next, self.unsure = following, True
         self.answers.clear()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
+
+import pytest
 
 from infra.process.http_settings import HttpSettings
 from tests.harnesses.stream_client import SUBPROTOCOL, open_stream
@@ -11,7 +14,7 @@ from tests.servers.gateway import TOKEN, Gateway, running
 
 HEAD = (
     "{method} /api/v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: {upgrade}\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Version: {version}\r\nSec-WebSocket-Key: {key}\r\nX-API-Token: " + TOKEN + "\r\n"
+    "Sec-WebSocket-Version: {version}\r\nSec-WebSocket-Key: {key}\r\nX-API-Token: {token}\r\n"
     "Sec-WebSocket-Protocol: " + SUBPROTOCOL + "\r\n{more}\r\n"
 )
 KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
@@ -20,7 +23,8 @@ HELLO = b'\x81\x90\0\0\0\0{"type":"hello"}'
 
 async def _response(gateway: Gateway, body: bytes = b"", **parts: str) -> bytes:
     """Return all that the gateway sends until it closes, or for half a second."""
-    head = HEAD.format(**({"method": "GET", "upgrade": "websocket", "version": "13", "key": KEY, "more": ""} | parts))
+    usual = {"method": "GET", "upgrade": "websocket", "version": "13", "key": KEY, "more": "", "token": TOKEN}
+    head = HEAD.format(**(usual | parts))
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     received = b""
     try:
@@ -49,9 +53,15 @@ async def test_stream_handshakes_that_are_none_get_a_response(gateway: Gateway) 
     assert gateway.streams.places.has_room
 
 
+async def test_stream_refused_handshakes_write_no_errors(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    assert b"401" in await _response(gateway, token="stg_wrong")
+    assert b"403" in await _response(gateway, more="Origin: https://other.example\r\n")
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 async def test_stream_other_paths_have_no_websockets(gateway: Gateway) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-    head = HEAD.format(method="GET", upgrade="websocket", version="13", key=KEY, more="")
+    head = HEAD.format(method="GET", upgrade="websocket", version="13", key=KEY, more="", token=TOKEN)
     writer.write(head.replace("/api/v1/stream", "/api/v1/frames").encode())
     assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 403")
     writer.close()

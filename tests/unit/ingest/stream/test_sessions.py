@@ -43,6 +43,14 @@ def test_resume_after_another_gateway_goes_on_there() -> None:
     assert not one.answers
 
 
+def test_session_without_resume_gives_no_former_answers() -> None:
+    one = session(1, 2, 3)
+    assert one.resume(1, resume=False) == []
+    # The frames may still be the same ones: they are looked up.
+    assert (one.next, one.unsure, one.repeated_below) == (1, True, 4)
+    assert not one.answers
+
+
 def test_newer_connection_ends_the_older_one() -> None:
     sessions, older, newer = Sessions(10, 4), Connection(), Connection()
     first = sessions.take_over("drone-1", "s", 1, False, older)
