@@ -43,7 +43,7 @@ def test_resume_after_another_gateway_goes_on_there() -> None:
     assert not one.answers
 
 
-def test_session_without_resume_gives_no_former_answers() -> None:
+def test_session_begins_anew_without_resume() -> None:
     one = session(1, 2, 3)
     assert one.resume(1, resume=False) == []
     # The frames may still be the same ones: they are looked up.
