@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -78,10 +78,14 @@ def parse_side_file(content: bytes, name: str) -> SideFile:
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         fields = ", ".join(_Content.model_fields)
         raise SideFileError(f"{name}: {where}: {first['msg']}; its fields are {fields}") from error
+    try:
+        captured_at = None if read.captured_at is None else read.captured_at.astimezone(UTC)
+    except OverflowError as error:
+        raise SideFileError(f"{name}: captured_at: {error}; correct the time") from error
     camera = {field: value for field in CameraGeometry.model_fields if (value := getattr(read, field)) is not None}
     if ("latitude" in camera) != ("longitude" in camera):
         raise SideFileError(f"{name}: latitude and longitude must be given together")
-    return SideFile(None, read.captured_at, read.original_filename, camera, read.metadata)
+    return SideFile(None, captured_at, read.original_filename, camera, read.metadata)
 
 
 def side_names(name: str) -> tuple[str, ...]:

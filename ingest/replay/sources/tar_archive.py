@@ -10,7 +10,7 @@ import lzma
 import tarfile
 import zlib
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,10 @@ _OPENERS: Mapping[bytes, Callable[[BinaryIO], object]] = {
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\0": lzma.LZMAFile,
 }
+
+
+class _DamageError(SourceError):
+    """The archive cannot be read from some place on; what is before it was read."""
 
 
 class TarSource:
@@ -66,7 +70,10 @@ class TarSource:
             yield item
 
     async def count(self) -> Totals | None:
-        """Read the whole archive once, for the number of pictures and for the side files. Raises SourceError."""
+        """Read the whole archive once, for the number of pictures and for the side files, up to damage if there is any.
+
+        Raises SourceError for what becomes too large.
+        """
         async with self._listing:
             if self._totals is None:
                 self._totals = await asyncio.to_thread(self._list)
@@ -77,7 +84,8 @@ class TarSource:
 
     def _list(self) -> Totals:
         size = wanted = passed_over = side_bytes = 0
-        with self._opened() as (tar, _):
+        # The items before the damage are replayed; reading them ends in this error.
+        with suppress(_DamageError), self._opened() as (tar, _):
             for entry in self._entries(tar):
                 if self._is_item(entry):
                     wanted, size = wanted + 1, size + entry.size
@@ -150,13 +158,14 @@ class TarSource:
                 with closing(tarfile.open(fileobj=stream, mode="r:", errorlevel=2)) as tar:
                     yield tar, stream
                     if stream.last_header.strip(b"\0"):
-                        raise SourceError(
+                        raise _DamageError(
                             f"{self._path} is damaged at byte {tar.offset:,}; nothing after it can be read"
                         )
+                    stream.read_to_end()
             except GeneratorExit:
                 raise
             except _DAMAGED as error:
-                raise SourceError(f"{self._path} is damaged or cut off, or is no tar archive: {error}") from error
+                raise _DamageError(f"{self._path} is damaged or cut off, or is no tar archive: {error}") from error
 
 
 class _LimitedStream(io.RawIOBase):
@@ -198,6 +207,11 @@ class _LimitedStream(io.RawIOBase):
 
     def tell(self) -> int:
         return self._plain.tell()
+
+    def read_to_end(self) -> None:
+        """Read what follows the archive's end: only then does the library compare the checksum of what it unpacked."""
+        while self._is_packed and self._plain.read(_STEP_BYTES):
+            self._check()
 
     def _check(self) -> None:
         unpacked, settings = self._plain.tell(), self._settings

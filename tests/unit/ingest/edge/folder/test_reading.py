@@ -77,6 +77,7 @@ def test_side_file_gives_time_camera_metadata_and_name(picture: Path, name: str)
         ("[]", "its fields are"),
         ('{"altitude": 80}', "altitude: Extra inputs are not permitted; its fields are"),
         ('{"captured_at": "2026-05-01T12:00:00"}', "captured_at: Input should have timezone info"),
+        ('{"captured_at": "0001-01-01T00:00:00+14:00"}', "captured_at: date value out of range"),
         ('{"latitude": 91, "longitude": 0}', "latitude: Input should be less than or equal to 90"),
         ('{"latitude": 50}', "latitude and longitude must be given together"),
         ('{"metadata": ["a"]}', "metadata: Input should be a valid dictionary"),

@@ -6,6 +6,7 @@ import io
 import struct
 import tarfile
 import zipfile
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -137,6 +138,35 @@ async def test_items_of_a_tar_that_is_cut_off_end_in_an_error(tmp_path, cut):
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(SourceError, match="damaged"):
         await read_all(tar_source(path))
+
+
+async def test_items_before_a_cut_of_a_tar_are_read(tmp_path):
+    path = make_tar(tmp_path / "x.tar", {"a.jpg": b"a" * 900, "b.jpg": b"b" * 900})
+    path.write_bytes(path.read_bytes()[:2_100])
+    opened = tar_source(path)
+    with pytest.raises(SourceError, match="damaged or cut off"):
+        await read_all(opened)
+    assert await _names_before_the_error(opened) == ["a.jpg"]
+
+
+@pytest.mark.parametrize("damage", ["checksum", "cut"])
+async def test_items_of_a_compressed_tar_end_in_an_error_when_its_checksum_is_wrong(tmp_path, damage):
+    path = make_tar(tmp_path / "x.tar.gz", {"a.jpg": b"a" * 900}, "w:gz")
+    data = bytearray(path.read_bytes())
+    data[-6] ^= 0xFF
+    path.write_bytes(data if damage == "checksum" else data[:-8])
+    opened = tar_source(path)
+    with pytest.raises(SourceError, match="damaged or cut off"):
+        await read_all(opened)
+    assert await _names_before_the_error(opened) == ["a.jpg"]
+
+
+async def _names_before_the_error(source: TarSource) -> list[str]:
+    found = []
+    with suppress(SourceError):
+        async for item in source.items(None):
+            found.append(item.name)  # noqa: PERF401 (the error comes in between)
+    return found
 
 
 async def test_items_of_a_tar_with_a_damaged_header_end_in_an_error(tmp_path):
