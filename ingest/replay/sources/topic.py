@@ -9,8 +9,8 @@ from typing import TypeVar
 from infra.broker.port import InRecord, Reader, TopicPartition
 from infra.broker.reading import respond_within
 from infra.errors import TransientError
-from ingest.replay.errors import RefusedItemError, SourceUnavailableError
-from ingest.replay.port import Content, Item, Totals
+from ingest.replay.errors import RefusedItemError, SourceError, SourceUnavailableError
+from ingest.replay.port import Content, Item, Totals, refused
 from schemas.cloudevents import decode
 from schemas.errors import EventError, EventVersionError
 from schemas.events import FrameCaptured
@@ -49,14 +49,32 @@ class TopicSource:
     async def items(self, after: str | None) -> AsyncGenerator[Item, None]:
         """Yield the frames by partition, each in the order of its offsets; a position is partition and offset."""
         at, offset = (int(part) for part in after.split(":")) if after else (-1, -1)
-        for partition, (begin, end) in sorted((await self._bounds()).items()):
+        bounds = await self._bounds()
+        if bounds.get(at, (0, 0))[1] <= offset:
+            raise SourceError(
+                f"partition {at} of {self._topic} ends before the offset {offset + 1}, up to which it was replayed: "
+                "the topic was emptied or made anew, and what was not replayed is gone. --restart begins with what is there"
+            )
+        for partition, (begin, end) in sorted(bounds.items()):
             if partition < at:
                 continue
+            if partition == at and begin > offset + 1:
+                yield self._deleted(partition, offset + 1, begin)
             first = offset + 1 if partition == at else await self._first_offset(partition, begin, end)
             async for record in self._records(partition, max(first, begin), end):
                 if record.key == self._device or self._device is None:
                     place = f"{partition}:{record.offset}"
                     yield Item(place, f"{self._topic} {place}", _loader(record))
+
+    def _deleted(self, partition: int, first: int, begin: int) -> Item:
+        """Return the refusal of records that were deleted before they were read."""
+        place = f"{partition}:{begin - 1}"
+        return refused(
+            place,
+            f"{self._topic} {partition}:{first} to {place}",
+            "DELETED",
+            f"retention deleted {begin - first} records before they were replayed",
+        )
 
     async def count(self) -> Totals | None:
         """Return how many records the range has at most."""

@@ -20,8 +20,10 @@ from ingest.replay.port import Content, Item, Picture, Totals, refused
 from ingest.replay.settings import ReplaySettings
 from ingest.replay.sources.names import Unwanted, is_picture, too_large, unsafe, unwanted
 
-_TAIL_BYTES = 65_557
+# The end of an archive, the longest comment, and the end of a large archive before them.
+_TAIL_BYTES = 65_535 + 22 + 76
 _END, _END_64, _LOCATOR_64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
+_LIST_ENTRY, _LIST_HEAD_BYTES = b"PK\x01\x02", 46
 _MOST_LIST_BYTES_PER_ENTRY = 400
 _ENCRYPTED = 0x1
 _TIMESTAMPS = 0x5455
@@ -92,29 +94,42 @@ class ZipSource:
 
     def _require_list(self, size: int) -> None:
         """Raise SourceError when the list would need much memory; it is read as a whole by the library."""
-        self._file.seek(max(0, size - _TAIL_BYTES))
+        begin = max(0, size - _TAIL_BYTES)
+        self._file.seek(begin)
         tail = self._file.read(_TAIL_BYTES)
         at = tail.rfind(_END)
         if at < 0 or len(tail) < at + 22:
             raise BadZipFile("its end is missing; it was cut off, or is no zip archive")
         entries, list_bytes = struct.unpack("<HI", tail[at + 10 : at + 16])
-        locator = tail.rfind(_LOCATOR_64, 0, at)
-        if locator >= 0:
-            (where,) = struct.unpack("<Q", tail[locator + 8 : locator + 16])
-            if where > size:
-                raise BadZipFile("its end names a place outside the file")
-            self._file.seek(where)
-            end = self._file.read(56)
-            if not end.startswith(_END_64):
+        # Where the library looks for it, and nowhere else: an entry may contain such bytes.
+        if at >= 20 and tail.startswith(_LOCATOR_64, at - 20):
+            at -= 76
+            if at < 0 or not tail.startswith(_END_64, at):
                 raise BadZipFile("the end of a large archive is damaged")
-            entries, list_bytes = struct.unpack("<QQ", end[32:48])
-        self._file.seek(0)
+            entries, list_bytes = struct.unpack("<QQ", tail[at + 32 : at + 48])
         most = self._settings.max_archive_entries
+        if entries <= most and list_bytes <= most * _MOST_LIST_BYTES_PER_ENTRY:
+            entries = max(entries, self._counted(begin + at - list_bytes, begin + at, most))
+        self._file.seek(0)
         if entries > most or list_bytes > most * _MOST_LIST_BYTES_PER_ENTRY:
             raise SourceError(
                 f"{self._path} has a list of {entries:,} entries in {list_bytes:,} bytes; at most {most:,} entries are "
                 "taken (replay.max_archive_entries)"
             )
+
+    def _counted(self, begin: int, end: int, most: int) -> int:
+        """Return how many entries are in the list from ``begin`` to ``end``: its end may lie. Stops above ``most``."""
+        count = 0
+        if (end - begin) // _LIST_HEAD_BYTES <= most:
+            return count
+        while begin < end and count <= most:
+            self._file.seek(max(0, begin))
+            head = self._file.read(_LIST_HEAD_BYTES)
+            if len(head) < _LIST_HEAD_BYTES or not head.startswith(_LIST_ENTRY):
+                break
+            begin += _LIST_HEAD_BYTES + sum(struct.unpack("<HHH", head[28:34]))
+            count += 1
+        return count
 
     def _item(self, position: str, entry: ZipInfo) -> Item | None:
         if entry.is_dir():

@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, patch
 
 import pytest
 
 from infra.broker.event_records import event_record
 from infra.broker.port import OutRecord
 from infra.errors import SettingsError
-from ingest.replay.errors import SourceError
+from ingest.replay.errors import RefusedItemError, SourceError
+from ingest.replay.sources.topic import TopicSource
 from schemas.events import FrameCaptured
 from schemas.model_events import Canary, ModelActivated
 from schemas.topics import FRAMES_LIVE, MODELS
@@ -91,6 +93,25 @@ async def test_replay_of_a_topic_ends_where_it_began_the_first_time(tmp_path: Pa
     await runs.site.publish(live_records(10, first=100))
     assert (await runs.whole(None, **wanted)).accepted == 20
     assert len(await runs.frames()) == len({event.frame_id for event in await runs.frames()}) == 20
+
+
+async def test_topic_that_lost_frames_since_an_interruption_says_so(tmp_path: Path) -> None:
+    runs = await prepared(tmp_path)
+    await runs.site.publish([record(frame_captured(number)) for number in range(10)])
+    broker = runs.site.broker()
+    reader = await broker.reader()
+    [(partition, end)] = [(each, end) for each, (_, end) in (await reader.bounds(FRAMES_LIVE)).items() if end]
+    source = TopicSource(reader, FRAMES_LIVE, now() - timedelta(hours=1), now(), None, 5.0)
+    assert [item.position async for item in source.items(f"{partition}:8")] == [f"{partition}:9"]
+    with patch.object(reader, "bounds", AsyncMock(return_value={partition: (6, end)})):
+        items = [item async for item in source.items(f"{partition}:2")]
+    assert [item.position for item in items] == [f"{partition}:{offset}" for offset in range(5, 10)]
+    with pytest.raises(RefusedItemError, match="retention deleted 3 records"):
+        await items[0].load()
+    with pytest.raises(SourceError, match="ends before the offset 11"):
+        await anext(source.items(f"{partition}:10"))
+    await reader.close()
+    await broker.close()
 
 
 async def test_replay_with_a_model_needs_that_it_is_active(tmp_path: Path) -> None:

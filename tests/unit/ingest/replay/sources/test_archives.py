@@ -119,6 +119,24 @@ def test_zip_with_too_many_entries_is_refused_before_its_list_is_read(tmp_path):
         zip_source(path, max_archive_entries=2)
 
 
+def test_zip_whose_end_lies_about_the_number_of_short_entries_is_refused(tmp_path):
+    path = make_zip(tmp_path / "x.zip", **{f"{n}": b"" for n in range(9)})
+    data = bytearray(path.read_bytes())
+    at = data.rfind(b"PK\x05\x06")
+    data[at + 8 : at + 12] = struct.pack("<HH", 1, 1)
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match=r"replay\.max_archive_entries"):
+        zip_source(path, max_archive_entries=8)
+
+
+async def test_zip_with_the_end_of_a_large_archive_inside_an_entry_is_read(tmp_path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("n.bin", b"PK\x06\x07" + struct.pack("<IQI", 0, 1 << 40, 1))
+        archive.writestr("a.jpg", b"a")
+    assert await names(zip_source(path)) == ["a.jpg"]
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x05\x06", b"PK\x03\x04" + b"x" * 100, b"no zip" * 20])
 def test_zip_that_is_none_is_refused(tmp_path, content):
     (tmp_path / "x.zip").write_bytes(content)
