@@ -53,7 +53,7 @@ class TopicSource:
         if bounds.get(at, (0, 0))[1] <= offset:
             raise SourceError(
                 f"partition {at} of {self._topic} ends before the offset {offset + 1}, up to which it was replayed: "
-                "the topic was emptied or made anew, and what was not replayed is gone. --restart begins with what is there"
+                "the topic was emptied or made anew, and the rest of it is gone. --restart begins with what is there"
             )
         for partition, (begin, end) in sorted(bounds.items()):
             if partition < at:

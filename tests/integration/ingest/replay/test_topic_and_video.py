@@ -95,7 +95,7 @@ async def test_replay_of_a_topic_ends_where_it_began_the_first_time(tmp_path: Pa
     assert len(await runs.frames()) == len({event.frame_id for event in await runs.frames()}) == 20
 
 
-async def test_topic_that_lost_frames_since_an_interruption_says_so(tmp_path: Path) -> None:
+async def test_items_of_a_topic_name_records_deleted_after_an_interruption(tmp_path: Path) -> None:
     runs = await prepared(tmp_path)
     await runs.site.publish([record(frame_captured(number)) for number in range(10)])
     broker = runs.site.broker()

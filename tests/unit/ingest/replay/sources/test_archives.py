@@ -119,7 +119,7 @@ def test_zip_with_too_many_entries_is_refused_before_its_list_is_read(tmp_path):
         zip_source(path, max_archive_entries=2)
 
 
-def test_zip_whose_end_lies_about_the_number_of_short_entries_is_refused(tmp_path):
+def test_zip_with_a_wrong_number_of_short_entries_is_refused(tmp_path):
     path = make_zip(tmp_path / "x.zip", **{f"{n}": b"" for n in range(9)})
     data = bytearray(path.read_bytes())
     at = data.rfind(b"PK\x05\x06")
