@@ -41,7 +41,12 @@ class PluginProject:
 
     def environment(self, **variables: str) -> dict[str, str]:
         """Return the environment of a process that finds the installed distribution."""
-        return {**os.environ, "PYTHONPATH": os.pathsep.join((str(self.installed), str(ROOT))), **variables}
+        own = {
+            "PYTHONPATH": os.pathsep.join((str(self.installed), str(ROOT))),
+            # Any free port: the default one may be in use on this machine.
+            "STANDGALE_TELEMETRY__HEALTH_PORT": "0",
+        }
+        return {**os.environ, **own, **variables}
 
     def _run(self, *arguments: str, status: int = 0, **variables: str) -> str:
         done = subprocess.run(
