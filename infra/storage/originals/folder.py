@@ -69,8 +69,8 @@ class FolderUploads:
         if await self._run("read", partial(_size_of, self._path(upload, _WHOLE))) == upload.size_bytes:
             return upload.size_bytes
         descriptor = await self._run("write", partial(self._open_part, upload, start))
+        written = start
         try:
-            written = start
             async for piece in pieces:
                 if written + len(piece) > upload.size_bytes:
                     await self._run("write", self._path(upload, _PART).unlink)
@@ -85,6 +85,9 @@ class FolderUploads:
             self._path(upload, _PART).unlink(missing_ok=True)
             raise
         finally:
+            if not written:
+                # An empty file is nothing to continue, but would count as an original that waits.
+                self._path(upload, _PART).unlink(missing_ok=True)
             os.close(descriptor)
         return written
 
@@ -159,15 +162,22 @@ class FolderUploads:
             # Another request may have finished, and renamed, the file between the two calls: it must not be changed.
             if not status.st_nlink or not _is_at(path, status):
                 raise UploadInProgressError("another request has just ended this upload; ask how far it is")
-            size = status.st_size
-            if start not in (0, size):
-                raise WrongOffsetError(f"the upload continues at byte {start}, but {size} bytes are here", size)
-            self._space.require_space(upload.size_bytes - start)
-            os.ftruncate(descriptor, start)
+            try:
+                self._begin_at(descriptor, status.st_size, upload, start)
+            except BaseException:
+                if not status.st_size:
+                    path.unlink(missing_ok=True)
+                raise
         except BaseException:
             os.close(descriptor)
             raise
         return descriptor
+
+    def _begin_at(self, descriptor: int, size: int, upload: Upload, start: int) -> None:
+        if start not in (0, size):
+            raise WrongOffsetError(f"the upload continues at byte {start}, but {size} bytes are here", size)
+        self._space.require_space(upload.size_bytes - start)
+        os.ftruncate(descriptor, start)
 
     def _finish(self, upload: Upload) -> None:
         part = self._path(upload, _PART)

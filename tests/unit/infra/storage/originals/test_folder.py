@@ -167,3 +167,15 @@ async def test_a_disk_that_is_not_mounted_gets_no_uploads(tmp_path: Path) -> Non
     with pytest.raises(StoreUnavailableError):
         await uploads.grant(UPLOAD, 60.0)
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_an_upload_that_wrote_nothing_is_none_that_waits(tmp_path: Path, uploads: FolderUploads) -> None:
+    with pytest.raises(WrongOffsetError):
+        await uploads.write(UPLOAD, 5, pieces(DATA))
+    with pytest.raises(StoreFullError):
+        await FolderUploads(tmp_path, min_free_bytes=10**15).write(UPLOAD, 0, pieces(DATA))
+    with pytest.raises(StoreUnavailableError):
+        await _as_store_error(uploads.write(UPLOAD, 0, broken(b"")))
+    assert await uploads.pending(OTHER, 9) == 0
+    assert await uploads.write(UPLOAD, 0, pieces(DATA)) == len(DATA)
+    assert await uploads.pending(OTHER, 9) == 1
