@@ -90,6 +90,8 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
     app = FastAPI(
         title="Standgale gateway", version=API_VERSION, description=DESCRIPTION, docs_url=None, redoc_url=None
     )
+    # It would redirect to http, also behind a proxy with TLS: then the client would send its token in clear.
+    app.router.redirect_slashes = False
     # Starlette runs the middleware added last first: telemetry is outermost, so every response has its request id.
     app.add_middleware(DirectRouting, routes=app.router.routes)
     app.add_middleware(RateMiddleware, rates=rates)

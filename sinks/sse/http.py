@@ -66,7 +66,10 @@ def create_sse_app(hub: DetectionHub, settings: SseSettings) -> Starlette:
                 allow_headers=["Authorization", "X-API-Token", "Last-Event-ID", "Cache-Control"],
             )
         )
-    return Starlette(routes=sse_routes(hub), middleware=middleware)
+    app = Starlette(routes=sse_routes(hub), middleware=middleware)
+    # It would redirect to http, also behind a proxy with TLS: then the client would send its token in clear.
+    app.router.redirect_slashes = False
+    return app
 
 
 class _Stream:

@@ -14,6 +14,7 @@ from infra.storage.frames.folder import FolderFrameStore
 from ingest.gateway import GatewayParts, create_gateway
 from ingest.settings import GatewaySettings
 from tests.servers.gateway import PATH, Gateway, running
+from tests.servers.gateway_checks import assert_error
 
 
 async def test_health_and_metrics(gateway: Gateway) -> None:
@@ -72,3 +73,9 @@ async def test_settings_that_contradict_each_other_are_refused(gateway: Gateway)
     parts = GatewayParts(GatewaySettings(), gateway.tokens, FolderFrameStore(gateway.frames), gateway.publisher)
     with pytest.raises(Exception, match="max_in_flight_bytes"):
         create_gateway(replace(parts, settings=GatewaySettings(max_in_flight_bytes=1_000_000)))
+
+
+@pytest.mark.parametrize("path", ["/api/v1/frames/", "/api/v1/health/", "/docs/"])
+async def test_a_slash_at_the_end_is_no_redirect_without_tls(gateway: Gateway, path: str) -> None:
+    found = await gateway.send(b"", method="GET", path=path, params={})
+    assert_error(found, 404, "NOT_FOUND")

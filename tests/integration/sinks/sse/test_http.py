@@ -341,3 +341,8 @@ async def test_nothing_missed_or_repeated_when_the_process_is_killed(
     assert page.others == []
     servers[-1].terminate()
     assert servers[-1].wait(10) == 0
+
+
+async def test_a_slash_at_the_end_is_no_redirect_without_tls(tmp_path: Path) -> None:
+    async with serving(tmp_path) as stream, stream.http.get(stream.url + "/", allow_redirects=False) as response:
+        assert response.status == 404
