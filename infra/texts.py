@@ -19,3 +19,8 @@ def shortened(text: str, most: int = LONGEST_VALUE) -> str:
     note = f" … ({len(text):,} characters) … "
     kept = most - len(note)
     return f"{text[: kept - kept // 3]}{note}{text[len(text) - kept // 3 :]}"
+
+
+def printable(text: str) -> str:
+    """Return ``text`` without lone surrogates, which names of files may have and JSON and UTF-8 have not."""
+    return text.encode(errors="backslashreplace").decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -49,8 +50,13 @@ class SideFile:
 def find_side_file(picture: Path) -> Path | None:
     """Return the side file of ``picture``: photo.jpg.json, else photo.json; None without one."""
     for path in (picture.with_name(picture.name + ".json"), picture.with_suffix(".json")):
-        if path.is_file():
-            return path
+        try:
+            if path.is_file():
+                return path
+        except OSError as error:
+            # A picture may have the longest name that the file system takes.
+            if error.errno != errno.ENAMETOOLONG:
+                raise
     return None
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from infra.process.monotonic import monotonic_s
 from infra.telemetry.sampled_log import SampledLog
-from infra.texts import counted
+from infra.texts import counted, printable
 from ingest.edge.folder.inotify import FolderEvents
 from ingest.edge.folder.listing import FileState, Listing, is_wanted, list_pictures
 from ingest.edge.folder.reading import Later, Loaded, load_file
@@ -75,7 +75,7 @@ class FolderSource:
             shown = "; ".join(f"{path.name}: {reason}" for path, reason in left[:_MOST_SHOWN])
             more = " …" if len(left) > _MOST_SHOWN else ""
             parts.append(f"{counted(len(left), 'file')} not taken: {shown}{more}")
-        return "; ".join(parts) or None
+        return printable("; ".join(parts)) or None
 
     async def run(self, spool: Spooling, stop: asyncio.Event) -> None:
         """Bring frames to ``spool`` until ``stop`` is set."""

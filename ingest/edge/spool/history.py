@@ -7,10 +7,12 @@ file is replaced by an empty one, and a power cut may undo the last entries.
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 logger = logging.getLogger(__name__)
 
@@ -31,20 +33,32 @@ class History:
         self._path = path
         self._lock = threading.Lock()
         self._added = 0
+        self._former: sqlite3.Connection | None = None
         try:
-            self._connection = self._open()
+            self._connection = self._open(self._path)
+        except sqlite3.OperationalError as error:
+            # The disk is full, perhaps: sending makes room, and what was sent is not forgotten for that.
+            logger.warning(
+                "%s cannot be written (%s); what is sent until the next start may be sent once more then", path, error
+            )
+            self._connection = self._open(":memory:")
+            address = f"file:{quote(os.fsencode(path))}?mode=ro&immutable=1"
+            with suppress(sqlite3.Error):
+                self._former = sqlite3.connect(address, uri=True, check_same_thread=False)
         except sqlite3.DatabaseError as error:
             logger.warning(
                 "%s is damaged (%s) and is begun anew; frames that were sent before may be sent once more", path, error
             )
             for each in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
                 each.unlink(missing_ok=True)
-            self._connection = self._open()
+            self._connection = self._open(self._path)
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._connection.close()
+            if self._former is not None:
+                self._former.close()
 
     def was_sent(self, key: str) -> bool:
         """Return whether the frame ``key`` was sent."""
@@ -61,14 +75,16 @@ class History:
     def was_taken(self, path: str, size: int, mtime_ns: int) -> bool:
         """Return whether the file ``path`` was taken as it is now."""
         query = "SELECT 1 FROM taken WHERE path = ? AND size = ? AND mtime_ns = ?"
-        return self._find(query, path, size, mtime_ns) is not None
+        return self._find(query, _bound(path), size, mtime_ns) is not None
 
     def add_taken(self, path: str, size: int, mtime_ns: int) -> None:
         """Note that the file ``path`` was taken as it is now."""
-        self._write("INSERT OR REPLACE INTO taken (path, size, mtime_ns) VALUES (?, ?, ?)", path, size, mtime_ns)
+        self._write(
+            "INSERT OR REPLACE INTO taken (path, size, mtime_ns) VALUES (?, ?, ?)", _bound(path), size, mtime_ns
+        )
 
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=10.0)
+    def _open(self, path: Path | str) -> sqlite3.Connection:
+        connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10.0)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -80,8 +96,11 @@ class History:
 
     def _find(self, query: str, *values: object) -> object:
         # A read that fails counts as "no": the frame is then sent again, which does no harm.
-        with self._lock, suppress(sqlite3.Error):
-            return self._connection.execute(query, values).fetchone()
+        for connection in (self._connection, self._former):
+            with self._lock, suppress(sqlite3.Error):
+                found = None if connection is None else connection.execute(query, values).fetchone()
+                if found is not None:
+                    return found
         return None
 
     def _write(self, statement: str, *values: object) -> None:
@@ -97,3 +116,12 @@ class History:
                         )
             except sqlite3.Error as error:
                 logger.warning("%s cannot be written (%s); a frame may be sent once more", self._path, error)
+
+
+def _bound(path: str) -> str | bytes:
+    """Return ``path`` as SQLite takes it: names of files may have bytes that are no text."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return path

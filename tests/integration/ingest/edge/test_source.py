@@ -236,3 +236,15 @@ async def test_file_that_is_written_again_before_its_deletion_stays(tmp_path: Pa
         site.write("a.jpg", 1)
         await site.until(lambda: len(site.spool.frames) == 2 and not (site.folder / "a.jpg").exists())
     assert [frame.image for frame in site.spool.frames] == [small_jpeg(1), small_jpeg(2)]
+
+
+async def test_files_whose_names_are_no_text_are_taken_or_shown(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"a\xff.jpg")
+    async with watching(tmp_path, before=(odd,)) as site:
+        await site.until(lambda: len(site.spool.frames) == 1)
+        (site.folder / os.fsdecode(b"empty\xff.jpg")).touch()
+        await site.until(lambda: site.source.problem is not None)
+        problem = site.source.problem
+    assert site.spool.names == ["a\ufffd.jpg"]
+    # The status is JSON.
+    assert problem is not None and problem.encode().endswith(b"empty\\udcff.jpg: it is empty")

@@ -121,3 +121,9 @@ def test_name_that_is_no_text_is_shown_with_replacements(tmp_path: Path) -> None
     path = tmp_path / os.fsdecode(b"caf\xe9.jpg")
     path.write_bytes(small_jpeg(1))
     assert loaded(path).frame.name == "caf\N{REPLACEMENT CHARACTER}.jpg"
+
+
+def test_picture_with_the_longest_name_has_no_side_file(tmp_path: Path) -> None:
+    path = tmp_path / f"{'x' * 251}.jpg"
+    path.write_bytes(small_jpeg(1))
+    assert loaded(path).side_file is None
