@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AwareDatetime, Field, SecretStr, field_validator, model_validator
 
 from infra.sections import Interval, PositiveInt, PositiveSeconds, Section, ShortInterval
+from ingest.files.suffixes import PICTURE_SUFFIXES, Suffixes
 from schemas.event_base import FLIGHT_ID_PATTERN
 
 WhenFull = Literal["stop", "drop_oldest", "drop_newest"]
@@ -40,8 +41,8 @@ class EdgeSettings(Section):
     video_start: AwareDatetime | None = Field(
         default=None, description="when a recording began, where it does not say it or says it wrongly"
     )
-    suffixes: tuple[str, ...] = Field(
-        default=(".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"),
+    suffixes: Suffixes = Field(
+        default=PICTURE_SUFFIXES,
         description="the ends of the names of files that are taken, in any case of letters",
     )
     release: Literal["keep", "delete"] = Field(
@@ -119,13 +120,6 @@ class EdgeSettings(Section):
         if flight is not None and re.fullmatch(FLIGHT_ID_PATTERN, flight, re.ASCII) is None:
             raise ValueError("a flight has 1 to 128 of the characters A-Z a-z 0-9 . _ -, the first a letter or a digit")
         return flight
-
-    @field_validator("suffixes")
-    @classmethod
-    def _are_suffixes(cls, suffixes: tuple[str, ...]) -> tuple[str, ...]:
-        if not suffixes or any(not each.startswith(".") or each.lower() == ".json" for each in suffixes):
-            raise ValueError("each begins with a dot, and .json is for side files")
-        return tuple(each.lower() for each in suffixes)
 
     @model_validator(mode="after")
     def _limits(self) -> Self:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from infra.sections import Interval, Port, PositiveInt, PositiveSeconds, Section, ShortInterval
+from ingest.files.suffixes import PICTURE_SUFFIXES, Suffixes
 
 
 class ReplaySettings(Section):
@@ -15,8 +16,8 @@ class ReplaySettings(Section):
 
     section = "replay"
 
-    suffixes: tuple[str, ...] = Field(
-        default=(".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"),
+    suffixes: Suffixes = Field(
+        default=PICTURE_SUFFIXES,
         description="the ends of the names of pictures, in any case of letters",
     )
     rate: Annotated[float, Field(gt=0)] | None = Field(default=None, description="the most frames per second")
@@ -55,13 +56,6 @@ class ReplaySettings(Section):
         default=0.5, description="the pause after source, store or broker failed; it doubles with each further failure"
     )
     max_delay_s: PositiveSeconds = Field(default=30.0, description="the longest pause")
-
-    @field_validator("suffixes")
-    @classmethod
-    def _are_suffixes(cls, suffixes: tuple[str, ...]) -> tuple[str, ...]:
-        if not suffixes or any(not each.startswith(".") or each.lower() == ".json" for each in suffixes):
-            raise ValueError("each begins with a dot, and .json is for side files")
-        return tuple(each.lower() for each in suffixes)
 
     @model_validator(mode="after")
     def _limits(self) -> Self:

@@ -24,7 +24,6 @@ from ingest.stream.recent_frames import RecentFrames
 from ingest.stream.sessions import Session, Sessions
 from ingest.stream.settings import StreamSettings
 from ingest.stream.wire import (
-    SUBPROTOCOL,
     Hello,
     Window,
     credits_message,
@@ -34,6 +33,7 @@ from ingest.stream.wire import (
     welcome,
 )
 from schemas.errors import StandgaleError
+from schemas.frame_messages import SUBPROTOCOL
 
 _LOOK_EVERY_S = 1.0
 _CLOSED_WITHOUT_CODE = 1005

@@ -22,7 +22,7 @@ from ingest.stream.closing import KNOWN_CODES, CloseCode
 from ingest.stream.connection import StreamConnection
 from ingest.stream.metrics import CLOSED
 from ingest.stream.streams import Streams
-from ingest.stream.wire import SUBPROTOCOL
+from schemas.frame_messages import SUBPROTOCOL
 
 logger = logging.getLogger(__name__)
 

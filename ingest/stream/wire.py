@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,16 +15,12 @@ from ingest.acceptance.errors import ValidationFailedError
 from ingest.settings import GatewaySettings
 from ingest.stream.closing import CloseCode, StreamEnd
 from schemas.events import FrameCaptured
+from schemas.frame_messages import FRAME, HEAD, ZEROS
 from schemas.timestamps import format_utc
 
-SUBPROTOCOL = "standgale.frames.v1"
-HEADER = struct.Struct(">B3sIIQ")
-"""Type (1: a frame), three zero bytes, length of the fields, length of the image, sequence number."""
 MAX_SEQUENCE = 2**53 - 1
 """The largest number that every JSON reader keeps exactly."""
 
-_FRAME = 1
-_ZEROS = b"\0\0\0"
 _MAX_OTHER_FIELDS = 8_192
 _SESSION = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _HELLO_KEYS = frozenset(("type", "session", "next", "resume", "token"))
@@ -65,7 +60,7 @@ def max_fields_bytes(settings: GatewaySettings) -> int:
 
 def max_message_bytes(settings: GatewaySettings) -> int:
     """Return the most bytes of a binary message."""
-    return HEADER.size + max_fields_bytes(settings) + settings.max_image_bytes
+    return HEAD.size + max_fields_bytes(settings) + settings.max_image_bytes
 
 
 def read_hello(text: str) -> Hello:
@@ -98,17 +93,17 @@ def read_bye(text: str) -> None:
 
 def read_frame(message: bytes) -> FrameMessage:
     """Return the parts of a binary message. Raises StreamEnd when its header is wrong: nothing in it can be trusted."""
-    if len(message) < HEADER.size:
-        raise _bad(f"a frame has {len(message)} bytes, but its header has {HEADER.size}")
-    kind, zeros, fields, image, sequence = HEADER.unpack_from(message)
-    if kind != _FRAME or zeros != _ZEROS:
+    if len(message) < HEAD.size:
+        raise _bad(f"a frame has {len(message)} bytes, but its header has {HEAD.size}")
+    kind, zeros, fields, image, sequence = HEAD.unpack_from(message)
+    if kind != FRAME or zeros != ZEROS:
         raise _bad("a frame must begin with the bytes 01 00 00 00")
-    if HEADER.size + fields + image != len(message):
-        raise _bad(f"the header says {fields} + {image} bytes, but {len(message) - HEADER.size} follow it")
+    if HEAD.size + fields + image != len(message):
+        raise _bad(f"the header says {fields} + {image} bytes, but {len(message) - HEAD.size} follow it")
     if not 1 <= sequence <= MAX_SEQUENCE:
         raise _bad(f"a sequence number must be from 1 to {MAX_SEQUENCE}")
-    start = HEADER.size + fields
-    return FrameMessage(sequence, message[HEADER.size : start], message[start:])
+    start = HEAD.size + fields
+    return FrameMessage(sequence, message[HEAD.size : start], message[start:])
 
 
 def pairs_of(fields: bytes, limit: int) -> list[tuple[str, str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from schemas.frame_messages import SUBPROTOCOL, frame_message
 from schemas.timestamps import format_utc
 from tests.servers.gateway import FRAME, TOKEN
 
-SUBPROTOCOL = "standgale.frames.v1"
 _FIRST = datetime(2026, 5, 1, tzinfo=UTC)
 
 
@@ -29,7 +28,7 @@ def moment(number: int) -> str:
 def frame(sequence: int, image: bytes = FRAME, **fields: Any) -> bytes:
     """Return the message of a frame; each number is another frame, because it has another time."""
     text = json.dumps({"captured_at": moment(sequence), **fields}).encode()
-    return struct.pack(">B3xIIQ", 1, len(text), len(image), sequence) + text + image
+    return frame_message(sequence, text, image)
 
 
 @dataclass

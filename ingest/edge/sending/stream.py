@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import aiohttp
+import orjson
 
 from infra.process.monotonic import monotonic_s
 from ingest.edge.port import SpoolUnavailableError
@@ -22,14 +23,11 @@ from ingest.edge.sending.responses import HINTS, NOT_STORED, TRANSIENT_CODES, Ac
 from ingest.edge.sending.stream_messages import (
     BYE,
     CLOSED,
-    PATH,
-    SUBPROTOCOL,
     Answer,
     Credits,
     Ended,
     Later,
     Welcome,
-    frame_message,
     hello,
     read_message,
     refused_handshake,
@@ -39,6 +37,7 @@ from ingest.edge.settings import EdgeSettings
 from ingest.edge.spool.entry import Entry, Lane
 from ingest.edge.spool.frame_file import DamagedFrameError
 from ingest.edge.spool.spool import Spool
+from schemas.frame_messages import STREAM_PATH, SUBPROTOCOL, frame_message
 from schemas.possession import proof_of
 
 logger = logging.getLogger(__name__)
@@ -103,7 +102,7 @@ class BacklogStream:
     async def send(self, stop: asyncio.Event) -> Ended | NotSent:
         """Send the backlog until there is none, or something fails; after ``stop`` wait for the last answers."""
         try:
-            socket = await self._connection.open_socket(PATH, SUBPROTOCOL)
+            socket = await self._connection.open_socket(STREAM_PATH, SUBPROTOCOL)
         except aiohttp.WSServerHandshakeError as error:
             return refused_handshake(error.status)
         except NotSentError as error:
@@ -295,7 +294,7 @@ class BacklogStream:
         if turn_back != self._turn_back:
             # Its turn comes after the frames before it that are to be sent again.
             return True
-        message = frame_message(self._first + self._sent, fields, b"" if is_known else frame.image)
+        message = frame_message(self._first + self._sent, orjson.dumps(fields), b"" if is_known else frame.image)
         if len(message) > self._most_bytes:
             self._leave_out(entry)
             return Ended.TOO_LARGE

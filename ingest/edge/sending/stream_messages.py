@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
 
 import orjson
-from pydantic import JsonValue
 
 from ingest.edge.sending.responses import HINTS, LONGEST_RETRY_AFTER_S, NotSent, Rejected
 
-PATH = "/api/v1/stream"
-SUBPROTOCOL = "standgale.frames.v1"
 CLOSED = "STREAM_CLOSED"
 """The code of an outcome when an open stream ends."""
 BYE = '{"type":"bye"}'
-
-_HEADER = struct.Struct(">B3xIIQ")
-_FRAME = 1
 
 
 class Ended(Enum):
@@ -70,12 +63,6 @@ Message = Welcome | Credits | Answer | Later
 def hello(session: str, first: int) -> str:
     """Return the first message. Frames may have been sent before: by a process that a power cut ended."""
     return orjson.dumps({"type": "hello", "session": session, "next": first, "resume": True}).decode()
-
-
-def frame_message(sequence: int, fields: Mapping[str, JsonValue], image: bytes) -> bytes:
-    """Return the message with a frame; without bytes for an image that ``fields`` name."""
-    text = orjson.dumps(fields)
-    return _HEADER.pack(_FRAME, len(text), len(image), sequence) + text + image
 
 
 def read_message(text: str) -> Message:

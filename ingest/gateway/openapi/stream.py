@@ -5,7 +5,8 @@ from __future__ import annotations
 from ingest.gateway.openapi.errors import STREAM_STATUSES, Json, error_responses
 from ingest.settings import GatewaySettings
 from ingest.stream.settings import StreamSettings
-from ingest.stream.wire import SUBPROTOCOL, max_message_bytes
+from ingest.stream.wire import max_message_bytes
+from schemas.frame_messages import SUBPROTOCOL
 
 
 def stream_frames(gateway: GatewaySettings, settings: StreamSettings) -> Json:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from ingest.stream.closing import CloseCode
-from ingest.stream.wire import SUBPROTOCOL, read_frame
+from ingest.stream.wire import read_frame
+from schemas.frame_messages import SUBPROTOCOL
 from tests.harnesses.stream_outages import client_of_the_page
 from tests.paths import ROOT
 

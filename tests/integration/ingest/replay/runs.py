@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from ingest.replay.progress import Progress
@@ -65,6 +66,25 @@ def patched_parts(change: Callable[..., None]) -> object:
         return made
 
     return patch.object(replays, "_parts", parts)
+
+
+def interrupted_after(publishes: int) -> object:
+    """End a replay right after so many batches of it were published."""
+    calls = 0
+
+    def interrupt(parts: Any) -> None:
+        publish = parts.acceptance.publish
+
+        async def publish_some(*arguments: Any) -> None:
+            nonlocal calls
+            calls += 1
+            await publish(*arguments)
+            if calls == publishes:
+                raise InterruptedReplayError
+
+        parts.acceptance.publish = publish_some
+
+    return patched_parts(interrupt)
 
 
 Publish = Callable[..., Awaitable[None]]

@@ -17,7 +17,7 @@ from schemas.cloudevents import header
 from schemas.topics import FRAME_TOPICS, FRAMES_BACKFILL, load_topics
 from tests.harnesses.brokers import harness_of
 from tests.harnesses.replay_site import write_pictures
-from tests.integration.ingest.replay.runs import InterruptedReplayError, Runs, patched_parts
+from tests.integration.ingest.replay.runs import InterruptedReplayError, Runs, interrupted_after
 from tests.servers.kafka import kafka_settings
 
 pytestmark = pytest.mark.integration
@@ -46,26 +46,12 @@ async def test_replay_on_kafka_publishes_each_frame_once(kafka_server: KafkaServ
     await admin.apply(declared.values())
     pictures = tmp_path / "pictures"
     write_pictures(pictures, COUNT)
-    calls = 0
-
-    def interrupt(parts: Any) -> None:
-        publish = parts.acceptance.publish
-
-        async def publish_some(*arguments: Any) -> None:
-            nonlocal calls
-            calls += 1
-            await publish(*arguments)
-            if calls == 2:
-                raise InterruptedReplayError
-
-        parts.acceptance.publish = publish_some
-
     settings: dict[str, Any] = {
         "broker": kafka_settings(kafka_server).model_dump(),
         "replay": {"batch_frames": 8, "max_backlog": 20, "backlog_interval_s": 0.2},
     }
     runs = Runs(tmp_path, settings)
-    with patched_parts(interrupt), pytest.raises(InterruptedReplayError):
+    with interrupted_after(2), pytest.raises(InterruptedReplayError):
         await runs.run(pictures)
     rest = asyncio.create_task(runs.whole(pictures))
     consumer = await broker.consumer(GroupSpec("detector", FRAME_TOPICS))

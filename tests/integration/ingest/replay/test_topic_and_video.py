@@ -20,7 +20,7 @@ from schemas.topics import FRAMES_LIVE, MODELS
 from standgale.replays import AlreadyDone
 from standgale.testing.factories import frame_captured, model_ref
 from tests.harnesses.replay_site import write_pictures
-from tests.integration.ingest.replay.runs import InterruptedReplayError, patched_parts, prepared
+from tests.integration.ingest.replay.runs import InterruptedReplayError, interrupted_after, prepared
 
 pytestmark = pytest.mark.integration
 
@@ -73,22 +73,8 @@ async def test_replay_of_a_topic_takes_device_and_time_range(tmp_path: Path) -> 
 async def test_replay_of_a_topic_ends_where_it_began_the_first_time(tmp_path: Path) -> None:
     runs = await prepared(tmp_path, replay={"batch_frames": 2, "in_progress": 2})
     await runs.site.publish(live_records(20))
-    calls = 0
-
-    def interrupt(parts: Any) -> None:
-        publish = parts.acceptance.publish
-
-        async def publish_some(*arguments: Any) -> None:
-            nonlocal calls
-            calls += 1
-            await publish(*arguments)
-            if calls == 3:
-                raise InterruptedReplayError
-
-        parts.acceptance.publish = publish_some
-
     wanted = {"topic": FRAMES_LIVE, "device": None, "since": now() - timedelta(hours=1)}
-    with patched_parts(interrupt), pytest.raises(InterruptedReplayError):
+    with interrupted_after(3), pytest.raises(InterruptedReplayError):
         await runs.run(None, **wanted)
     await runs.site.publish(live_records(10, first=100))
     assert (await runs.whole(None, **wanted)).accepted == 20

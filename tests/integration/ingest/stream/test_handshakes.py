@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from infra.process.http_settings import HttpSettings
-from tests.harnesses.stream_client import SUBPROTOCOL, open_stream
+from schemas.frame_messages import SUBPROTOCOL
+from tests.harnesses.stream_client import open_stream
 from tests.servers.gateway import TOKEN, Gateway, running
 
 HEAD = (

@@ -12,8 +12,9 @@ from websockets.frames import Frame, Opcode
 
 from ingest.settings import GatewaySettings
 from ingest.stream.settings import StreamSettings
+from schemas.frame_messages import SUBPROTOCOL
 from standgale.testing.waiting import until
-from tests.harnesses.stream_client import SUBPROTOCOL, frame, open_stream
+from tests.harnesses.stream_client import frame, open_stream
 from tests.servers.gateway import TOKEN, Gateway, jpeg, running
 
 SMALL = jpeg(256, 256)
