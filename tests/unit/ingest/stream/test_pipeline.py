@@ -16,8 +16,9 @@ from ingest.stream.memory import FrameMemory
 from ingest.stream.pipeline import FramePipeline
 from ingest.stream.recent_frames import RecentFrames
 from ingest.stream.sessions import Sessions
-from ingest.stream.wire import HEADER, Window
+from ingest.stream.wire import Window
 from schemas.events import FrameCaptured
+from schemas.frame_messages import frame_message
 from standgale.testing.factories import frame_captured
 
 DEVICE = "drone-1"
@@ -74,7 +75,7 @@ class Line:
     def send(self, *numbers: int) -> None:
         for number in numbers:
             image = str(number).encode()
-            message = HEADER.pack(1, bytes(3), 0, len(image), number) + image
+            message = frame_message(number, b"", image)
             assert self.memory.begin(len(message))
             slot = self.memory.arrived(len(message))
             assert slot is not None

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ingest.acceptance.errors import ValidationFailedError
 from ingest.settings import GatewaySettings
 from ingest.stream.closing import CloseCode, StreamEnd
-from ingest.stream.wire import HEADER, max_message_bytes, pairs_of, read_bye, read_frame, read_hello
+from ingest.stream.wire import max_message_bytes, pairs_of, read_bye, read_frame, read_hello
+from schemas.frame_messages import HEAD
 
 LIMIT = 1_000
 
@@ -29,7 +30,7 @@ def test_frame_of_any_bytes_is_read_or_ends_the_stream(message: bytes) -> None:
     except StreamEnd as end:
         assert end.code == CloseCode.BAD_MESSAGE
     else:
-        assert HEADER.size + len(frame.fields) + len(frame.image) == len(message)
+        assert HEAD.size + len(frame.fields) + len(frame.image) == len(message)
 
 
 @given(st.text(max_size=40) | st.recursive(st.none() | st.booleans() | st.integers(), st.lists).map(json.dumps))
