@@ -75,7 +75,8 @@ class GatewaySettings(Section):
     max_original_pixels: PositiveInt = Field(
         default=200_000_000, description="the most pixels of an original; not more than detector.max_pixels"
     )
-    original_upload_s: PositiveSeconds = Field(
+    # S3 takes no address that is valid for longer than seven days.
+    original_upload_s: Annotated[float, Field(gt=0, le=604_800)] = Field(
         default=3_600.0,
         description="how long the address for an upload is valid; what is not announced after twice this time is "
         "removed",

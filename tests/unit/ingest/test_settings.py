@@ -24,3 +24,9 @@ def test_batch_larger_than_all_waiting_places_is_refused() -> None:
 def test_sides_of_an_image_must_fit() -> None:
     with pytest.raises(ValidationError, match="min_side_px"):
         GatewaySettings(min_side_px=500, max_side_px=400)
+
+
+def test_addresses_of_uploads_are_valid_for_a_week_at_most() -> None:
+    GatewaySettings(original_upload_s=604_800)
+    with pytest.raises(ValidationError, match="original_upload_s"):
+        GatewaySettings(original_upload_s=604_801)
