@@ -8,9 +8,10 @@ from pathlib import Path
 
 from infra.errors import SettingsError
 from ingest.replay.errors import SourceError
-from ingest.replay.port import Content, Item, Picture, Totals
+from ingest.replay.port import Content, Item, Picture, Totals, refused
 from ingest.replay.sources.threads import in_threads
 from ingest.settings import VideoSettings
+from ingest.video.counts import VideoCounts
 from ingest.video.errors import VideoError
 from ingest.video.options import VideoSource
 from ingest.video.port import VideoFrame
@@ -46,7 +47,8 @@ class VideoFileSource:
     async def items(self, after: str | None) -> AsyncGenerator[Item, None]:
         """Yield the frames with their pictures; a position is the frame's number."""
         least = int(after) if after else -1
-        reader = SourceReader(self._video, self._settings, SourceState())
+        state = SourceState()
+        reader = SourceReader(self._video, self._settings, state)
         try:
             async for frame in in_threads(reader.frames(), 1):
                 if frame.number > least:
@@ -55,6 +57,9 @@ class VideoFileSource:
             raise SourceError(str(error)) from error
         finally:
             reader.close()
+        left_out = _left_out(state.counts)
+        if left_out is not None and state.number > least:
+            yield refused(f"{state.number:012d}", self._path.name, "FRAMES_LEFT_OUT", left_out)
 
     async def count(self) -> Totals | None:
         """Return how many frames the file says that it has; None where it does not."""
@@ -70,6 +75,18 @@ class VideoFileSource:
     def _frames(self) -> int | None:
         with open_recording(self._path, self._settings, "video.max_pixels") as recording:
             return recording.frames
+
+
+def _left_out(counts: VideoCounts) -> str | None:
+    """Return which frames of the file cannot be given; None when all of them were."""
+    parts = {
+        "frames with missing parts": counts.damaged,
+        "packets that cannot be decoded": counts.broken_packets,
+        "frames that are not there": counts.missing,
+        "frames with more than video.max_pixels": counts.too_large,
+    }
+    texts = [f"{count:,} {what}" for what, count in parts.items() if count]
+    return f"the video is damaged, and this was left out: {', '.join(texts)}" if texts else None
 
 
 def _loader(frame: VideoFrame) -> Callable[[], Awaitable[Content]]:

@@ -141,6 +141,15 @@ async def test_replay_of_a_video_gives_frames_with_their_places(tmp_path: Path) 
     assert [event.video.presentation_time_s for event in events] == [0.0, 0.5, 1.0, 1.5]
     assert [event.captured_at for event in events] == [start + timedelta(seconds=number / 2) for number in range(4)]
     assert {event.video.source for event in events} == {"flight.mp4"}
+    whole = path.read_bytes()
+    data = bytearray(whole)
+    place = data.index(b"mdat") + len(whole) // 3
+    data[place : place + 100] = bytes(100)
+    path.write_bytes(data)
+    damaged = await runs.whole(path, start=start, restart=True)
+    assert damaged.refused_by_code == {"FRAMES_LEFT_OUT": 1}
+    assert "the video is damaged, and this was left out: " in damaged.refused_first[0]["reason"]
+    path.write_bytes(whole)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(SourceError, match=r"flight\.mp4"):
         await runs.run(path, every=5, start=start, restart=True)
