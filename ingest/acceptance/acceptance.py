@@ -113,7 +113,7 @@ class Acceptance:
         if device is None:
             raise UnauthorizedError(
                 "the device token is not valid",
-                details="It is unknown, revoked, or replaced by a newer one; ask for a new one.",
+                details="It is unknown, revoked or expired; ask the operator of this gateway for a new one.",
                 headers=_CHALLENGE,
             )
         return device.device_id

@@ -9,7 +9,7 @@ from random import uniform
 from infra.errors import SettingsError, TransientError
 from infra.failure.error_texts import error_code
 from ingest.acceptance.errors import ApiError
-from ingest.images.check import ImageError
+from ingest.images.check import FileTooLargeError, ImageError, ImageTooLargeError
 
 INTERNAL_ERROR = "INTERNAL_ERROR"
 
@@ -24,6 +24,18 @@ UNAVAILABLE_CODES = {
 }
 """The messages to a device when a service behind the gateway does not work; the log has the complete text."""
 _UNAVAILABLE_OTHERWISE = "a service behind the gateway is unavailable"
+
+
+_IMAGE_DETAILS: tuple[tuple[type[ImageError], str], ...] = (
+    (
+        ImageTooLargeError,
+        "Send a smaller image, or upload it first as an original: POST /api/v1/originals says where, and how large it "
+        "may be.",
+    ),
+    (FileTooLargeError, "Send less; the limit is a setting of the gateway."),
+    (ImageError, "The content decides, not the name or the Content-Type; the limits are settings of the gateway."),
+)
+"""What to do about an image that is not accepted; the first type that fits counts."""
 
 
 def retry_after() -> dict[str, str]:
@@ -49,7 +61,7 @@ def describe_error(error: Exception, request_id: str) -> ErrorText:
         headers = {**retry_after(), **error.headers} if error.status == 503 else error.headers
         return ErrorText(error.status, error.code, str(error), error.details, error.field, headers)
     if isinstance(error, ImageError):
-        details = "The content decides, not the name or the Content-Type; the limits are settings of the gateway."
+        details = next(text for kind, text in _IMAGE_DETAILS if isinstance(error, kind))
         return ErrorText(400, error.code, str(error), details, "image")
     # Also for a wrong setting: a device must not lose its frame because of an error that an operator can correct.
     # And disk, connection, time limit: never caused by the frame, from any layer.

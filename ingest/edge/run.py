@@ -71,7 +71,7 @@ def _require_folder(settings: EdgeSettings, folder: Path, spool: Path) -> None:
     if kept == watched or kept.is_relative_to(watched) or watched.is_relative_to(kept):
         raise SettingsError(
             f"{settings.named('spool')} is {spool}, and {settings.named('folder')} is {folder}; neither may be in the "
-            "other"
+            "other: give another spool (--spool)"
         )
 
 

@@ -10,10 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from infra.failure.error_texts import error_code
 from infra.telemetry.http import note_failure
 from ingest.acceptance.error_texts import INTERNAL_ERROR
-from ingest.gateway.errors import (
-    error_response,
-    request_id_of,
-)
+from ingest.gateway.errors import error_response, no_websocket_response, request_id_of
 from ingest.gateway.request.body import DeviceTurns
 from ingest.metrics import FRAMES_REJECTED
 from schemas.errors import StandgaleError
@@ -27,6 +24,8 @@ _DISCARD_BUSY_BYTES = 1 << 20
 _DISCARD_BUSY_S = 20.0
 # Clients without a valid token, and those that are too slow.
 _NOT_READ_ON = (401, 408)
+# With this the framework closes a handshake for which no route is there.
+_NO_ROUTE = 1000
 # A gateway that is busy, or a client that asks too often.
 _BUSY = (429, 503)
 
@@ -73,6 +72,12 @@ class ErrorMiddleware:
 
         async def noting(message: Message) -> None:
             nonlocal began
+            if not began and message["type"] == "websocket.close" and message.get("code") == _NO_ROUTE:
+                # Of this the server would make 403, and clients would look at their token.
+                response = no_websocket_response(scope["path"], request_id_of(scope))
+                began = True
+                await response(scope, receive, send)
+                return
             began = True
             await send(message)
 

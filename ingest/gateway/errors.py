@@ -53,6 +53,13 @@ def text_response(text: ErrorText, request_id: str) -> Response:
     return _response(text.status, body, text.headers or {})
 
 
+def no_websocket_response(path: str, request_id: str) -> Response:
+    """Return the response to the handshake of a WebSocket at a ``path`` that has none."""
+    details = f"A stream of frames is at /api/v1/stream; {DOCUMENTATION_URL} describes the paths and their methods"
+    body = _body("NOT_FOUND", f"{path[:_MAX_SHOWN_PATH]}: there is no WebSocket here", request_id, details)
+    return _response(404, body, {})
+
+
 async def http_exception_response(request: Request, error: Exception) -> Response:
     """Return the response to the framework's errors (404, 405, …)."""
     assert isinstance(error, HTTPException)

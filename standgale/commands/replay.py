@@ -45,7 +45,7 @@ _ModelOption = Annotated[
 _NameOption = Annotated[str | None, typer.Option(help="The name of the checkpoint; default one of source and device.")]
 _RateOption = Annotated[float | None, typer.Option(min=0.001, help="The most frames per second (replay.rate).")]
 _BytesOption = Annotated[int | None, typer.Option(min=1, help="The most bytes per second (replay.max_bytes_per_s).")]
-_EveryOption = Annotated[int, typer.Option(min=1, help="Of a video: every so many frames one.")]
+_EveryOption = Annotated[int, typer.Option(min=1, help="Of a video only every n-th frame.")]
 _StartOption = Annotated[datetime | None, typer.Option(help="Of a video: when its first frame was taken (UTC).")]
 _DryOption = Annotated[bool, typer.Option("--dry-run", help="Read everything, and say what would be replayed.")]
 _AgainOption = Annotated[
@@ -202,7 +202,7 @@ def _lines(found: ReplayResult, progress: Progress, *, dry: bool, rate: float | 
     if found.refused > len(found.refused_first):
         yield f"and {found.refused - len(found.refused_first)} more refused"
     if found.refused_file:
-        yield f"all {counted(found.refused, 'refused item')}: {found.refused_file}"
+        yield f"{counted(found.refused, 'refused item')} with the reason: {found.refused_file}"
     if dry:
         speed = min(rate or progress.per_s, progress.per_s)
         yield f"a replay will take about {_duration(found.accepted / speed if speed else 0)}, if detectors keep up"

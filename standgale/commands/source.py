@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Manage the cameras and videos that `standgale sources` and `up` pull.")
 
+_NONE = "no sources; `standgale source add NAME ADDRESS` adds one"
+
 _NameArgument = Annotated[str, typer.Argument(help="What the source is called, for example gate.")]
 
 
@@ -114,6 +116,9 @@ def list_(context: typer.Context, as_json: JsonOption = False) -> None:
     if as_json:
         print_json([_as_json(each) for each in found])
         return
+    if not found:
+        context_of(context).out.print(_NONE, highlight=False)
+        return
     rows = table("source", "device", "address", "frames", "state", whole=("source",))
     for each in found:
         rows.add_row(each.name, each.device_id, shown(each.address), each.options.get("frames", ""), _state(each))
@@ -134,6 +139,9 @@ def status(
         raise SettingsError(f"there is no source {name[:80]!a}; standgale source list shows all")
     if as_json:
         print_json([_as_json(each) for each in found])
+        return
+    if not found:
+        context_of(context).out.print(_NONE, highlight=False)
         return
     rows = table("source", "state", "pulled by", "last frame", "lag", "frames", whole=("source",))
     for each in found:

@@ -77,7 +77,7 @@ def read_message(text: str) -> Message:
             case "ack":
                 return Answer(content["sequence"])
             case "refused":
-                reason = f"{content['message']} {content.get('details') or ''}".strip()[:500]
+                reason = ". ".join(filter(None, (content["message"], content.get("details"))))[:500]
                 return Answer(content["sequence"], Rejected(content["error_code"], reason, content.get("field") or ""))
             case "later":
                 code = content["error_code"]
@@ -95,10 +95,10 @@ def _credits(content: Mapping[str, int]) -> Credits:
 
 def refused_handshake(status: int) -> Ended | NotSent:
     """Return what the response to a handshake means that does not open the stream."""
-    said = f"the gateway responds {status} to the stream"
+    said = f"the gateway responds {status} to the handshake of the stream"
     if status in (401, 403):
         code = HTTPStatus(status).name
-        return NotSent(f"{said} {code}; {HINTS[status]}", code, needs_person=True)
+        return NotSent(f"{said} ({code}); {HINTS[status]}", code, needs_person=True)
     if status in (408, 429) or (status >= 500 and status != 501):
         return NotSent(said, f"HTTP_{status}")
     return Ended.NOT_THERE

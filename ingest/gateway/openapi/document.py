@@ -21,9 +21,19 @@ DESCRIPTION = """\
 Takes frames from drones and cameras. After a response 202 the frame is durable in the frame store and acknowledged
 by the broker; sending it again is harmless, because the same device, capture time and content are the same frame.
 
-Every error has one body; `error_code` is stable. 4xx: change the request. 503: send the same again after `Retry-After`
-seconds. `X-Request-ID` is taken from the request or made, and is in every response and log line.
+Every error has one body; `error_code` is stable. 408, 429 and 5xx: send the same again, after `Retry-After` seconds at
+the earliest. Other 4xx: change the request first. `X-Request-ID` is taken from the request or made, and is in every response and log line.
 """
+
+_TAGS = {
+    "frames": "Send frames: one, many at once, or over one connection.",
+    "detections": "Follow what was found.",
+    "flights": "Announce flights, and ask what became of them.",
+    "originals": "Upload images that are too large for one request.",
+    "operations": "Whether the gateway works, and how much it does.",
+    "contracts": "The schemas of the events.",
+}
+"""The groups of endpoints, in the order of the pages /docs and /redoc: what a newcomer looks for is first."""
 
 
 def document(app: FastAPI, operations: Mapping[str, Json], deprecated: Sequence[Deprecation] = ()) -> None:
@@ -39,6 +49,7 @@ def document(app: FastAPI, operations: Mapping[str, Json], deprecated: Sequence[
                 "Bearer": {"type": "http", "scheme": "bearer"},
             }
             schema["paths"].update(copy.deepcopy(dict(operations)))
+            schema["tags"] = [{"name": name, "description": text} for name, text in _TAGS.items()]
             _remove_framework_errors(schema["paths"], components["schemas"])
             _mark(schema["paths"], deprecated)
             app.openapi_schema = schema

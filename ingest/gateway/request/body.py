@@ -11,7 +11,7 @@ from starlette.types import Receive
 
 from ingest.acceptance.errors import ValidationFailedError
 from ingest.gateway.errors import UploadIncompleteError, UploadTimeoutError
-from ingest.images.check import FileTooLargeError
+from ingest.images.check import FileTooLargeError, ImageTooLargeError
 
 # While several devices send, one may read a piece (at most 256 kB, as the event loop reads) in this time on average.
 _PIECE_S = 0.002
@@ -91,7 +91,8 @@ def declared_length(headers: dict[bytes, bytes], limit: int, setting: str = _SET
 
 def too_large(size: str, limit: int, setting: str = _SETTING) -> FileTooLargeError:
     """Return the error for a body of ``size`` bytes (a number, or text)."""
-    return FileTooLargeError(f"the upload has {size} bytes; at most {limit} are accepted ({setting})")
+    kind = ImageTooLargeError if setting == _SETTING else FileTooLargeError
+    return kind(f"the upload has {size} bytes; at most {limit} are accepted ({setting})")
 
 
 class BodyPieces:

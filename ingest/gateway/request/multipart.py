@@ -36,7 +36,7 @@ class ImagePart:
 ONE_IMAGE = ImagePart(
     IMAGE_PART,
     f'Send exactly one part with the image, as "curl -F {IMAGE_PART}=@picture.jpg" does; '
-    f"the other parts are fields: {', '.join(KNOWN_FIELDS)}.",
+    f"many images at once go to /api/v1/detect/batch. The other parts are fields: {', '.join(KNOWN_FIELDS)}.",
 )
 
 

@@ -25,6 +25,10 @@ class FileTooLargeError(ImageError):
     code = "FILE_TOO_LARGE"
 
 
+class ImageTooLargeError(FileTooLargeError):
+    """It has more bytes than an image may have in one request; an original may have more."""
+
+
 class InvalidDimensionsError(ImageError):
     """It has too few or too many pixels, by its header."""
 

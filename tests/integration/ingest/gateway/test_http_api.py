@@ -63,6 +63,10 @@ async def test_openapi_document_lists_responses_and_examples(gateway: Gateway) -
     batch = document["paths"]["/api/v1/detect/batch"]["post"]
     assert batch["requestBody"]["content"]["multipart/form-data"]["schema"]["required"] == ["images"]
     assert "TOO_MANY_FILES" in batch["responses"]["400"]["content"]["application/json"]["examples"]
+    # The pages show the groups in this order.
+    assert next(iter(document["tags"]))["name"] == "frames"
+    used = {tag for path in document["paths"].values() for one in path.values() for tag in one["tags"]}
+    assert used <= {tag["name"] for tag in document["tags"]}
     names = {parameter["name"] for parameter in operation["parameters"]}
     assert {"device_id", "captured_at", "altitude_m", "metadata"} <= names
     for reference in re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)):

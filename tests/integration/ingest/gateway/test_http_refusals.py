@@ -33,6 +33,7 @@ async def test_eleven_megabytes_are_refused_unread(gateway: Gateway) -> None:
     raw = await gateway.raw(f"X-API-Token: {TOKEN}\r\nContent-Length: 11000000\r\nExpect: 100-continue\r\n")
     response = await raw.read_response()
     assert_error(response, 400, "FILE_TOO_LARGE", "image")
+    assert "POST /api/v1/originals" in response.json["details"]
     assert await raw.closed()
     await assert_nothing_stored(gateway)
 

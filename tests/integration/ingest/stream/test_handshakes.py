@@ -60,11 +60,15 @@ async def test_stream_refused_handshakes_write_no_errors(gateway: Gateway, caplo
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_stream_other_paths_have_no_websockets(gateway: Gateway) -> None:
+@pytest.mark.parametrize("path", ["/api/v1/frames", "/api/v1/streams", "/stream"])
+async def test_stream_other_paths_have_no_websockets(gateway: Gateway, path: str) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     head = HEAD.format(method="GET", upgrade="websocket", version="13", key=KEY, more="", token=TOKEN)
-    writer.write(head.replace("/api/v1/stream", "/api/v1/frames").encode())
-    assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 403")
+    writer.write(head.replace("/api/v1/stream", path).encode())
+    response = await asyncio.wait_for(reader.read(), 5)
+    assert response.startswith(b"HTTP/1.1 404")
+    assert b'"error_code":"NOT_FOUND"' in response
+    assert b"/api/v1/stream;" in response
     writer.close()
 
 

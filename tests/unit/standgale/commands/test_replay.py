@@ -68,6 +68,6 @@ def test_lines_name_refused_items_and_their_file() -> None:
         "refused: 0.jpg: why (CODE)",
         "refused: 1.jpg: why (CODE)",
         "and 1 more refused",
-        "all 3 refused items: refused.jsonl",
+        "3 refused items with the reason: refused.jsonl",
     ]
     assert _duration(3_725) == "1:02:05"

@@ -49,7 +49,7 @@ def test_status_that_a_gateway_does_not_give_keeps_the_frame(status: int) -> Non
 @pytest.mark.parametrize("status", [400, 413, 415, 422])
 def test_refusal_of_the_gateway_is_final_and_that_of_a_proxy_is_not(status: int) -> None:
     """C-S2-086: 4xx is not tried again."""
-    assert outcome_of(status, {}, error("FILE_TOO_LARGE"), SHA) == Rejected("FILE_TOO_LARGE", "because do that")
+    assert outcome_of(status, {}, error("FILE_TOO_LARGE"), SHA) == Rejected("FILE_TOO_LARGE", "because. do that")
     assert failure(status, b"<html>nginx</html>").needs_person
 
 
