@@ -12,6 +12,7 @@ from standgale.commands.context import JsonOption, context_of, print_json
 
 if TYPE_CHECKING:
     from ingest.edge.status import EdgeStatus
+    from standgale.settings import Settings
 
 app = typer.Typer(help="Send the pictures of a folder or a camera to a gateway, and keep them while it is unavailable.")
 
@@ -40,7 +41,6 @@ def edge(
         return
     from infra.process.run_until_signal import run_until_signal
     from infra.process.settings_sources import secret_file
-    from infra.secrets import secrets_of
     from infra.telemetry.logs import configure_logging
     from ingest.edge.run import require_settings, run_edge
 
@@ -54,7 +54,7 @@ def edge(
     )
     token_file = secret_file("edge.token")
     require_settings(settings.edge, settings.edge_spool, token_file)
-    configure_logging(settings.telemetry, service="edge", secrets=secrets_of(settings))
+    configure_logging(settings.telemetry, service="edge", secrets=secrets_to_mask(settings))
     sources = []
     if settings.edge.video is not None:
         # Its libraries are in the extras server and video.
@@ -91,6 +91,15 @@ def retry(context: typer.Context, spool: _SpoolOption = None) -> None:
     settings = context_of(context).settings(edge__spool=spool)
     count = run_until_signal(retry_refused(settings.edge, settings.edge_spool))
     context_of(context).out.print(f"{counted(count, 'frame')} put back into the spool", highlight=False)
+
+
+def secrets_to_mask(settings: Settings) -> set[str]:
+    """Return what no log may show; the address of a video is not among it when logs show all of it anyway."""
+    from infra.secrets import secrets_of
+    from ingest.video.options import parse_address
+
+    video = settings.edge.video
+    return secrets_of(settings) - ({str(parse_address(video.get_secret_value()))} if video else set())
 
 
 def _lines(found: EdgeStatus) -> list[tuple[str, object]]:

@@ -70,7 +70,8 @@ def outcome_of(status: int, headers: Mapping[str, str], body: bytes, sha256: str
         return _accepted(content, sha256)
     said = f"the gateway responds {status}" + (f" {code}: {message}" if code else "")
     if status in _REFUSES_FRAME and code and code not in TRANSIENT_CODES:
-        return Rejected(code, ". ".join(filter(None, (message, _text(content.get("details"))))), _text(content.get("field")))
+        reason = ". ".join(filter(None, (message, _text(content.get("details")))))
+        return Rejected(code, reason, _text(content.get("field")))
     if 300 <= status < 400:
         target = headers.get("Location", "")[:200]
         return NotSent(f"{said} and names {target!r}; set edge.url to the gateway itself", "REDIRECTED", 0.0, True)

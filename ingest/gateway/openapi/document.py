@@ -22,7 +22,8 @@ Takes frames from drones and cameras. After a response 202 the frame is durable 
 by the broker; sending it again is harmless, because the same device, capture time and content are the same frame.
 
 Every error has one body; `error_code` is stable. 408, 429 and 5xx: send the same again, after `Retry-After` seconds at
-the earliest. Other 4xx: change the request first. `X-Request-ID` is taken from the request or made, and is in every response and log line.
+the earliest. Other 4xx: change the request first. `X-Request-ID` is taken from the request or made, and is in every
+response and log line.
 """
 
 _TAGS = {
