@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ingest.acceptance.errors import OverloadedError
 
+_SETTINGS = "gateway.max_concurrent_uploads and gateway.max_in_flight_bytes"
 _LATER = "Send the frame again after Retry-After seconds."
 
 
@@ -70,7 +71,9 @@ class UploadSlots:
     body has been read for longest. So no number of slow devices keeps another one out.
     """
 
-    def __init__(self, max_uploads: int, max_bytes: int) -> None:
+    def __init__(self, max_uploads: int, max_bytes: int, settings: str = _SETTINGS) -> None:
+        """``settings``: the names of the settings that the limits come from, for error texts."""
+        self._settings = settings
         self._free_uploads = max_uploads
         self._free_bytes = max_bytes
         self._devices: dict[str, _Device] = {}
@@ -129,8 +132,8 @@ class UploadSlots:
         count = len(own.slots)
         if count >= self._free_uploads or own.bytes + size_bytes > self._free_bytes - size_bytes:
             raise OverloadedError(
-                f"this device has {count} uploads in progress, which is its share of gateway.max_concurrent_uploads "
-                "and gateway.max_in_flight_bytes now; nothing was read",
+                f"this device has {count} uploads in progress, which is its share of {self._settings} now; nothing was "
+                "read",
                 details=f"Let uploads in progress end before sending more. {_LATER}",
             )
 

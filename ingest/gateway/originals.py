@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import TypeVar, get_args
 from urllib.parse import parse_qsl
 
@@ -26,8 +24,9 @@ from infra.storage.originals.port import OriginalUploads, Upload
 from infra.telemetry.logs import bind
 from ingest.acceptance.acceptance import Acceptance
 from ingest.acceptance.device_token import token_of
-from ingest.acceptance.errors import ApiError, DigestMismatchError, OverloadedError, ValidationFailedError
+from ingest.acceptance.errors import ApiError, DigestMismatchError, ValidationFailedError
 from ingest.acceptance.fields import parse_digest
+from ingest.acceptance.slots import Slot, UploadSlots
 from ingest.gateway.errors import UploadTimeoutError
 from ingest.gateway.request.body import BodyPieces, DeviceTurns, declared_length, read_body, too_large
 from ingest.settings import GatewaySettings
@@ -42,6 +41,7 @@ _NAMES = ("sha256", "size_bytes", "media_type")
 _RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MAX_QUERY_FIELDS = 8
+_SLOTS_SETTING = "gateway.max_original_uploads"
 OFFSET_HEADER = "Upload-Offset"
 
 
@@ -150,12 +150,13 @@ class UploadEndpoint:
         self._originals = originals
         self._settings = settings
         self._turns = turns
-        self._running: Counter[str] = Counter()
+        # No bytes: an original is never in memory.
+        self._slots = UploadSlots(settings.max_original_uploads, 0, _SLOTS_SETTING)
 
     async def put(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a PUT, of all bytes, or of those from where the upload ended (Content-Range)."""
         upload = await self._verified(scope)
-        with bind(device_id=upload.device_id), self._slot(upload.device_id):
+        with bind(device_id=upload.device_id), self._slots.reserve(0, upload.device_id) as slot:
             headers: dict[bytes, bytes] = dict(scope["headers"])
             start, end = _range_of(headers, upload)
             length = declared_length(headers, end - start, "the size that was said")
@@ -168,7 +169,7 @@ class UploadEndpoint:
             # Again: the device may have got many addresses before it used the first of them.
             await _require_room(self._originals, upload, self._settings.max_pending_originals)
             pieces = BodyPieces(receive, end - start, self._turns, upload.device_id, "the size that was said")
-            offset = await _translated(self._originals.write(upload, start, self._pieces(pieces)))
+            offset = await _translated(self._originals.write(upload, start, self._pieces(pieces, slot)))
         whole = offset == upload.size_bytes
         body = {"status": "uploaded" if whole else "partial", "offset": offset}
         response = Response(
@@ -182,12 +183,15 @@ class UploadEndpoint:
         offset = await self._originals.offset(upload)
         await Response(None, 200, {OFFSET_HEADER: str(offset), "Cache-Control": "no-store"})(scope, receive, send)
 
-    async def _pieces(self, pieces: BodyPieces) -> AsyncIterator[bytes]:
-        """Yield the pieces of the body; each has a time limit, because a large body may take long."""
+    async def _pieces(self, pieces: BodyPieces, slot: Slot) -> AsyncIterator[bytes]:
+        """Yield the pieces of the body; each has a time limit, because a large body may take long.
+
+        Between them ``slot`` may be taken away; what is here stays, and the upload can be continued.
+        """
         timeout_s = self._settings.body_timeout_s
         while True:
             try:
-                async with asyncio.timeout(timeout_s):
+                async with slot.reading(), asyncio.timeout(timeout_s):
                     piece = await pieces.next_piece()
             except TimeoutError as error:
                 raise UploadTimeoutError(
@@ -208,23 +212,6 @@ class UploadEndpoint:
         if _DIGEST.fullmatch(place["sha256"]) is None:
             raise UploadRefusedError("the address of the upload names no SHA-256; use it as it was given")
         return await _translated(self._originals.verify(place["device"], place["sha256"], query))
-
-    @contextmanager
-    def _slot(self, device_id: str) -> Iterator[None]:
-        most = self._settings.max_original_uploads
-        if self._running.total() >= most or self._running[device_id] >= max(1, most // 2):
-            raise OverloadedError(
-                "the gateway receives as many originals as it accepts, in total or of this device "
-                "(gateway.max_original_uploads)",
-                details="Upload it again after Retry-After seconds.",
-            )
-        self._running[device_id] += 1
-        try:
-            yield
-        finally:
-            self._running[device_id] -= 1
-            if not self._running[device_id]:
-                del self._running[device_id]
 
 
 async def _require_room(originals: OriginalUploads, upload: Upload, most: int) -> None:

@@ -269,6 +269,32 @@ async def test_two_uploads_of_one_original_do_not_mix(folder_gateway: Gateway) -
     assert (await announce(folder_gateway)).status == 202
 
 
+async def test_slow_uploads_of_some_devices_keep_no_other_one_out(folder_gateway: Gateway) -> None:
+    gateway = folder_gateway
+    uploads = gateway.originals
+    assert uploads is not None
+
+    async def slow() -> AsyncIterator[bytes]:
+        while True:
+            yield ORIGINAL[:1_000]
+            await asyncio.sleep(0.2)
+
+    async def upload(device: str, number: int, data: object) -> int:
+        image = ORIGINAL + bytes([number])
+        one = Upload(device, sha256(image).hexdigest(), len(image), "image/tiff")
+        url = urljoin(gateway.url, (await uploads.grant(one, 60.0)).url)
+        async with gateway.client.put(url, data=data or image) as response:
+            return response.status
+
+    devices = [device for device in ("slow-1", "slow-2", "slow-3", "slow-4") for _ in range(3)]
+    running = [asyncio.create_task(upload(device, place, slow())) for place, device in enumerate(devices)]
+    await asyncio.sleep(0.5)
+    assert [await upload(f"quick-{number}", number, None) for number in range(3)] == [200] * 3
+    for each in running:
+        each.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
 async def test_an_address_lasts_through_a_restart_and_expires(tmp_path: Path) -> None:
     frames = FrameSettings(folder=tmp_path / "frames", min_free_bytes=0)
     async with gateway_on(frames, tmp_path) as gateway:
