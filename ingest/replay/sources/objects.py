@@ -49,7 +49,9 @@ class ObjectSource:
 
     async def items(self, after: str | None) -> AsyncGenerator[Item, None]:
         """Yield the pictures; a position is a key."""
-        async for found, side in with_side_files(self._lister.listed(after)):
+        async for found, side in with_side_files(self._lister.listed(after and _before(after))):
+            if after is not None and found.key <= after:
+                continue
             item = self._item(found, side)
             if item is not None:
                 yield item
@@ -86,3 +88,9 @@ class ObjectSource:
             except SideFileError as error:
                 raise RefusedItemError("SIDE_FILE", str(error)) from error
         return Picture(image, found.key, side, found.modified_at)
+
+
+def _before(key: str) -> str:
+    """Return a key before the side files of those that follow ``key``: a.json comes before a.png and a.tif."""
+    folder, slash, name = key.rpartition("/")
+    return f"{folder}{slash}{name.partition('.')[0]}"
