@@ -21,6 +21,10 @@ Lookup = Callable[[str, int], Sequence[str]]
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _MOST_ADDRESSES = 16
+# Python counts some of them as private, and none of a camera's has one: reserved, for protocols, and of Teredo.
+_RESERVED = tuple(map(ipaddress.ip_network, ("240.0.0.0/4", "192.0.0.0/24", "2001::/32")))
+# Not link-local, and yet services of clouds for their machines: AWS by IPv6, Alibaba, Azure; Oracle's is reserved.
+_CLOUD = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "168.63.129.16")))
 
 
 class AddressRefusedError(StandgaleError):
@@ -49,7 +53,8 @@ class AddressRules:
             or plain.is_multicast
             or plain.is_unspecified
             or (plain.is_reserved and not plain.is_private)
-            or plain == ipaddress.IPv4Address("255.255.255.255")
+            or plain in _CLOUD
+            or any(plain in network for network in _RESERVED if network.version == plain.version)
             or _is_this_network(plain)
         )
 
@@ -114,8 +119,8 @@ def _kind(address: Address) -> str:
     plain = _plain(address)
     if plain.is_loopback:
         return "it is this machine"
-    if plain.is_link_local:
-        return "it is a link-local address, where clouds keep credentials"
+    if plain.is_link_local or plain in _CLOUD:
+        return "it is an address where clouds keep credentials"
     if plain.is_multicast:
         return "it is a multicast address"
     return "it is in none of the allowed networks"

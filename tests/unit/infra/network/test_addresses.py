@@ -32,13 +32,19 @@ ONLY = AddressRules((ip_network("192.168.7.0/24"), ip_network("127.0.0.0/8")))
         "::ffff:169.254.169.254",
         "64:ff9b::7f00:1",
         "2002:7f00:1::",
+        "240.0.0.1",
+        "192.0.0.192",
+        "100.100.100.200",
+        "168.63.129.16",
+        "fd00:ec2::254",
+        "2001:0:7f00:1::1",
     ],
 )
 def test_this_machine_and_link_local_addresses_are_refused(text: str) -> None:
     assert not PLAIN.allow(ip_address(text))
 
 
-@pytest.mark.parametrize("text", ["192.168.7.9", "10.1.2.3", "8.8.8.8", "fd00::5", "2001:4860:4860::8888"])
+@pytest.mark.parametrize("text", ["192.168.7.9", "10.1.2.3", "100.64.0.9", "8.8.8.8", "fd00::5", "2001:4860:4860::8888"])
 def test_public_and_private_addresses_are_allowed(text: str) -> None:
     assert PLAIN.allow(ip_address(text))
 

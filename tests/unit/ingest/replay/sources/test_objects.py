@@ -33,7 +33,7 @@ class Objects:
 
 async def test_items_after_a_picture_keep_a_side_file_that_is_listed_before_it() -> None:
     keys = ("d/a.json", "d/a.old.png", "d/a.png", "d/a.tif", "d/b.png")
-    source = ObjectSource(Objects({key: SIDE for key in keys}), (".png", ".tif"), 1_000)
+    source = ObjectSource(Objects(dict.fromkeys(keys, SIDE)), (".png", ".tif"), 1_000)
     whole = await read_all(source)
     for after, left in (("d/a.old.png", keys[2:]), ("d/a.png", keys[3:]), ("d/a.tif", keys[4:])):
         assert await read_all(source, after) == {key: whole[key] for key in left}
