@@ -44,7 +44,9 @@ def test_this_machine_and_link_local_addresses_are_refused(text: str) -> None:
     assert not PLAIN.allow(ip_address(text))
 
 
-@pytest.mark.parametrize("text", ["192.168.7.9", "10.1.2.3", "100.64.0.9", "8.8.8.8", "fd00::5", "2001:4860:4860::8888"])
+@pytest.mark.parametrize(
+    "text", ["192.168.7.9", "10.1.2.3", "100.64.0.9", "8.8.8.8", "fd00::5", "2001:4860:4860::8888"]
+)
 def test_public_and_private_addresses_are_allowed(text: str) -> None:
     assert PLAIN.allow(ip_address(text))
 
