@@ -38,6 +38,15 @@ class Context:
         given = {name.replace("__", "."): value for name, value in overrides.items() if value is not None}
         return load_settings(self.config, given)
 
+    def note_new_database(self, settings: Settings) -> None:
+        """Say that an embedded database is about to be created: in a wrong folder, no service would ever read it."""
+        if settings.database.url is None and not (folder := settings.data_dir.absolute()).joinpath("postgres").exists():
+            text = (
+                f"no database is in {folder} yet, so a new one is created there; services use it only with the same "
+                "data_dir (STANDGALE_DATA_DIR)"
+            )
+            self.notes.print(text, highlight=False, soft_wrap=True)
+
 
 def context_of(context: typer.Context) -> Context:
     """Return the Context of the running verb."""

@@ -26,7 +26,9 @@ async def _tokens(context: typer.Context) -> AsyncIterator[DeviceTokens]:
     from infra.auth.tokens import DeviceTokens
     from standgale.opening import open_database
 
-    async with open_database(context_of(context).settings()) as database:
+    settings = context_of(context).settings()
+    context_of(context).note_new_database(settings)
+    async with open_database(settings) as database:
         yield DeviceTokens(database)
 
 

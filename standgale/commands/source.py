@@ -28,7 +28,9 @@ async def _sources(context: typer.Context) -> AsyncIterator[SourceTable]:
     from ingest.sources.table import SourceTable
     from standgale.opening import open_database
 
-    async with open_database(context_of(context).settings()) as database:
+    settings = context_of(context).settings()
+    context_of(context).note_new_database(settings)
+    async with open_database(settings) as database:
         yield SourceTable(database)
 
 

@@ -6,12 +6,16 @@ import io
 import json
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from rich.console import Console
 
+from infra.database.settings import DatabaseSettings
 from infra.process.terminal import prepare_streams
-from standgale.commands.context import print_json, table
+from standgale.commands.context import Context, print_json, table
+from standgale.settings import Settings
 
 
 def test_table_keeps_whole_columns_on_one_line_and_cuts_no_text() -> None:
@@ -36,3 +40,16 @@ def test_json_has_every_character_in_every_terminal(environ: dict[str, str], mon
         text = raw.getvalue().decode("ascii" if environ else "utf-8")
         assert json.loads(text)["image"] == given["image"]
         assert "at" not in given or "2026-05-01T00:00:00+00:00" in text
+
+
+def test_new_embedded_database_is_named_before_it_is_created(tmp_path: Path) -> None:
+    written = io.StringIO()
+    here = Context(None, notes=Console(file=written, width=80))
+    other = DatabaseSettings(url=SecretStr("postgresql://standgale@127.0.0.1/standgale"))
+    here.note_new_database(Settings(data_dir=tmp_path, database=other))
+    assert written.getvalue() == ""
+    here.note_new_database(Settings(data_dir=tmp_path))
+    assert f"no database is in {tmp_path} yet" in written.getvalue()
+    (tmp_path / "postgres").mkdir()
+    here.note_new_database(Settings(data_dir=tmp_path))
+    assert written.getvalue().count("no database") == 1
