@@ -77,6 +77,10 @@ def status(context: typer.Context, spool: _SpoolOption = None, as_json: JsonOpti
     if as_json:
         print_json({**asdict(found), "state": found.state.model_dump(), "well": found.is_well})
     else:
+        if not settings.edge_spool.is_dir():
+            spool_name = settings.edge.named("spool")
+            text = f"{spool_name} is {settings.edge_spool}, which does not exist; give the client's spool"
+            context_of(context).notes.print(text, highlight=False, soft_wrap=True)
         for name, value in _lines(found):
             context_of(context).out.print(f"{name:<18} {value}", highlight=False, soft_wrap=True)
     raise typer.Exit(0 if found.is_well else 1)

@@ -48,8 +48,10 @@ def add(
     start: Annotated[str | None, typer.Option(help="When a recording began, such as 2026-05-01T10:00:00Z.")] = None,
 ) -> None:
     """Add a camera; running processes pull it within seconds. A password goes to a file, never to the database."""
+    from importlib.util import find_spec
     from pathlib import Path
 
+    from infra.extras import install_extra
     from ingest.sources.address import allowed_file, split_login
     from ingest.sources.options import parse_selection, stored_options
     from ingest.sources.table import require_names
@@ -71,6 +73,12 @@ def add(
 
     with _login_file(file, login):
         run_async(work())
+    if not find_spec("av"):
+        context_of(context).notes.print(
+            f"cameras are read with PyAV, which is not installed here; processes that pull need it: "
+            f"{install_extra('video')}",
+            highlight=False,
+        )
     if login is not None:
         context_of(context).notes.print(
             f"user and password are in {file}, which only this user can read; put a copy into the folder "
@@ -167,7 +175,7 @@ def _state(source: ListedSource) -> str:
     if source.removed_at is not None:
         return "being removed"
     if source.state != "ended" and not source.is_held:
-        return "not pulled: no process has it; run standgale sources, or standgale up"
+        return "not pulled: no process has it; run standgale sources, or standgale up with the extra video"
     state = source.state if source.reason is None else f"{source.state}: {source.reason}"
     # A holder that is alive reports each second.
     is_old = source.is_held and source.report_age_s is not None and source.report_age_s > 5

@@ -152,3 +152,9 @@ async def test_stop_in_an_outage_is_quick_and_keeps_the_frames(tmp_path: Path) -
     finally:
         edge.kill()
     assert edge.status().frames == 1
+
+
+def test_status_names_a_spool_that_does_not_exist(tmp_path: Path) -> None:
+    shown = run("status", "--spool", str(tmp_path / "none"))
+    assert shown.returncode == 1
+    assert f"{tmp_path}/none, which does not exist" in shown.stderr

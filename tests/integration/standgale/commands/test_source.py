@@ -68,6 +68,19 @@ def test_a_source_is_added_listed_and_removed_without_its_password(migrated_dsn:
     assert SECRET not in source.printed
 
 
+def test_source_without_the_library_of_videos_is_added_with_a_note(
+    migrated_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Source(tmp_path, migrated_dsn)
+    assert "no sources; `standgale source add NAME ADDRESS`" in source("list")
+    assert "install the extra" not in source("add", "gate", "rtsp://camera.test/a")
+    assert "up with the extra video" in source("status", "gate").replace("\n", " ")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert "install the extra video" in source("add", "yard", "rtsp://camera.test/b").replace("\n", " ")
+    source("remove", "gate")
+    source("remove", "yard")
+
+
 def test_wrong_sources_are_refused_with_what_to_do(migrated_dsn: str, tmp_path: Path) -> None:
     source = Source(tmp_path, migrated_dsn)
     for arguments, reason in (
