@@ -123,7 +123,8 @@ class TarSource:
         why = self._refusal(entry) if picture else unwanted(entry.name, inside="an archive")
         if why is not None:
             return refused(position, name, why.code, why.reason)
-        moment = datetime.fromtimestamp(min(max(float(entry.mtime), 0.0), 4e9), UTC)
+        # The first of max() is taken where a time is no number.
+        moment = datetime.fromtimestamp(min(max(0.0, float(entry.mtime)), 4e9), UTC)
         return Item(position, name, partial(self._load, entry.name, name, _content(tar, entry), moment))
 
     def _refusal(self, entry: tarfile.TarInfo) -> Unwanted | None:
@@ -209,9 +210,17 @@ class _LimitedStream(io.RawIOBase):
         return self._plain.tell()
 
     def read_to_end(self) -> None:
-        """Read what follows the archive's end: only then does the library compare the checksum of what it unpacked."""
-        while self._is_packed and self._plain.read(_STEP_BYTES):
+        """Read what follows the archive's end: only then does the library compare the checksum of what it unpacked.
+
+        Raises _DamageError unless it is filled with zeros: the end may be a hole, or another archive may follow.
+        """
+        while data := self._plain.read(_STEP_BYTES):
             self._check()
+            if data.strip(b"\0"):
+                raise _DamageError(
+                    f"{self._path} ends before byte {self._plain.tell():,}, but more follows: it is damaged, or has "
+                    "several archives in it, and the first was read; unpack it (tar --ignore-zeros), and replay the folder"
+                )
 
     def _check(self) -> None:
         unpacked, settings = self._plain.tell(), self._settings

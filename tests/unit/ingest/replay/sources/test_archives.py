@@ -179,6 +179,25 @@ async def test_items_of_a_compressed_tar_end_in_an_error_when_its_checksum_is_wr
     assert await _names_before_the_error(opened) == ["a.jpg"]
 
 
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+async def test_items_of_a_tar_with_more_after_its_end_end_in_an_error(tmp_path, mode):
+    first, second = (make_tar(tmp_path / name, {f"{name}.jpg": b"x"}, mode) for name in ("a", "b"))
+    first.write_bytes(first.read_bytes() + second.read_bytes())
+    opened = tar_source(first)
+    with pytest.raises(SourceError, match="but more follows"):
+        await read_all(opened)
+    assert await _names_before_the_error(opened) == ["a.jpg"]
+
+
+async def test_item_of_a_tar_with_a_time_that_is_no_number_is_read(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        entry = tarfile.TarInfo("a.jpg")
+        entry.pax_headers = {"mtime": "nan"}
+        archive.addfile(entry, io.BytesIO())
+    found = await read_all(tar_source(tmp_path / "x.tar"))
+    assert found["a.jpg"].written_at == datetime(1970, 1, 1, tzinfo=UTC)
+
+
 async def _names_before_the_error(source: TarSource) -> list[str]:
     found = []
     with suppress(SourceError):
