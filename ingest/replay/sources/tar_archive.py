@@ -219,7 +219,7 @@ class _LimitedStream(io.RawIOBase):
             if data.strip(b"\0"):
                 raise _DamageError(
                     f"{self._path} ends before byte {self._plain.tell():,}, but more follows: it is damaged, or has "
-                    "several archives in it, and the first was read; unpack it (tar --ignore-zeros), and replay the folder"
+                    "several archives in it; unpack it (tar --ignore-zeros), and replay the folder"
                 )
 
     def _check(self) -> None:
