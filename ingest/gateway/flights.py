@@ -20,7 +20,7 @@ from ingest.acceptance.device_token import token_of
 from ingest.acceptance.errors import ApiError, OverloadedError, ValidationFailedError
 from ingest.acceptance.fields import parse_flight
 from ingest.flights.flight import Flight, Flights
-from ingest.gateway.request.body import DeviceTurns, declared_length, read_body
+from ingest.gateway.request.body import DeviceTurns, declared_length, read_body, wrong_fields
 from ingest.gateway.results import public_failure_text
 from ingest.settings import GatewaySettings
 from schemas.timestamps import format_utc
@@ -143,7 +143,7 @@ class FlightEndpoints:
         except orjson.JSONDecodeError as error:
             raise ValidationFailedError(f"the body is not JSON: {error}", details=f"Send {{{example}}}.") from error
         if not isinstance(body, dict) or set(body) != set(names):
-            raise ValidationFailedError(f"the body must be a JSON object {{{example}}} with these fields only")
+            raise wrong_fields(body, names, details=f"Send {{{example}}}.")
         return body
 
 

@@ -28,7 +28,7 @@ from ingest.acceptance.errors import ApiError, DigestMismatchError, ValidationFa
 from ingest.acceptance.fields import parse_digest
 from ingest.acceptance.slots import Slot, UploadSlots
 from ingest.gateway.errors import UploadTimeoutError
-from ingest.gateway.request.body import BodyPieces, DeviceTurns, declared_length, read_body, too_large
+from ingest.gateway.request.body import BodyPieces, DeviceTurns, declared_length, read_body, too_large, wrong_fields
 from ingest.settings import GatewaySettings
 from schemas.events import MediaType
 from schemas.timestamps import format_utc
@@ -125,7 +125,9 @@ class OriginalsEndpoint:
                 details='Send {"sha256": "9f86d0…", "size_bytes": 180000000, "media_type": "image/tiff"}.',
             ) from error
         if not isinstance(body, dict) or set(body) != set(_NAMES):
-            raise ValidationFailedError(f"the body must be a JSON object with {', '.join(_NAMES)}, and nothing else")
+            raise wrong_fields(
+                body, _NAMES, details='Send {"sha256": "9f86d0…", "size_bytes": 180000000, "media_type": "image/tiff"}.'
+            )
         sha256, size_bytes, media_type = (body[name] for name in _NAMES)
         if not isinstance(sha256, str):
             raise ValidationFailedError("sha256 must be text", field="sha256")

@@ -35,7 +35,9 @@ _DeviceOption = Annotated[
 _TopicOption = Annotated[
     str | None, typer.Option(help="Instead of a source: a topic whose frames are published again, like frames.live.")
 ]
-_SinceOption = Annotated[datetime | None, typer.Option("--from", help="With --topic: from this time on (UTC).")]
+_SinceOption = Annotated[
+    datetime | None, typer.Option("--from", help="With --topic: from this time on (UTC), as 2026-05-01T12:00:00.")
+]
 _UntilOption = Annotated[
     datetime | None, typer.Option("--to", help="With --topic: up to this time (UTC); default now.")
 ]
