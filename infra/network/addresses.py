@@ -81,8 +81,11 @@ def allowed_addresses(host: str, port: int, rules: AddressRules, lookup: Lookup 
             raise AddressRefusedError(f"{host} has the address {text!r}, which is none of IPv4 or IPv6") from error
         if not rules.allow(address):
             where = "" if text == host else f" has the address {address}, which"
+            setting = rules.setting
+            if not rules.networks:
+                setting += ", with those of all other hosts: when it is set, only these are allowed"
             raise AddressRefusedError(
-                f"{host}{where} is not allowed: {_kind(address)}. If it is meant, add its network to {rules.setting}"
+                f"{host}{where} is not allowed: {_kind(address)}. If it is meant, add its network to {setting}"
             )
     return addresses
 

@@ -62,6 +62,13 @@ def test_a_name_with_one_refused_address_is_refused_whole() -> None:
         allowed_addresses("camera.test", 80, PLAIN, lambda _host, _port: ["8.8.8.8", "169.254.169.254"])
 
 
+@pytest.mark.parametrize(("rules", "warns"), [(PLAIN, True), (ONLY, False)])
+def test_refusal_warns_that_the_setting_excludes_other_networks(rules: AddressRules, warns: bool) -> None:
+    with pytest.raises(AddressRefusedError) as refused:
+        allowed_addresses("169.254.169.254", 80, rules, lambda *_: ["169.254.169.254"])
+    assert ("only these are allowed" in str(refused.value)) is warns
+
+
 def test_a_host_is_looked_up_once_and_that_address_is_connected_to() -> None:
     answers = iter((["127.0.0.1"], ["169.254.169.254"]))
     asked: list[str] = []
