@@ -62,6 +62,8 @@ class ReplayState:
     """Ids of frames that are about to be published"""
     ends: dict[str, int] = field(default_factory=dict)
     """Where the partitions of these frames ended before"""
+    reached: dict[str, int] = field(default_factory=dict)
+    """Where these partitions end at least, since frames were published there"""
     recovered: list[str] = field(default_factory=list)
     """Those that were found published after a crash, and are not counted yet"""
 

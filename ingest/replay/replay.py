@@ -17,6 +17,7 @@ from infra.errors import RecordError, TransientError
 from infra.failure.backoff import Backoff
 from ingest.acceptance.acceptance import Acceptance, ExaminedImage
 from ingest.replay.checkpoint import Checkpoint, Refusal, ids_of
+from ingest.replay.errors import CheckpointError
 from ingest.replay.frames import FrameMaker, Known, Outcome, Ready, load
 from ingest.replay.metrics import REPLAYED
 from ingest.replay.pace import BacklogGate, Rate
@@ -81,6 +82,11 @@ class Replay:
     async def _recover(self) -> None:
         """Find out which of the frames that were about to be published before a crash are in the topic."""
         state = self._state
+        if state.reached and await self._retried(lambda: self._parts.tail.lost(state.reached), "broker"):
+            raise CheckpointError(
+                f"{FRAMES_BACKFILL} ends before frames that this replay published: it was emptied or made anew, and "
+                "they are gone, processed or not. --restart sends all again; their ids stay the same"
+            )
         if not state.pending:
             return
         pending = ids_of(state.pending)
@@ -199,6 +205,8 @@ class Replay:
                 await self._publish_once(events)
             except RecordError:
                 refusals += await self._publish_singly(events, new)
+        if not refusals:
+            state.reached |= {partition: end + 1 for partition, end in ends.items()}
         return refusals
 
     async def _publish_singly(self, events: Sequence[FrameCaptured], new: dict[UUID, Ready]) -> list[Refusal]:

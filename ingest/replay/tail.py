@@ -28,6 +28,12 @@ class BackfillTail:
         found = await respond_within(call, self._timeout_s, f"reading the ends of {FRAMES_BACKFILL}")
         return {str(partition): end for partition, (_, end) in found.items() if partition in wanted}
 
+    async def lost(self, reached: Mapping[str, int]) -> set[str]:
+        """Return those partitions that end before where they ended already. Raises BrokerUnavailableError."""
+        call = self._reader.bounds(FRAMES_BACKFILL, {int(each) for each in reached})
+        found = await respond_within(call, self._timeout_s, f"reading the ends of {FRAMES_BACKFILL}")
+        return {each for each, end in reached.items() if found.get(int(each), (0, 0))[1] < end}
+
     async def published(self, frames: Collection[UUID], since: Mapping[str, int]) -> set[UUID]:
         """Return those of ``frames`` that are in the topic, from the ends ``since`` on. Raises TransientError."""
         wanted = {str(each) for each in frames}

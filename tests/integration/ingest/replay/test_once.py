@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from infra.errors import BrokerUnavailableError, StoreUnavailableError
-from ingest.replay.errors import SourceUnavailableError
+from ingest.replay.errors import CheckpointError, SourceUnavailableError
 from standgale.replays import AlreadyDone
 from tests.harnesses.replay_site import write_pictures
 from tests.integration.ingest.replay.runs import InterruptedReplayError, Runs, patched_parts, prepared
@@ -170,3 +170,17 @@ async def test_dry_run_returns_the_same_counts_and_leaves_nothing(tmp_path: Path
     assert (real.accepted, real.refused, real.size_bytes) == (dry.accepted, dry.refused, dry.size_bytes)
     dry = await runs.whole(pictures, dry=True)
     assert (dry.accepted, dry.known) == (0, 5)
+
+
+async def test_replay_whose_topic_was_made_anew_ends_in_an_error(tmp_path: Path) -> None:
+    runs = await prepared(tmp_path, replay={"batch_frames": 4, "in_progress": 4})
+    write_pictures(tmp_path / "pictures", 8)
+    await runs.whole(tmp_path / "pictures")
+    for file in runs.site.data.glob("broker.sqlite*"):
+        file.unlink()
+    await runs.site.prepare()
+    write_pictures(tmp_path / "pictures", 1, first=8)
+    with pytest.raises(CheckpointError, match="emptied or made anew"):
+        await runs.run(tmp_path / "pictures", again=True)
+    assert (await runs.whole(tmp_path / "pictures", restart=True)).accepted == 9
+    assert len(await runs.frames()) == 9
