@@ -82,7 +82,8 @@ class Replay:
     async def _recover(self) -> None:
         """Find out which of the frames that were about to be published before a crash are in the topic."""
         state = self._state
-        if state.reached and await self._retried(lambda: self._parts.tail.lost(state.reached), "broker"):
+        lost = await self._retried(lambda: self._parts.tail.lost(state.reached), "broker") if state.reached else ()
+        if lost:
             raise CheckpointError(
                 f"{FRAMES_BACKFILL} ends before frames that this replay published: it was emptied or made anew, and "
                 "they are gone, processed or not. --restart sends all again; their ids stay the same"
