@@ -98,7 +98,7 @@ async def test_a_file_that_changes_while_it_is_read_is_an_error(recording: Path)
 @pytest.mark.parametrize(
     ("location", "error", "reason"),
     [
-        ("http://169.254.169.254/latest", AddressRefusedError, "link-local address"),
+        ("http://169.254.169.254/latest", AddressRefusedError, "an address where clouds keep credentials"),
         ("file:///etc/passwd", VideoError, "redirects to an address that is not allowed"),
         ("rtsp://127.0.0.1/a", VideoError, "only http and https are followed"),
         ("/again", VideoError, "more than 5 redirects"),
