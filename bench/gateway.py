@@ -18,7 +18,7 @@ from bench.websockets import Streams, new_streams, send_streams
 from infra.deploy.ports import free_port
 from standgale.children import run_child
 
-GOAL = 0.7
+GOAL = 1.0
 BATCH_GOAL = 1.0
 STREAM_GOAL = 1.0
 _BATCHES = 8

@@ -26,7 +26,7 @@ from schemas.topics import FRAMES_BACKFILL, load_topics
 from standgale.replays import ReplayRequest, run_replay
 from standgale.settings import Settings
 
-GOAL = 0.6
+GOAL = 0.8
 _SIZE_BYTES = 100_000
 _AT_ONCE = 16
 Fresh = Callable[[], Path]
