@@ -45,6 +45,16 @@ class Uploads:
         return [head.encode(), *parts]
 
 
+def settle(done: asyncio.Future[None], error: BenchError | None) -> None:
+    """End ``done`` with ``error``, or without one, if it has not ended."""
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
+
+
 class _Client(asyncio.Protocol):
     """Uses one connection: sends, waits for the whole response, sends again, until ``left`` is used up."""
 
@@ -82,11 +92,7 @@ class _Client(asyncio.Protocol):
             self._transport.writelines(self._uploads.request())
 
     def _end(self, error: BenchError | None) -> None:
-        if not self.done.done():
-            if error is None:
-                self.done.set_result(None)
-            else:
-                self.done.set_exception(error)
+        settle(self.done, error)
         if self._transport is not None:
             self._transport.close()
 

@@ -19,9 +19,10 @@ import orjson
 
 from bench.pictures import numbered
 from bench.processes import BenchError
+from bench.uploads import settle
+from schemas.frame_messages import FRAME, HEAD, STREAM_PATH, ZEROS
 from schemas.timestamps import format_utc
 
-PATH = "/api/v1/stream"
 _START = datetime(2026, 5, 1, tzinfo=UTC)
 _HANDSHAKE = (
     "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -30,7 +31,6 @@ _HANDSHAKE = (
 )
 _TEXT, _BINARY = 0x81, 0x82
 _NO_MASK = bytes(4)
-_FRAME = struct.Struct(">B3xIIQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Streams:
         image = numbered(self.picture, number)
         size = sum(map(len, image))
         fields = orjson.dumps({"captured_at": format_utc(_START + timedelta(milliseconds=number))})
-        header = _FRAME.pack(1, len(fields), size, sequence)
+        header = HEAD.pack(FRAME, ZEROS, len(fields), size, sequence)
         length = len(header) + len(fields) + size
         return [_head(_BINARY, length), header, fields, *image]
 
@@ -71,7 +71,7 @@ class _Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        handshake = _HANDSHAKE.format(path=PATH, port=self._streams.port, token=self._token)
+        handshake = _HANDSHAKE.format(path=STREAM_PATH, port=self._streams.port, token=self._token)
         hello = b'{"type":"hello"}'
         self._transport.write(handshake.encode())
         self._hello = _head(_TEXT, len(hello)) + hello
@@ -127,11 +127,7 @@ class _Client(asyncio.Protocol):
         return data[start : start + length]
 
     def _end(self, error: BenchError | None) -> None:
-        if not self.done.done():
-            if error is None:
-                self.done.set_result(None)
-            else:
-                self.done.set_exception(error)
+        settle(self.done, error)
         if self._transport is not None:
             self._transport.abort()
 

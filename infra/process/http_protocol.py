@@ -18,6 +18,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from infra.process.blocked_writes import BlockedWrites
 from infra.process.error_body import error_body
 from infra.process.http_connections import ConnectionTable, address_of
 from infra.process.http_settings import HttpSettings
@@ -59,7 +60,7 @@ class ProtocolConfig(uvicorn.Config):
     log: SampledLog
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(BlockedWrites, HttpToolsProtocol):
     """Is one connection of a server, with limits; :meth:`sweep` enforces those of time."""
 
     def __init__(
@@ -87,7 +88,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refusal: RefusedError | None = None
         self._waiting_since: float | None = None
         self._unread_since: float | None = None
-        self._blocked_since: float | None = None
         self._ending_since: float | None = None
         self._lingering_bytes = 0
         self._half_closed = False
@@ -236,16 +236,6 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unread_since = time.monotonic()
         elif not self.pipeline and self._is_done():
             self._table.set_idle(self)
-
-    def pause_writing(self) -> None:
-        """Note since when the client has been taking nothing."""
-        self._blocked_since = time.monotonic()
-        super().pause_writing()
-
-    def resume_writing(self) -> None:
-        """Continue: the client has read."""
-        self._blocked_since = None
-        super().resume_writing()
 
     def make_room(self) -> None:
         """Close the connection, which has no request, for another client."""

@@ -17,6 +17,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 from websockets.http11 import Request
 
+from infra.process.blocked_writes import BlockedWrites
 from infra.process.http_connections import ConnectionTable, address_of
 from infra.process.http_settings import HttpSettings
 from infra.process.metrics import HTTP_REFUSED
@@ -45,7 +46,7 @@ _quiet = logging.getLogger("standgale.websocket")
 _quiet.setLevel(logging.WARNING)
 
 
-class BoundedWebSocket(WebSocketsSansIOProtocol):
+class BoundedWebSocket(BlockedWrites, WebSocketsSansIOProtocol):
     """Is one WebSocket of a server, with limits; :meth:`sweep` enforces those of time."""
 
     def __init__(
@@ -75,7 +76,6 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self._control_credit = float(_CONTROL_BURST)
         self._control_at = 0.0
         self._received_at = self._pinged_at = time.monotonic()
-        self._blocked_since: float | None = None
         self._ending_since: float | None = None
         self._lingering_bytes = 0
 
@@ -313,16 +313,6 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         """Send a ping, and note when."""
         self._pinged_at = time.monotonic()
         super().send_keepalive_ping()
-
-    def pause_writing(self) -> None:
-        """Note since when the client has been taking nothing."""
-        self._blocked_since = time.monotonic()
-        super().pause_writing()
-
-    def resume_writing(self) -> None:
-        """Continue: the client has read."""
-        self._blocked_since = None
-        super().resume_writing()
 
     def make_room(self) -> None:
         """Close the connection for another client; a WebSocket counts as busy, so this happens at no time."""

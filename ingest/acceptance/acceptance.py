@@ -254,6 +254,7 @@ class Acceptance:
             metadata=fields.metadata,
             original_filename=fields.original_filename,
             flight_id=fields.flight,
+            video=fields.video,
         )
         return PreparedFrame(event, _warnings(fields, examined.capture, captured_at))
 

@@ -13,6 +13,7 @@ from pydantic import JsonValue, ValidationError
 
 from ingest.acceptance.errors import InvalidCaptureTimeError, ValidationFailedError
 from schemas.event_base import FLIGHT_ID_PATTERN
+from schemas.events import VideoPosition
 from schemas.geometry import CameraGeometry
 from schemas.topics import FRAMES_BACKFILL, FRAMES_LIVE
 
@@ -66,6 +67,8 @@ class FrameFields:
     """The image by its digest: to check it, or instead of it"""
     proof: str | None = None
     """Shows that the sender has the image, where it sends only the digest (see :mod:`schemas.possession`)"""
+    video: VideoPosition | None = None
+    """The place in the video that the frame comes from; no request can give it"""
     time_name: str = "captured_at"
     """What the request calls the capture time, for error texts"""
 

@@ -26,7 +26,7 @@ _MEDIA_TYPES: dict[str, MediaType] = {EXTENSIONS[kind]: kind for kind in get_arg
 
 
 class KnownImages:
-    """Looks up stored images; they belong to whoever has their bytes, not to the device that sent them first."""
+    """Looks up stored images. Every device that has their bytes may use them, not only the one that sent them first."""
 
     def __init__(self, parts: AcceptanceParts) -> None:
         self._parts = parts

@@ -6,8 +6,6 @@ import asyncio
 import logging
 import time
 
-from pydantic import JsonValue
-
 from infra.errors import SettingsError
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
@@ -76,17 +74,12 @@ class VideoFrames:
     async def accept(self, frame: VideoFrame) -> None:
         """Return when ``frame`` is in the spool, or lost by ``edge.when_full``. Raises SpoolUnavailableError."""
         assert self._spool is not None
-        place: dict[str, JsonValue] = {
-            "source": frame.source,
-            "presentation_time_s": frame.presentation_time_s,
-            "clock": frame.clock,
-        }
         new = NewFrame(
             frame.image,
             frame.captured_at,
             f"{frame.number:08d}.jpg",
             {} if frame.camera is None else frame.camera.model_dump(exclude_none=True),
-            {"video": place},
+            {"video": frame.position.model_dump()},
             is_late=frame.clock not in ("rtcp", "arrival"),
         )
         if await self._spool.add(new) is Taken.FULL:

@@ -48,10 +48,10 @@ from ingest.gateway.request.uploads import Uploads
 from ingest.gateway.versions import API_VERSION, VersionMiddleware
 from ingest.limits.rates import RateLimits
 from ingest.stream.endpoint import StreamEndpoint
+from schemas.frame_messages import STREAM_PATH
 
 FRAMES_PATH = "/api/v1/frames"
 KNOWN_PATH = "/api/v1/frames/known"
-STREAM_PATH = "/api/v1/stream"
 DETECT_PATH = "/api/v1/detect"
 BATCH_PATH = "/api/v1/detect/batch"
 ORIGINALS_PATH = "/api/v1/originals"

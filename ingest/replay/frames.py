@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -93,8 +93,6 @@ class FrameMaker:
             return Known(item.position, size)
         uri = "dry:run" if self._dry else await store(picture.image, examined)
         event = self._acceptance.frame(self._device, fields, examined, captured_at, uri).event
-        if picture.video is not None:
-            event = event.model_copy(update={"video": picture.video})
         return Ready(item.position, event, size)
 
     def _fields(self, picture: Picture, name: str, in_exif: datetime | None) -> FrameFields:
@@ -113,7 +111,7 @@ class FrameMaker:
         shown = side.name or picture.name
         if shown:
             pairs.append(("original_filename", shown))
-        return parse_fields(pairs, self._max_metadata_bytes)
+        return replace(parse_fields(pairs, self._max_metadata_bytes), video=picture.video)
 
 
 def refusal(item: Item, code: str, reason: str) -> Refusal:

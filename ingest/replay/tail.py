@@ -24,14 +24,12 @@ class BackfillTail:
     async def ends(self, devices: Collection[str]) -> Mapping[str, int]:
         """Return where the partitions of ``devices`` end now, by their number. Raises BrokerUnavailableError."""
         wanted = {partition_for(device, self._partitions) for device in devices}
-        call = self._reader.bounds(FRAMES_BACKFILL, wanted)
-        found = await respond_within(call, self._timeout_s, f"reading the ends of {FRAMES_BACKFILL}")
+        found = await self._bounds(wanted)
         return {str(partition): end for partition, (_, end) in found.items() if partition in wanted}
 
     async def lost(self, reached: Mapping[str, int]) -> set[str]:
         """Return those partitions that end before where they ended already. Raises BrokerUnavailableError."""
-        call = self._reader.bounds(FRAMES_BACKFILL, {int(each) for each in reached})
-        found = await respond_within(call, self._timeout_s, f"reading the ends of {FRAMES_BACKFILL}")
+        found = await self._bounds({int(each) for each in reached})
         return {each for each, end in reached.items() if found.get(int(each), (0, 0))[1] < end}
 
     async def published(self, frames: Collection[UUID], since: Mapping[str, int]) -> set[UUID]:
@@ -40,9 +38,7 @@ class BackfillTail:
         found: set[UUID] = set()
         if not wanted or not since:
             return found
-        partitions = {int(each) for each in since}
-        call = self._reader.bounds(FRAMES_BACKFILL, partitions)
-        bounds = await respond_within(call, self._timeout_s, f"reading the ends of {FRAMES_BACKFILL}")
+        bounds = await self._bounds({int(each) for each in since})
         for partition, end in since.items():
             begin, now = bounds.get(int(partition), (0, 0))
             place = TopicPartition(FRAMES_BACKFILL, int(partition))
@@ -56,3 +52,7 @@ class BackfillTail:
                     if len(found) == len(wanted):
                         return found
         return found
+
+    async def _bounds(self, partitions: set[int]) -> Mapping[int, tuple[int, int]]:
+        call = self._reader.bounds(FRAMES_BACKFILL, partitions)
+        return await respond_within(call, self._timeout_s, f"reading the ends of {FRAMES_BACKFILL}")

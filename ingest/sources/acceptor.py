@@ -12,7 +12,7 @@ from ingest.images.formats.header import ImageError
 from ingest.sources.errors import AcceptanceBusyError, FrameRefusedError
 from ingest.sources.lease import Lease
 from ingest.video.port import VideoFrame
-from schemas.events import FrameCaptured, VideoPosition
+from schemas.events import FrameCaptured
 
 
 class SourceAcceptor:
@@ -52,13 +52,12 @@ class SourceAcceptor:
             camera=_given(frame),
             metadata={},
             original_filename=None,
+            video=frame.position,
         )
         try:
-            prepared = await self._acceptance.prepare(self._device_id, frame.image, fields)
+            return (await self._acceptance.prepare(self._device_id, frame.image, fields)).event
         except (ImageError, ApiError) as error:
             raise FrameRefusedError(str(error)) from error
-        position = VideoPosition(source=frame.source, presentation_time_s=frame.presentation_time_s, clock=frame.clock)
-        return prepared.event.model_copy(update={"video": position})
 
 
 def _given(frame: VideoFrame) -> Mapping[str, float]:

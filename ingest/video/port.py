@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from schemas.events import ClockOrigin
+from schemas.events import ClockOrigin, VideoPosition
 from schemas.geometry import CameraGeometry
 
 
@@ -27,6 +27,11 @@ class VideoFrame:
     """UTC; later frames have later times"""
     clock: ClockOrigin
     camera: CameraGeometry | None
+
+    @property
+    def position(self) -> VideoPosition:
+        """Its place in the video, for its event."""
+        return VideoPosition(source=self.source, presentation_time_s=self.presentation_time_s, clock=self.clock)
 
 
 class FrameAcceptor(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -12,10 +13,11 @@ from detectors.store.port import ModelStore
 from detectors.worker.worker import GROUP
 from infra.auth.verifier import TokenVerifier
 from infra.broker.open import open_broker
-from infra.broker.port import Broker
+from infra.broker.port import Broker, Publisher
 from infra.database.pool import Database
+from infra.failure.retry import retry
 from infra.process.components import Component, run_components
-from infra.process.health import Health
+from infra.process.health import Health, HealthPart
 from infra.process.http_server import health_component
 from infra.process.settings_sources import secret_file
 from infra.secrets import secrets_of
@@ -74,6 +76,16 @@ class Composition:
             )
             self._stack.push_async_callback(self._broker.close)
         return self._broker
+
+    async def publisher(self, stop: asyncio.Event, health: HealthPart) -> Publisher:
+        """Open a publisher; try until the broker is available. Raises StoppedError when ``stop`` is set before."""
+        return await retry(
+            self.broker().publisher,
+            policy=self.settings.retry,
+            stop=stop,
+            health=health,
+            what="connecting to the broker",
+        )
 
     def store(self) -> FrameStore:
         """Return the frame store of the settings."""

@@ -6,7 +6,7 @@ import asyncio
 
 from fastapi import FastAPI
 
-from infra.failure.retry import StoppedError, retry
+from infra.failure.retry import StoppedError
 from infra.process.health import HealthPart
 from infra.process.http_server import HttpComponent, WebSocketComponent
 from ingest.answers.answers import Answers
@@ -39,13 +39,7 @@ class GatewayComponent:
         """Serve until ``stop`` is set."""
         settings = self._process.settings
         try:
-            publisher = await retry(
-                self._process.broker().publisher,
-                policy=settings.retry,
-                stop=stop,
-                health=health,
-                what="connecting to the broker",
-            )
+            publisher = await self._process.publisher(stop, health)
         except StoppedError:
             return
         answers = Answers(self._process.broker().reader, self._process.topics, settings.gateway)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from importlib.util import find_spec
 
-from infra.failure.retry import StoppedError, retry
+from infra.failure.retry import StoppedError
 from infra.process.health import HealthPart
 from ingest.acceptance.acceptance import Acceptance
 from ingest.acceptance.parts import AcceptanceParts
@@ -33,13 +33,7 @@ class SourcesComponent:
         """Pull until ``stop`` is set."""
         process, settings = self._process, self._process.settings
         try:
-            publisher = await retry(
-                process.broker().publisher,
-                policy=settings.retry,
-                stop=stop,
-                health=health,
-                what="connecting to the broker",
-            )
+            publisher = await process.publisher(stop, health)
         except StoppedError:
             return
         try:

@@ -22,7 +22,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Allows one PUT, to whoever has the address."""
+    """Allows one PUT, to every client that has the address."""
 
     url: str
     """Absolute, or to be resolved against the address of the request"""

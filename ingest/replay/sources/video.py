@@ -17,7 +17,6 @@ from ingest.video.options import VideoSource
 from ingest.video.port import VideoFrame
 from ingest.video.reading import SourceReader, SourceState
 from ingest.video.recording import open_recording
-from schemas.events import VideoPosition
 
 
 class VideoFileSource:
@@ -90,8 +89,7 @@ def _left_out(counts: VideoCounts) -> str | None:
 
 
 def _loader(frame: VideoFrame) -> Callable[[], Awaitable[Content]]:
-    position = VideoPosition(source=frame.source, presentation_time_s=frame.presentation_time_s, clock=frame.clock)
-    picture = Picture(frame.image, None, captured_at=frame.captured_at, camera=frame.camera, video=position)
+    picture = Picture(frame.image, None, captured_at=frame.captured_at, camera=frame.camera, video=frame.position)
 
     async def load() -> Content:
         return picture

@@ -18,9 +18,9 @@ from infra.storage.originals.folder import UPLOAD_PATH
 from infra.telemetry.logs import configure_logging
 from infra.telemetry.settings import TelemetrySettings
 from ingest.flights.flight import Flights
-from ingest.gateway.app import STREAM_PATH
 from ingest.gateway.versions import Deprecation
 from ingest.settings import GatewaySettings
+from schemas.frame_messages import STREAM_PATH
 from tests.paths import ROOT
 from tests.servers.gateway import FRAME, TOKEN, WHEN, Gateway, running
 
