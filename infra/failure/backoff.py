@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import suppress
 from typing import Protocol
+
+from infra.waiting import wait_until_set
 
 
 class Delays(Protocol):
@@ -43,6 +44,4 @@ class Backoff:
 
     async def wait(self, stop: asyncio.Event) -> bool:
         """Wait for the next delay or until ``stop`` is set; return whether to try again."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), self.next_delay_s())
-        return not stop.is_set()
+        return not await wait_until_set(stop, self.next_delay_s())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -16,6 +15,7 @@ from starlette.routing import Route
 
 from infra.process.metrics import READY
 from infra.telemetry.metrics_page import MetricsPage
+from infra.waiting import wait_until_set
 
 STARTING = "starting"
 
@@ -132,8 +132,7 @@ class HealthPart:
         until = time.monotonic() + seconds
         while not stop.is_set() and (left := until - time.monotonic()) > 0:
             self.beat()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), min(left, max(self._silence_s / 3, 0.01)))
+            await wait_until_set(stop, min(left, max(self._silence_s / 3, 0.01)))
         self.beat()
 
     def set_dead(self, reason: str) -> None:

@@ -16,6 +16,7 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from infra.storage.durable_files import locked_folder
+from infra.waiting import wait_until_set
 from infra.written_files import write_whole
 from ingest.edge.spool import refused
 from ingest.edge.spool.counts import Counts
@@ -101,8 +102,7 @@ async def write_states(folder: Path, state: Callable[[], RunningState], stop: as
                 failed = True
         if stopping:
             return
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), _WRITE_EVERY_S)
+        await wait_until_set(stop, _WRITE_EVERY_S)
 
 
 def read_status(folder: Path) -> EdgeStatus:

@@ -20,7 +20,8 @@ from ingest.acceptance.device_token import token_of
 from ingest.acceptance.errors import ApiError, OverloadedError, ValidationFailedError
 from ingest.acceptance.fields import parse_flight
 from ingest.flights.flight import Flight, Flights
-from ingest.gateway.request.body import DeviceTurns, declared_length, read_body, wrong_fields
+from ingest.gateway.request.body import DeviceTurns, declared_length, read_body
+from ingest.gateway.request.json_body import object_of
 from ingest.gateway.results import public_failure_text
 from ingest.settings import GatewaySettings
 from schemas.timestamps import format_utc
@@ -138,13 +139,7 @@ class FlightEndpoints:
         declared_length(dict(scope["headers"]), _MAX_BODY, _BODY_SETTING)
         data = await read_body(receive, _MAX_BODY, self._settings.body_timeout_s, self._turns, device_id)
         example = ", ".join(f'"{name}": …' for name in names)
-        try:
-            body = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise ValidationFailedError(f"the body is not JSON: {error}", details=f"Send {{{example}}}.") from error
-        if not isinstance(body, dict) or set(body) != set(names):
-            raise wrong_fields(body, names, details=f"Send {{{example}}}.")
-        return body
+        return object_of(data, names, details=f"Send {{{example}}}.")
 
 
 def flight_body(device_id: str, flight: Flight) -> dict[str, JsonValue]:

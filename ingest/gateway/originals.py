@@ -28,7 +28,8 @@ from ingest.acceptance.errors import ApiError, DigestMismatchError, ValidationFa
 from ingest.acceptance.fields import parse_digest
 from ingest.acceptance.slots import Slot, UploadSlots
 from ingest.gateway.errors import UploadTimeoutError
-from ingest.gateway.request.body import BodyPieces, DeviceTurns, declared_length, read_body, too_large, wrong_fields
+from ingest.gateway.request.body import BodyPieces, DeviceTurns, declared_length, read_body, too_large
+from ingest.gateway.request.json_body import object_of
 from ingest.settings import GatewaySettings
 from schemas.events import MediaType
 from schemas.timestamps import format_utc
@@ -38,6 +39,7 @@ T = TypeVar("T")
 _MAX_BODY = 4_096
 _BODY_SETTING = "an original is described by less"
 _NAMES = ("sha256", "size_bytes", "media_type")
+_EXAMPLE = 'Send {"sha256": "9f86d0…", "size_bytes": 180000000, "media_type": "image/tiff"}.'
 _RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MAX_QUERY_FIELDS = 8
@@ -117,17 +119,7 @@ class OriginalsEndpoint:
         }
 
     def _upload(self, device_id: str, data: bytes) -> Upload:
-        try:
-            body = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise ValidationFailedError(
-                f"the body is not JSON: {error}",
-                details='Send {"sha256": "9f86d0…", "size_bytes": 180000000, "media_type": "image/tiff"}.',
-            ) from error
-        if not isinstance(body, dict) or set(body) != set(_NAMES):
-            raise wrong_fields(
-                body, _NAMES, details='Send {"sha256": "9f86d0…", "size_bytes": 180000000, "media_type": "image/tiff"}.'
-            )
+        body = object_of(data, _NAMES, details=_EXAMPLE)
         sha256, size_bytes, media_type = (body[name] for name in _NAMES)
         if not isinstance(sha256, str):
             raise ValidationFailedError("sha256 must be text", field="sha256")
@@ -137,7 +129,7 @@ class OriginalsEndpoint:
             )
         if size_bytes > self._settings.max_original_bytes:
             raise too_large(str(size_bytes), self._settings.max_original_bytes, "gateway.max_original_bytes")
-        if media_type not in get_args(MediaType):
+        if not isinstance(media_type, str) or media_type not in get_args(MediaType):
             raise ValidationFailedError(
                 f"media_type is {repr(media_type)[:60]}; accepted are {', '.join(get_args(MediaType))}",
                 field="media_type",

@@ -11,6 +11,7 @@ from infra.broker.port import Admin, Broker, TopicPartition
 from infra.broker.reading import respond_within
 from infra.failure.error_texts import error_text
 from infra.process.health import HealthPart
+from infra.waiting import wait_until_set
 from ingest.limits.lag import WATCHED, LagLimits
 
 logger = logging.getLogger(__name__)
@@ -45,8 +46,7 @@ class LagWatch:
                 refusing = self._limits.refusing()
                 note = f"frames of {refusing} partitions are refused: the detectors are behind" if refusing else None
                 health.set_note(_NOTE, note)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), self._interval_s)
+                await wait_until_set(stop, self._interval_s)
         finally:
             await self._close()
 

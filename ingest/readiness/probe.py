@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 
 from infra.process.health import HealthPart
+from infra.waiting import wait_until_set
 from ingest.readiness.outcomes import Readiness
 
 _FAILING_INTERVAL_S = 2.0
@@ -48,8 +48,7 @@ class DependencyProbe:
                 if checking is not None and await self._wait_until_ended(checking, began):
                     self._report_result(checking, began)
                     checking = None
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), self._pause_s())
+                await wait_until_set(stop, self._pause_s())
         finally:
             if checking is not None:
                 checking.cancel()

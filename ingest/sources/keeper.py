@@ -9,7 +9,6 @@ import secrets
 import socket
 from collections import Counter
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import TypeVar
 
 from infra.failure.error_texts import error_text, is_transient
@@ -17,6 +16,7 @@ from infra.failure.retry import STOP_TIMEOUT_S
 from infra.process.health import HealthPart
 from infra.process.monotonic import monotonic_s
 from infra.texts import counted
+from infra.waiting import wait_until_set
 from ingest.sources.metrics import SOURCES
 from ingest.sources.running import PullParts, RunningSource
 from ingest.sources.table import Round, SourceTable
@@ -67,8 +67,7 @@ class SourceKeeper:
         try:
             while not stop.is_set():
                 await self._look(health)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), self._parts.sources.poll_s)
+                await wait_until_set(stop, self._parts.sources.poll_s)
         finally:
             await self._leave()
 

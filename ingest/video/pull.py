@@ -16,6 +16,7 @@ from infra.failure.retry import StoppedError, retry
 from infra.failure.settings import RetrySettings
 from infra.network.addresses import Lookup, look_up
 from infra.process.health import HealthPart
+from infra.waiting import wait_until_set
 from ingest.settings import VideoSettings
 from ingest.video.counts import VideoCounts
 from ingest.video.errors import CameraLoginError, VideoError, VideoUnavailableError
@@ -136,9 +137,7 @@ class VideoPull:
 
     async def _wait_before_login(self, stop: asyncio.Event) -> bool:
         """Wait for the longest pause: many cameras lock an account after some tries with a wrong password."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), self._settings.max_reconnect_s)
-        return not stop.is_set()
+        return not await wait_until_set(stop, self._settings.max_reconnect_s)
 
     def _tries_again(self, failures: int) -> bool:
         """Whether what does not respond is a camera; of an address that never did, only RTSP says so."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Coroutine
-from contextlib import suppress
 from typing import Protocol
 
 from infra.process.monotonic import monotonic_s
+from infra.waiting import wait_until_set
 from ingest.edge.port import SpoolUnavailableError
 from ingest.edge.sending.failing import FailingFrames
 from ingest.edge.sending.known import KnownImages
@@ -103,7 +103,7 @@ class Sender:
                 self._stream_failures = 0
             self._stream_failures += ended.code in _OF_STREAM
             if self._stream_failures < _MOST_STREAM_FAILURES:
-                await _pause(stop, self._outcomes[Lane.BACKLOG].failed(None, ended))
+                await wait_until_set(stop, self._outcomes[Lane.BACKLOG].failed(None, ended))
                 return
         if isinstance(ended, NotSent) or ended is Ended.NOT_THERE:
             seconds = _FAILING_S if isinstance(ended, NotSent) else _NOT_THERE_S
@@ -122,7 +122,7 @@ class Sender:
         entry = self._failing.instead_of(head, self._spool, lane)
         failure = await self._try_to_send(entry, lane)
         if failure is not None:
-            await _pause(stop, self._outcomes[lane].failed(entry, failure))
+            await wait_until_set(stop, self._outcomes[lane].failed(entry, failure))
 
     async def _try_to_send(self, entry: Entry, lane: Lane) -> NotSent | None:
         """Send the frame of ``entry``; return why it was not sent, or None when it has left the queue."""
@@ -139,10 +139,3 @@ class Sender:
             return await self._outcomes[lane].take(entry, outcome)
         except SpoolUnavailableError as error:
             return NotSent(str(error), error.code)
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    # Not wait_for: before Python 3.12 it may swallow a cancellation.
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()

@@ -13,6 +13,7 @@ import aiohttp
 import orjson
 
 from infra.process.monotonic import monotonic_s
+from infra.waiting import wait_until_set
 from ingest.edge.port import SpoolUnavailableError
 from ingest.edge.sending.bandwidth import Bandwidth
 from ingest.edge.sending.fields import FrameFields
@@ -257,10 +258,7 @@ class BacklogStream:
                 self.give_back()
                 return Ended.NO_BACKLOG
             wait_s = min(pause_s, _LOOK_EVERY_S) if pause_s > 0 else _LOOK_EVERY_S
-            # Not wait_for: before Python 3.12 it may swallow a cancellation.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await self._changed.wait()
+            await wait_until_set(self._changed, wait_s)
 
     def _is_finished(self, stop: asyncio.Event, idle_since_s: float) -> bool:
         if stop.is_set():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.types import Receive
@@ -19,8 +19,6 @@ _FREE_PIECES = 32
 _ALONE_AFTER_S = 1.0
 _MOST_PACED = 10_000
 _SETTING = "gateway.max_image_bytes"
-_SHOWN_NAME = 60
-_SHOWN_NAMES = 5
 
 
 class DeviceTurns:
@@ -95,18 +93,6 @@ def too_large(size: str, limit: int, setting: str = _SETTING) -> FileTooLargeErr
     """Return the error for a body of ``size`` bytes (a number, or text)."""
     kind = ImageTooLargeError if setting == _SETTING else FileTooLargeError
     return kind(f"the upload has {size} bytes; at most {limit} are accepted ({setting})")
-
-
-def wrong_fields(body: object, names: Sequence[str], *, details: str) -> ValidationFailedError:
-    """Return the error for a JSON ``body`` that is no object with exactly the fields ``names``."""
-    if not isinstance(body, dict):
-        return ValidationFailedError("the body is no JSON object", details=details)
-    unknown = [repr(name[:_SHOWN_NAME]) for name in body if name not in names][:_SHOWN_NAMES]
-    missing = [repr(name) for name in names if name not in body]
-    problems = [f"{what} {', '.join(found)}" for what, found in (("unknown", unknown), ("missing", missing)) if found]
-    return ValidationFailedError(
-        f"the fields of the body are not as they must be: {'; '.join(problems)}", details=details
-    )
 
 
 class BodyPieces:

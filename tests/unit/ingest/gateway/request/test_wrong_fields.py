@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.gateway.request.body import wrong_fields
+from ingest.gateway.request.json_body import wrong_fields
 
 
 @pytest.mark.parametrize(
