@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := schemas infra ingest detectors sinks training standgale
+PACKAGES := schemas infra ingest detectors sinks training console standgale
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help demo test lint format unit integration faults coverage campaign edge-campaign stream-campaign mutations bench eval train train-test house lock documents clean

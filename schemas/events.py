@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, JsonValue
 
 from schemas.event_base import Base64, DeviceId, Event, EventPart, FlightId, ModelRef, Sha256, UtcDatetime
 from schemas.geometry import Box, CameraGeometry, Point, Unit
+from schemas.job_events import JobFinished, JobRules
 from schemas.model_events import ModelActivated, WorkerAvailability
 
 MediaType = Literal["image/jpeg", "image/png", "image/tiff", "image/webp"]
@@ -78,6 +79,8 @@ class DetectOptions(EventPart):
     settle: Unit | None = None
     """Boxes of different classes that overlap by more (IoU) show one thing, and the best stays; 1 settles none"""
     max_detections: Annotated[int, Field(gt=0, le=100_000)] | None = None
+    prompt: Annotated[str, Field(min_length=1, max_length=1_000)] | None = None
+    """What to look for, of a model that takes text: names of things, with dots between"""
 
 
 class Detection(EventPart):
@@ -147,6 +150,10 @@ class FrameCaptured(Event):
     """The flight of the device that the frame belongs to, as the device names it"""
     options: DetectOptions = DetectOptions()
     """What this frame requests; for absent fields the model card decides"""
+    model: ModelRef | None = None
+    """The model version of the store that this frame requests; none: the one that the worker serves"""
+    rules: JobRules | None = None
+    """The rules of this frame's job; none: those of the model, if it has some"""
 
 
 class DetectionsMade(Event):
@@ -253,6 +260,7 @@ EVENTS: tuple[type[Event], ...] = (
     DeadLetter,
     ModelActivated,
     WorkerAvailability,
+    JobFinished,
     ProbeSent,
 )
 """All events; the documents are generated from this list, and topics.yaml names events by ``event_name``."""

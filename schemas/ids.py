@@ -15,6 +15,7 @@ _DETECTION = uuid5(NAMESPACE_URL, "standgale:detection")
 _DETECTIONS_EVENT = uuid5(NAMESPACE_URL, "standgale:detections-made")
 _DEAD = uuid5(NAMESPACE_URL, "standgale:dead-letter")
 _DEVICE = uuid5(NAMESPACE_URL, "standgale:device")
+_JOB_FINISHED = uuid5(NAMESPACE_URL, "standgale:job-finished")
 
 # No device id, model name or topic may contain this separator, so ("a", "bc") and ("ab", "c") give different ids.
 _SEPARATOR = "\x1f"
@@ -56,3 +57,8 @@ def lost_range_id(group: str, topic: str, partition: int, first: int, end: int) 
 def device_uuid(device_id: str) -> UUID:
     """Return the row id of a device, for tables that need a UUID."""
     return uuid5(_DEVICE, device_id)
+
+
+def job_finished_id(job: UUID) -> UUID:
+    """Return the id of the one `job.finished` event of ``job``."""
+    return uuid5(_JOB_FINISHED, str(job))

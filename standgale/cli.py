@@ -21,7 +21,6 @@ from standgale.commands import (
     dead,
     demo,
     detect,
-    device,
     doctor,
     documents,
     edge,
@@ -30,6 +29,7 @@ from standgale.commands import (
     replay,
     services,
     source,
+    tokens,
     topics,
 )
 from standgale.commands.context import Context
@@ -100,7 +100,8 @@ doctor.register(app)
 documents.register(app)
 replay.register(app)
 app.add_typer(migrate.app, name="migrate")
-app.add_typer(device.app, name="device")
+app.add_typer(tokens.device_app, name="device")
+app.add_typer(tokens.key_app, name="key")
 app.add_typer(edge.app, name="edge")
 app.add_typer(source.app, name="source")
 app.add_typer(topics.app, name="topics")

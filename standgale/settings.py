@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from console.settings import ConsoleSettings
 from detectors.settings import DetectorSettings, ModelStoreSettings
 from infra.broker.settings import BrokerSettings
 from infra.consuming.settings import BatchSettings
@@ -49,6 +50,7 @@ class Settings(Section):
     stream: StreamSettings = StreamSettings()
     video: VideoSettings = VideoSettings()
     sources: SourcesSettings = SourcesSettings()
+    console: ConsoleSettings = ConsoleSettings()
     edge: EdgeSettings = EdgeSettings()
     replay: ReplaySettings = ReplaySettings()
     replay_s3: ReplayS3Settings = ReplayS3Settings()

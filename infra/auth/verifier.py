@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from infra.auth.kinds import DEVICE_TOKENS, TokenKind
 from infra.auth.tokens import token_hash, token_id_of
 from infra.database.pool import Database
 from infra.errors import DatabaseUnavailableError
@@ -23,10 +24,6 @@ from schemas.timestamps import format_utc, utc_now
 
 logger = logging.getLogger(__name__)
 
-_SELECT = """
-SELECT token_id, device_id, token_hash, extract(epoch FROM expires_at - now())::float8 AS left_s FROM device_tokens
-WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
-"""
 # A token with an unknown id is compared with this, so that it takes as long as one with a known id.
 _NO_HASH = bytes(32)
 _NOTE = "tokens"
@@ -35,25 +32,31 @@ _MAX_TOKEN = 256
 
 
 @dataclass(frozen=True, slots=True)
-class VerifiedDevice:
-    """Names the device that sent a valid token, and the token."""
+class VerifiedToken:
+    """Names the holder of a valid token, a device or a client, and the token."""
 
-    device_id: str
+    holder_id: str
     token_id: str
+
+    @property
+    def device_id(self) -> str:
+        """The holder of a device token."""
+        return self.holder_id
 
 
 @dataclass(frozen=True, slots=True)
 class _KnownToken:
     """Holds what is known of one valid token."""
 
-    device: VerifiedDevice
+    holder: VerifiedToken
     token_hash: bytes
     ends_s: float | None
     """When it expires, on the monotonic clock; None: never."""
 
 
 class TokenVerifier:
-    """Keeps the hashes of all valid tokens, read again every ``refresh_s`` seconds; a component of the gateway.
+    """Keeps the hashes of all valid tokens, read again every ``refresh_s`` seconds; a component of the
+    service that verifies.
 
     A new or revoked token takes effect within ``refresh_s``. While the database cannot be read (it is unavailable, it
     refuses the password, a table is missing), the last list stays in force at any age: no token can be revoked in that
@@ -62,9 +65,21 @@ class TokenVerifier:
     wrong. The component stays ready, reports the error in a note, and logs a warning.
     """
 
-    name = "tokens"
-
-    def __init__(self, database: Database, *, refresh_s: float, retry: RetrySettings | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        refresh_s: float,
+        retry: RetrySettings | None = None,
+        kind: TokenKind = DEVICE_TOKENS,
+    ) -> None:
+        self.name = "tokens" if kind is DEVICE_TOKENS else f"{kind.token}s"
+        self._kind = kind
+        self._select = (
+            f"SELECT token_id, {kind.holder_id} AS holder_id, token_hash, "  # noqa: S608 - constants
+            f"extract(epoch FROM expires_at - now())::float8 AS left_s FROM {kind.tokens} "
+            "WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())"
+        )
         self._database = database
         self._refresh_s = refresh_s
         self._backoff = Backoff(retry or RetrySettings())
@@ -72,31 +87,33 @@ class TokenVerifier:
         self._read_at: datetime | None = None
         self._logged: set[str] = set()
 
-    def verify(self, token: str) -> VerifiedDevice | None:
-        """Return the device of ``token``, or None for one that is wrong, revoked or expired.
+    def verify(self, token: str) -> VerifiedToken | None:
+        """Return the holder of ``token``, or None for one that is wrong, revoked or expired.
 
         Raises DatabaseUnavailableError while no list was read since the start: then it is not known.
         """
         if self._known is None:
-            raise DatabaseUnavailableError("the device tokens could not be read from the database yet; try again")
+            raise DatabaseUnavailableError(
+                f"the {self._kind.tokens_name} could not be read from the database yet; try again"
+            )
         if len(token) > _MAX_TOKEN:
             return None
-        known = self._known.get(token_id_of(token) or "")
+        known = self._known.get(token_id_of(token, self._kind) or "")
         same = hmac.compare_digest(known.token_hash if known else _NO_HASH, token_hash(token))
         if known is None or not same:
             return None
         if known.ends_s is not None and known.ends_s <= monotonic_s():
             return None
-        return known.device
+        return known.holder
 
     async def refresh(self) -> None:
         """Read the list now. Raises DatabaseUnavailableError or RefusedError; then the former list stays in force."""
         async with self._database.acquire() as connection:
-            rows = await connection.fetch(_SELECT)
+            rows = await connection.fetch(self._select)
         now_s = monotonic_s()
         self._known = {
             row["token_id"]: _KnownToken(
-                VerifiedDevice(row["device_id"], row["token_id"]),
+                VerifiedToken(row["holder_id"], row["token_id"]),
                 row["token_hash"],
                 None if row["left_s"] is None else now_s + row["left_s"],
             )
@@ -109,10 +126,10 @@ class TokenVerifier:
         while not stop.is_set():
             health.beat()
             try:
-                await run_until_stop(self.refresh(), stop, "reading device tokens", timeout_s=0.0)
+                await run_until_stop(self.refresh(), stop, f"reading {self._kind.tokens_name}", timeout_s=0.0)
             except StoppedError:
                 return
-            except Exception as error:  # noqa: BLE001 (after any error devices continue with the tokens known so far)
+            except Exception as error:  # noqa: BLE001 (after any error holders continue with the tokens known so far)
                 self._report_outdated(error, health)
                 await self._backoff.wait(stop)
                 continue
@@ -121,7 +138,7 @@ class TokenVerifier:
 
     def _report_read(self, health: HealthPart) -> None:
         if self._logged:
-            logger.info("device tokens are read again")
+            logger.info("%s are read again", self._kind.tokens_name)
         self._logged.clear()
         self._backoff.reset()
         health.set_note(_NOTE, None)
@@ -130,16 +147,18 @@ class TokenVerifier:
     def _report_outdated(self, error: Exception, health: HealthPart) -> None:
         code = error_code(error)
         if self._read_at is None:
-            effect = "no device is accepted yet"
+            effect = f"no {self._kind.holder} is accepted yet"
             health.set_not_ready(error_text(error))
         else:
             effect = f"those read at {format_utc(self._read_at)} stay valid"
-            health.set_note(_NOTE, f"{code}: device tokens cannot be read; {effect}")
+            health.set_note(_NOTE, f"{code}: {self._kind.tokens_name} cannot be read; {effect}")
         # Once per outage and reason; the next line about it reports that it is over.
         if code in self._logged:
             return
         self._logged.add(code)
         if isinstance(error, StandgaleError | OSError):
-            logger.warning("device tokens cannot be read (%s): %s", effect, error_text(error), extra={"code": code})
+            logger.warning(
+                "%s cannot be read (%s): %s", self._kind.tokens_name, effect, error_text(error), extra={"code": code}
+            )
         else:
-            logger.error("reading device tokens failed unexpectedly (%s)", effect, exc_info=error)
+            logger.error("reading %s failed unexpectedly (%s)", self._kind.tokens_name, effect, exc_info=error)

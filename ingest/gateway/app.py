@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import version
-from typing import Literal
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from infra.process.health import Health
 from infra.storage.originals.folder import UPLOAD_PATH, FolderUploads
 from infra.telemetry.http import REQUEST_ID_HEADER, HttpTelemetry
-from infra.telemetry.metrics_page import MetricsPage
 from ingest.acceptance.acceptance import Acceptance
 from ingest.acceptance.fields import KNOWN_FIELDS, TIME_NAMES
 from ingest.acceptance.parts import TokenVerifier
@@ -40,6 +33,7 @@ from ingest.gateway.openapi import originals as original_operations
 from ingest.gateway.openapi.document import DESCRIPTION, document
 from ingest.gateway.openapi.errors import NO_DOCUMENT, Json
 from ingest.gateway.openapi.stream import stream_frames
+from ingest.gateway.operation_routes import add_operations
 from ingest.gateway.originals import OFFSET_HEADER, OriginalsEndpoint, UploadEndpoint
 from ingest.gateway.pages import add_pages
 from ingest.gateway.rate_middleware import RateMiddleware
@@ -73,14 +67,6 @@ class AsgiEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         await self._app(scope, receive, send)
-
-
-class HealthResponse(BaseModel):
-    """Describes the state of the gateway."""
-
-    status: Literal["healthy", "unhealthy"]
-    version: str
-    parts: dict[str, str]
 
 
 def create_gateway(parts: GatewayParts) -> FastAPI:
@@ -119,7 +105,7 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
     app.add_exception_handler(HTTPException, http_exception_response)
     app.add_exception_handler(RequestValidationError, validation_response)
     described = _add_ways_in(app, parts, verifier)
-    _add_operations(app, parts.health)
+    add_operations(app, parts.health)
     _add_documents(app, parts.documents)
     add_pages(app)
     document(app, described, parts.deprecated)
@@ -170,33 +156,6 @@ def _add_ways_in(app: FastAPI, parts: GatewayParts, verifier: TokenVerifier) -> 
         )
         described[STREAM_PATH] = {"get": stream_frames(settings, parts.streams.settings)}
     return described
-
-
-def _add_operations(app: FastAPI, health: Health) -> None:
-    """Add the endpoints of health and metrics."""
-    release = version("standgale")
-    page = MetricsPage()
-
-    @app.get(
-        "/api/v1/health",
-        tags=["operations"],
-        summary="Whether frames can be taken now",
-        response_model=HealthResponse,
-        responses={503: {"model": HealthResponse, "description": "A part is unavailable"}},
-    )
-    async def health_state() -> JSONResponse:
-        report = health.report()
-        body = HealthResponse(
-            status="healthy" if report.ready else "unhealthy",
-            version=release,
-            # Reasons name hosts and folders; they are shown on the health port, which is not public.
-            parts={name: "ready" if part.ready else "not ready" for name, part in report.parts.items()},
-        )
-        return JSONResponse(body.model_dump(), 200 if report.ready else 503)
-
-    @app.get("/api/v1/metrics", tags=["operations"], summary="Prometheus metrics", response_class=Response)
-    async def metrics() -> Response:
-        return Response(page.render(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_documents(app: FastAPI, documents: Mapping[str, str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.failure.error_texts import error_code
@@ -33,8 +34,10 @@ _BUSY = (429, 503)
 class ErrorMiddleware:
     """Wraps an ASGI app, inside the telemetry middleware, which gives each request its id."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, refused: Counter = FRAMES_REJECTED) -> None:
+        """``refused`` counts requests that failed, by the code of their error."""
         self._app = app
+        self._refused = refused
         self._turns = DeviceTurns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,13 +52,13 @@ class ErrorMiddleware:
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except StandgaleError as error:
-            FRAMES_REJECTED.labels(error.code).inc()
+            self._refused.labels(error.code).inc()
             note_failure(scope, error.code, str(error))
             response = error_response(error, request_id_of(scope))
         except OSError as error:
             # Disk, connection, time limit: never caused by the frame, from any layer.
             code = error_code(error)
-            FRAMES_REJECTED.labels(code).inc()
+            self._refused.labels(code).inc()
             note_failure(scope, code, "the request failed because of the system", error)
             response = error_response(error, request_id_of(scope))
         except Exception as error:  # noqa: BLE001 (logged with its traceback by the telemetry, and answered with 500)
@@ -86,7 +89,7 @@ class ErrorMiddleware:
         except StandgaleError as error:
             if began:
                 raise
-            FRAMES_REJECTED.labels(error.code).inc()
+            self._refused.labels(error.code).inc()
             response = error_response(error, request_id_of(scope))
             await response(scope, receive, send)
 

@@ -56,10 +56,10 @@ def add_pages(app: FastAPI) -> None:
 
     async def docs(_: Request) -> Response:
         style = '<link rel="stylesheet" href="docs/assets/swagger-ui.css">'
-        return page("Standgale gateway: API", style, "swagger-ui-bundle.js", "start-docs.js")
+        return page(f"{app.title}: API", style, "swagger-ui-bundle.js", "start-docs.js")
 
     async def redoc(_: Request) -> Response:
-        return page("Standgale gateway: API reference", "", "redoc.standalone.js", "start-redoc.js")
+        return page(f"{app.title}: API reference", "", "redoc.standalone.js", "start-redoc.js")
 
     async def asset(request: Request) -> Response:
         name: str = request.path_params["name"]

@@ -1,4 +1,4 @@
-"""Defines `standgale up | gateway | sources | detector | sink NAME`: runs services, alone or all in one process."""
+"""Defines `standgale up | gateway | console | sources | detector | sink NAME`: runs services, alone or together."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     app.command()(up)
     app.command()(gateway)
+    app.command()(console)
     app.command()(sources)
     app.command()(detector)
     app.command()(sink)
@@ -32,7 +33,7 @@ def up(
         bool, typer.Option("--stop-at-end-of-input", hidden=True, help="Stop when the standard input ends.")
     ] = False,
 ) -> None:
-    """Run gateway, detector, PostgreSQL and live stream in one process; embedded unless settings differ."""
+    """Run gateway, console, detector, PostgreSQL and live stream in one process; embedded unless settings differ."""
     from standgale.services.preflight import require_startable
     from standgale.services.run import run_up
 
@@ -53,6 +54,16 @@ def gateway(context: typer.Context) -> None:
     settings = context_of(context).settings()
     require_startable(settings, ("gateway",))
     _run(lambda: run_gateway(settings))
+
+
+def console(context: typer.Context) -> None:
+    """Run the HTTP service for people and programs: uploads, jobs and their results."""
+    from standgale.services.preflight import require_startable
+    from standgale.services.run import run_console
+
+    settings = context_of(context).settings()
+    require_startable(settings, ("console",))
+    _run(lambda: run_console(settings))
 
 
 def sources(context: typer.Context) -> None:

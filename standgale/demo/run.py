@@ -142,7 +142,7 @@ def _draw_best(settings: Settings, course: _DemoState, events: list[DetectionsMa
 
 async def _fresh_token(tokens: DeviceTokens, device_id: str) -> str:
     """Make a token for a device; its tokens of an earlier demonstration are revoked."""
-    if any(device.device_id == device_id for device in await tokens.list()):
+    if any(device.holder_id == device_id for device in await tokens.list()):
         await tokens.revoke(device_id)
     return await tokens.add(device_id)
 

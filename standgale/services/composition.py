@@ -11,6 +11,7 @@ from typing import Self
 from detectors.store.open import open_model_store
 from detectors.store.port import ModelStore
 from detectors.worker.worker import GROUP
+from infra.auth.kinds import API_KEYS
 from infra.auth.verifier import TokenVerifier
 from infra.broker.open import open_broker
 from infra.broker.port import Broker, Publisher
@@ -56,6 +57,7 @@ class Composition:
         self._models: ModelStore | None = None
         self._database: Database | None = None
         self._verifier: TokenVerifier | None = None
+        self._keys: TokenVerifier | None = None
 
     async def __aenter__(self) -> Self:
         configure_logging(self.settings.telemetry, service=self._service, secrets=secrets_of(self.settings))
@@ -127,6 +129,13 @@ class Composition:
         if self._verifier is None:
             self._verifier = TokenVerifier(self.database(), refresh_s=self.settings.gateway.token_refresh_s)
         return self._verifier
+
+    def keys(self) -> TokenVerifier:
+        """Return the verifier of API keys; it is a component that must run, too."""
+        if self._keys is None:
+            refresh_s = self.settings.console.key_refresh_s
+            self._keys = TokenVerifier(self.database(), refresh_s=refresh_s, retry=self.settings.retry, kind=API_KEYS)
+        return self._keys
 
     def gateway_clock(self) -> GatewayClock:
         """Return the gateway's clock, which its endpoint and its probes share."""

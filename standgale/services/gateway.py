@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from infra.failure.retry import StoppedError
 from infra.process.health import HealthPart
@@ -20,20 +21,22 @@ from sinks.sse.http import STREAM_PATH, sse_routes
 from sinks.sse.hub import DetectionHub
 from sinks.sse.openapi import sse_operations
 from standgale.services.composition import Composition
+from standgale.services.console import OnePort
 
 
 class GatewayComponent:
     """Serves the gateway once the broker is available, so that a process can start before its broker.
 
-    With a ``hub`` it serves the live stream too.
+    With a ``hub`` it serves the live stream too, with a ``console`` the people's side.
     """
 
     name = "gateway"
 
-    def __init__(self, process: Composition, hub: DetectionHub | None = None) -> None:
+    def __init__(self, process: Composition, hub: DetectionHub | None = None, console: FastAPI | None = None) -> None:
         self._process = process
         self._verifier = process.verifier()
         self._hub = hub
+        self._console = console
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
         """Serve until ``stop`` is set."""
@@ -70,13 +73,15 @@ class GatewayComponent:
             if self._hub is not None:
                 app.router.routes.extend(sse_routes(self._hub))
                 app.openapi()["paths"].update(sse_operations(settings.sse))
-            await self._serve(app, answers, streams, stop, health)
+            await self._serve(
+                app if self._console is None else OnePort(app, self._console), answers, streams, stop, health
+            )
         finally:
             await answers.close()
             await publisher.close()
 
     async def _serve(
-        self, app: FastAPI, answers: Answers, streams: Streams | None, stop: asyncio.Event, health: HealthPart
+        self, app: ASGIApp, answers: Answers, streams: Streams | None, stop: asyncio.Event, health: HealthPart
     ) -> None:
         def end_long_requests() -> None:
             # Requests that wait get 202 at once, because no detections may come any more.

@@ -20,9 +20,9 @@ from schemas.topics import load_topics
 from standgale.folders import folder_problems, nearest_existing
 from standgale.settings import Settings
 
-Part = Literal["gateway", "sources", "detector", "postgres", "sse", "sink"]
+Part = Literal["gateway", "console", "sources", "detector", "postgres", "sse", "sink"]
 """What a process runs besides its health page; "sink" is a plug-in, of which nothing is known."""
-_WITH_DATABASE = frozenset(("gateway", "sources", "postgres"))
+_WITH_DATABASE = frozenset(("gateway", "console", "sources", "postgres"))
 
 
 def require_startable(settings: Settings, parts: Sequence[Part]) -> None:
@@ -79,6 +79,8 @@ class _Listener:
 def _listeners(settings: Settings, parts: Sequence[Part]) -> Iterator[_Listener]:
     if "gateway" in parts:
         yield _Listener("the gateway", "gateway.", settings.gateway.host, settings.gateway.port)
+    elif "console" in parts:
+        yield _Listener("the console", "console.", settings.console.host, settings.console.port)
     elif "sse" in parts:
         yield _Listener("the live stream", "sse.", settings.sse.host, settings.sse.port)
     yield _Listener(
@@ -109,7 +111,7 @@ def _folders(settings: Settings, parts: Sequence[Part]) -> Iterator[tuple[str, P
     embedded_database = settings.database.url is None and _WITH_DATABASE & set(parts)
     if settings.broker.kind == "embedded" or embedded_database or "detector" in parts:
         yield "data_dir (STANDGALE_DATA_DIR)", settings.data_dir
-    if settings.frames.kind == "folder" and {"gateway", "sources"} & set(parts):
+    if settings.frames.kind == "folder" and {"gateway", "console", "sources"} & set(parts):
         yield "frames.folder (STANDGALE_FRAMES__FOLDER)", settings.frames_folder
     if "detector" in parts:
         yield "models.cache (STANDGALE_MODELS__CACHE)", settings.model_cache

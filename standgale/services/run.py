@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from standgale.services.composition import Composition
+from standgale.services.console import make_console_app, make_console_server, make_console_workers
 from standgale.services.detector import make_detector
 from standgale.services.gateway import GatewayComponent
 from standgale.services.schema import SchemaMigrator
@@ -25,7 +26,8 @@ async def run_up(settings: Settings) -> int:
                 *process.lag_watches(),
                 *process.sweeps(),
                 hub,
-                GatewayComponent(process, hub),
+                GatewayComponent(process, hub, make_console_app(process)),
+                *make_console_workers(process),
                 make_detector(process, None),
                 *make_postgres_sinks(process, None),
                 # PyAV is an extra; without it there are no sources.
@@ -39,6 +41,12 @@ async def run_gateway(settings: Settings) -> int:
     async with Composition(settings, "gateway") as process:
         side = (*process.probes(), *process.lag_watches(), *process.sweeps())
         return await process.run([process.verifier(), *side, GatewayComponent(process)])
+
+
+async def run_console(settings: Settings) -> int:
+    """Run the console alone; returns the exit status."""
+    async with Composition(settings, "console") as process:
+        return await process.run([*make_console_workers(process), make_console_server(process)])
 
 
 async def run_sources(settings: Settings) -> int:

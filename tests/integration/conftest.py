@@ -89,7 +89,7 @@ async def database(shared_dsn: str, tmp_path: Path) -> AsyncIterator[Database]:
     """A pool on a migrated database without any rows."""
     opened = Database.open(DatabaseSettings(url=shared_dsn), tmp_path)
     async with opened.acquire() as connection:
-        await connection.execute("TRUNCATE devices, system_metrics CASCADE")
+        await connection.execute("TRUNCATE devices, system_metrics, api_clients, outbox CASCADE")
     yield opened
     await opened.close()
 

@@ -18,6 +18,7 @@ from schemas.cloudevents import Attributes, to_headers
 from schemas.documents import ASYNCAPI_FILE, GENERATED, check, documents, json_schema, main, schema_file, write
 from schemas.event_base import Event
 from schemas.events import EVENTS, DeadLetter, DetectionsMade, FrameCaptured, ProbeSent
+from schemas.job_events import JobFinished
 from schemas.model_events import ModelActivated, WorkerAvailability
 from schemas.topics import load_topics
 from tests.factories import FRAME_FIELDS
@@ -98,6 +99,21 @@ SAMPLES: dict[type[Event], Event] = {
             ],
             "reported_at": "2026-11-20T12:00:02Z",
             "valid_s": 45,
+        }
+    ),
+    JobFinished: JobFinished.model_validate(
+        {
+            "id": FRAME["frame_id"],
+            "job_id": "job_abc123xyz789",
+            "job_uuid": FRAME["frame_id"],
+            "client_id": "desktop",
+            "status": "completed",
+            "created_at": "2026-11-20T12:00:00Z",
+            "finished_at": "2026-11-20T12:00:09Z",
+            "total_images": 2,
+            "processed_images": 2,
+            "failed_images": 0,
+            "total_detections": 5,
         }
     ),
     ProbeSent: ProbeSent.model_validate({"process": "gateway-1-7", "sent_at": "2026-11-20T12:00:02Z"}),

@@ -6,6 +6,7 @@ import re
 
 from prometheus_client.metrics import MetricWrapperBase
 
+import console.metrics
 import detectors.metrics
 import infra.broker.metrics
 import infra.consuming.metrics
@@ -22,6 +23,7 @@ import sinks.metrics
 from tests.paths import ROOT
 
 MODULES = (
+    console.metrics,
     detectors.metrics,
     infra.broker.metrics,
     infra.consuming.metrics,
@@ -53,6 +55,7 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "standgale_stream_closed": ("counter", ("reason",)),
     "standgale_stream_answer_seconds": ("histogram", ()),
     "standgale_frames_rejected": ("counter", ("reason",)),
+    "standgale_console_refused": ("counter", ("reason",)),
     "standgale_frames_by_digest": ("counter", ()),
     "standgale_clock_ahead_seconds": ("gauge", ("clock",)),
     "standgale_frames_waiting": ("gauge", ("server",)),

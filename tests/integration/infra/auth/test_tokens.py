@@ -10,7 +10,8 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from infra.auth.tokens import DeviceError, DeviceTokens
+from infra.auth.kinds import DeviceError
+from infra.auth.tokens import DeviceTokens
 from infra.auth.verifier import TokenVerifier
 from infra.database.embedded import EmbeddedPostgres
 from infra.database.migrate import migrate_up
@@ -47,7 +48,7 @@ async def test_token_authenticates_its_device_and_only_its_hash_is_stored(
     token = await tokens.add("drone-7", "The red one")
     assert await device_of(verifier, token) == "drone-7"
     (entry,) = await tokens.list()
-    assert (entry.device_id, entry.name, entry.valid) == ("drone-7", "The red one", True)
+    assert (entry.holder_id, entry.name, entry.valid) == ("drone-7", "The red one", True)
     assert token.startswith(f"stg_{entry.token_id}_")
     async with database.acquire() as connection:
         row = await connection.fetchrow("SELECT * FROM device_tokens")

@@ -1,0 +1,1 @@
+"""Serves people and their programs: uploads, jobs and their results; the gateway serves devices."""

@@ -1,0 +1,97 @@
+"""Receives JSON bodies whole before the framework sees them, within limits of size, time and memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from console.settings import ConsoleSettings
+from infra.process.http_connections import address_of
+from ingest.acceptance.errors import ApiError
+from ingest.acceptance.slots import UploadSlots
+from ingest.gateway.request.body import BodyPieces, DeviceTurns, declared_length, receiving
+from ingest.images.check import FileTooLargeError
+
+_SETTING = "console.max_body_bytes"
+
+
+class BodyTooLargeError(ApiError):
+    """A JSON body is larger than the limit; nothing of it was used."""
+
+    code = "BODY_TOO_LARGE"
+    status = 413
+
+
+class BodyLimits:
+    """Wraps an ASGI app: what is not a form, or a picture, comes to it as one piece.
+
+    Forms and pictures are read by their endpoints, which limit them.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: ConsoleSettings,
+        slots: UploadSlots,
+        turns: DeviceTurns,
+        larger: Mapping[str, int] | None = None,
+    ) -> None:
+        """``larger`` has the limits of paths (regular expressions) that take more than ``console.max_body_bytes``."""
+        self._app = app
+        self._settings = settings
+        self._slots = slots
+        self._turns = turns
+        self._larger = {re.compile(path): limit for path, limit in (larger or {}).items()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request. Raises BodyTooLargeError, UploadTimeoutError, UploadIncompleteError, OverloadedError."""
+        if scope["type"] != "http" or not _is_read_here(scope):
+            await self._app(scope, receive, send)
+            return
+        limit = next(
+            (most for path, most in self._larger.items() if path.fullmatch(scope["path"])),
+            self._settings.max_body_bytes,
+        )
+        who = address_of(scope.get("client"))
+        try:
+            declared = declared_length(dict(scope["headers"]), limit, _SETTING)
+            with self._slots.reserve(declared, who) as slot:
+                async with slot.reading():
+                    pieces = BodyPieces(receive, limit, self._turns, who, _SETTING)
+                    body = await self._read(pieces)
+                await self._app(scope, _Replay(body, receive), send)
+        except FileTooLargeError as error:
+            raise BodyTooLargeError(
+                f"the body is larger than {limit} bytes ({_SETTING})", details="Send less in one request."
+            ) from error
+
+    async def _read(self, pieces: BodyPieces) -> bytes:
+        chunks: list[bytes] = []
+        async with receiving(pieces, self._settings.body_timeout_s):
+            while (piece := await pieces.next_piece()) is not None:
+                chunks.append(piece)
+        return b"".join(chunks)
+
+
+class _Replay:
+    """Gives a body that was received as one piece; then what the client does, such as a disconnect."""
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        if self._body is None:
+            return await self._receive()
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+
+def _is_read_here(scope: Scope) -> bool:
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    if headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers:
+        return False
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return not kind.startswith((b"multipart/", b"image/", b"video/", b"application/octet-stream"))

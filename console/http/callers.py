@@ -1,0 +1,97 @@
+"""Finds out who calls before anything of a body is read, and keeps it for the endpoint."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ingest.acceptance.errors import UnauthorizedError
+from ingest.acceptance.parts import TokenVerifier
+
+_CALLER = "caller"
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="standgale"'}
+
+PUBLIC: Sequence[str] = (
+    *("/docs", "/redoc", "/openapi.json", "/docs/assets/{name}"),
+    *("/api/v1/health", "/api/v1/metrics", "/metrics", "/api/v1/errors", "/api/v1/errors/{code}"),
+)
+"""The routes that need no key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Names the client that sent a valid API key."""
+
+    client_id: str
+
+
+class _Verified(Protocol):
+    @property
+    def device_id(self) -> str: ...
+
+
+def caller_of(request: Request) -> Caller:
+    """Return who sent the request; a dependency of the endpoints that need a key."""
+    caller = request.scope.get("state", {}).get(_CALLER)
+    if not isinstance(caller, Caller):
+        raise RuntimeError(f"{request.url.path} is a route without a key, and asks who calls")
+    return caller
+
+
+def key_of(headers: Mapping[bytes, bytes]) -> str:
+    """Return the API key in ``headers``; "" without one.
+
+    ``X-API-Key`` comes first, because the bearer token of a request about media is that of another service.
+    """
+    for name in (b"x-api-key", b"x-api-token"):
+        key = headers.get(name, b"").decode("latin-1").strip()
+        if key:
+            return key
+    scheme, _, credentials = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else ""
+
+
+class KeyMiddleware:
+    """Wraps an ASGI app: every request has the caller of its API key, but those of public routes.
+
+    Routes with a secret of their own are public here, and check it themselves.
+    """
+
+    def __init__(self, app: ASGIApp, verifier: TokenVerifier, public: Sequence[str] = PUBLIC) -> None:
+        self._app = app
+        self._verifier = verifier
+        self._public = re.compile("|".join(_pattern(path) for path in public))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request. Raises UnauthorizedError, and the errors of the verifier."""
+        if scope["type"] == "http" and self._public.fullmatch(scope["path"]) is None:
+            scope.setdefault("state", {})[_CALLER] = self._caller(key_of(dict(scope["headers"])))
+        await self._app(scope, receive, send)
+
+    def _caller(self, key: str) -> Caller:
+        if not key:
+            raise UnauthorizedError(
+                "no API key",
+                details="Send it as X-API-Key, or as Authorization: Bearer; the operator makes one with `standgale key "
+                "add NAME`.",
+                headers=_CHALLENGE,
+            )
+        found: _Verified | None = self._verifier.verify(key)
+        if found is None:
+            what = "a device token; the API of jobs takes API keys" if key.startswith("stg_") else "not valid"
+            raise UnauthorizedError(
+                f"the API key is {what}",
+                details="It is unknown, revoked or expired; the operator makes one with `standgale key add NAME`.",
+                headers=_CHALLENGE,
+            )
+        return Caller(found.device_id)
+
+
+def _pattern(path: str) -> str:
+    """Return the regular expression of a route's path: ``{name}`` is any one segment."""
+    return "".join("[^/]+" if part.startswith("{") else re.escape(part) for part in re.split(r"(\{[^}]*\})", path))

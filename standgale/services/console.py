@@ -1,0 +1,106 @@
+"""Builds the console of a process: its app, and the components that work behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from console.http.app import create_console
+from console.parts import ConsoleParts
+from console.routes import console_routers
+from infra.broker.port import Publisher
+from infra.failure.retry import StoppedError
+from infra.outbox.relay import OutboxRelay
+from infra.process.components import Component
+from infra.process.health import HealthPart
+from infra.process.http_server import HttpComponent
+from standgale.services.composition import Composition
+
+
+def make_console_app(process: Composition) -> FastAPI:
+    """Make the app of the console."""
+    settings = process.settings
+    parts = ConsoleParts(
+        settings.console,
+        process.keys(),
+        process.database(),
+        process.store(),
+        limits=settings.limits,
+        health=process.health,
+    )
+    return create_console(parts, console_routers(parts))
+
+
+def make_console_workers(process: Composition) -> list[Component]:
+    """Make the components that the console needs besides its server, whichever server that is."""
+    database, retry = process.database(), process.settings.retry
+    return [
+        process.keys(),
+        PublishingComponent("outbox", process, lambda publisher: OutboxRelay(database, publisher, retry)),
+    ]
+
+
+def make_console_server(process: Composition) -> Component:
+    """Make the component that serves the console on a port of its own."""
+    settings = process.settings
+    return HttpComponent(
+        "console",
+        make_console_app(process),
+        host=settings.console.host,
+        port=settings.console.port,
+        http=settings.http,
+        drain_timeout_s=settings.telemetry.drain_timeout_s,
+    )
+
+
+class PublishingComponent:
+    """Runs a component that publishes, once the broker is available."""
+
+    def __init__(self, name: str, process: Composition, make: Callable[[Publisher], Component]) -> None:
+        self.name = name
+        self._process = process
+        self._make = make
+
+    async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
+        """Run until ``stop`` is set."""
+        try:
+            publisher = await self._process.publisher(stop, health)
+        except StoppedError:
+            return
+        try:
+            await self._make(publisher).run(stop, health)
+        finally:
+            await publisher.close()
+
+
+class OnePort:
+    """Serves two apps on one port: a request goes to the console when one of its routes has the path.
+
+    What both have, such as the health, is the first one's.
+    """
+
+    def __init__(self, gateway: FastAPI, console: FastAPI) -> None:
+        self._gateway = gateway
+        self._console = console
+        own = {getattr(route, "path", "") for route in gateway.routes}
+        self._routes = [route for route in console.routes if getattr(route, "path", "") not in own]
+        both = gateway.openapi()
+        also = console.openapi()
+        both["paths"].update({path: methods for path, methods in also["paths"].items() if path not in own})
+        for kind, entries in also.get("components", {}).items():
+            both.setdefault("components", {}).setdefault(kind, {}).update(entries)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        await self._app_of(scope)(scope, receive, send)
+
+    def _app_of(self, scope: Scope) -> ASGIApp:
+        if scope["type"] != "http":
+            return self._gateway
+        for route in self._routes:
+            if route.matches(scope)[0].value:
+                return self._console
+        return self._gateway

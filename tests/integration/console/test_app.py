@@ -1,0 +1,96 @@
+"""The console's app around its rooms: keys, bodies, errors, documents, and one port with the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from fastapi import APIRouter, Depends, FastAPI
+from starlette.requests import Request
+
+from console.http.callers import Caller, caller_of
+from console.settings import ConsoleSettings
+from infra.database.pool import Database
+from infra.process.health import Health
+from infra.process.http_server import HttpComponent
+from standgale.services.console import OnePort
+from tests.servers.console import RunningConsole, running_console
+
+pytestmark = pytest.mark.integration
+
+
+def echo_route() -> APIRouter:
+    routes = APIRouter()
+
+    @routes.post("/api/v1/echo")
+    async def echo(request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> dict[str, Any]:
+        return {"client": caller.client_id, "body": await request.json()}
+
+    return routes
+
+
+@pytest.fixture
+async def console(tmp_path: Path, database: Database) -> AsyncIterator[RunningConsole]:
+    settings = ConsoleSettings(max_body_bytes=2_000, body_timeout_s=0.5)
+    async with running_console(tmp_path, database, settings=settings, also=[echo_route()]) as found:
+        yield found
+
+
+async def test_a_request_with_a_key_reaches_its_route_and_has_all_headers(console: RunningConsole) -> None:
+    response = await console.post("/api/v1/echo", json={"a": 1})
+    assert response.json == {"client": "desktop", "body": {"a": 1}}
+    assert response.headers["X-API-Version"] == "1.0"
+    assert response.headers["X-Request-ID"]
+
+
+async def test_errors_have_one_body(console: RunningConsole) -> None:
+    for response, status, code in (
+        (await console.post("/api/v1/echo", json={}, key="sgk_no"), 401, "UNAUTHORIZED"),
+        (await console.post("/api/v1/echo", json={}, key=None), 401, "UNAUTHORIZED"),
+        (await console.get("/api/v1/nothing"), 404, "NOT_FOUND"),
+        (await console.get("/api/v1/echo"), 405, "METHOD_NOT_ALLOWED"),
+        (await console.post("/api/v1/echo", json="x" * 3_000), 413, "BODY_TOO_LARGE"),
+    ):
+        assert (response.status, response.code) == (status, code)
+
+
+async def test_bodies_without_a_length_and_slow_ones_are_limited_too(console: RunningConsole) -> None:
+    async def pieces(count: int, wait_s: float) -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield b"x" * 1_000
+            await asyncio.sleep(wait_s)
+
+    json = {"Content-Type": "application/json"}
+    assert (await console.post("/api/v1/echo", data=pieces(5, 0.0), headers=json)).code == "BODY_TOO_LARGE"
+    assert (await console.post("/api/v1/echo", data=pieces(2, 1.0), headers=json)).code == "UPLOAD_TIMEOUT"
+
+
+async def test_pages_and_document_are_public(console: RunningConsole) -> None:
+    for path in ("/docs", "/redoc", "/openapi.json", "/api/v1/metrics"):
+        assert (await console.get(path, key=None)).status == 200, path
+    document = (await console.get("/openapi.json", key=None)).json
+    assert "/api/v1/echo" in document["paths"]
+    assert document["components"]["securitySchemes"]["ApiKey"]["name"] == "X-API-Key"
+
+
+async def test_one_port_serves_both_sides_and_one_document(console: RunningConsole) -> None:
+    gateway = FastAPI()
+
+    @gateway.get("/api/v1/frames")
+    async def frames() -> str:
+        return "frames"
+
+    server = HttpComponent("both", OnePort(gateway, console.app), host="127.0.0.1", port=0)
+    console.port, stop = server.bind(), asyncio.Event()
+    task = asyncio.create_task(server.run(stop, Health().part("both")))
+    try:
+        assert (await console.get("/api/v1/frames", key=None)).json == "frames"
+        assert (await console.post("/api/v1/echo", json={}, key=None)).status == 401
+        assert (await console.get("/api/v1/echo")).status == 405
+        assert {"/api/v1/frames", "/api/v1/echo"} <= set((await console.get("/openapi.json")).json["paths"])
+    finally:
+        stop.set()
+        await task

@@ -1,0 +1,113 @@
+"""Runs a console over real HTTP on a real database, folder and embedded broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from fastapi import APIRouter, FastAPI
+
+from console.http.app import create_console
+from console.parts import ConsoleParts
+from console.settings import ConsoleSettings
+from infra.auth.kinds import API_KEYS
+from infra.auth.tokens import ApiKeys
+from infra.auth.verifier import TokenVerifier
+from infra.broker.embedded.adapter import EmbeddedBroker
+from infra.database.pool import Database
+from infra.process.health import Health
+from infra.process.http_server import HttpComponent
+from infra.storage.frames.folder import FolderFrameStore
+from schemas.topics import load_topics
+
+
+@dataclass(frozen=True)
+class ConsoleResponse:
+    status: int
+    headers: Any
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """The code of an error."""
+        return str(self.json["error_code"])
+
+
+@dataclass
+class RunningConsole:
+    """Holds a running console with its parts, and sends requests to it as the client ``desktop``."""
+
+    port: int
+    app: FastAPI
+    database: Database
+    store: FolderFrameStore
+    broker: EmbeddedBroker
+    keys: TokenVerifier
+    http: aiohttp.ClientSession
+    key: str
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def request(self, method: str, path: str, *, key: str | None = "", **options: Any) -> ConsoleResponse:
+        """Send a request with the client's key, with ``key``, or without one (None)."""
+        headers = dict(options.pop("headers", {}))
+        if key is not None:
+            headers["X-API-Key"] = key or self.key
+        async with self.http.request(method, self.url + path, headers=headers, **options) as response:
+            return ConsoleResponse(response.status, response.headers, await response.read())
+
+    async def get(self, path: str, **options: Any) -> ConsoleResponse:
+        return await self.request("GET", path, **options)
+
+    async def post(self, path: str, **options: Any) -> ConsoleResponse:
+        return await self.request("POST", path, **options)
+
+    async def other_client(self, name: str = "tablet") -> str:
+        """The key of another client."""
+        key = await ApiKeys(self.database).add(name)
+        await self.keys.refresh()
+        return key
+
+
+@asynccontextmanager
+async def running_console(
+    folder: Path,
+    database: Database,
+    routers: Any = None,
+    settings: ConsoleSettings | None = None,
+    also: Sequence[APIRouter] = (),
+) -> AsyncIterator[RunningConsole]:
+    """Run a console; ``routers`` makes its routes from the parts (None: those of a real console), ``also`` are more."""
+    from console.routes import console_routers
+
+    key = await ApiKeys(database).add("desktop")
+    keys = TokenVerifier(database, refresh_s=0.1, kind=API_KEYS)
+    await keys.refresh()
+    store = FolderFrameStore(folder / "frames")
+    broker = EmbeddedBroker(folder / "broker.db", load_topics())
+    health = Health()
+    parts = ConsoleParts(settings or ConsoleSettings(), keys, database, store, health=health)
+    app = create_console(parts, [*(routers or console_routers)(parts), *also])
+    component = HttpComponent("console", app, host="127.0.0.1", port=0)
+    port, stop = component.bind(), asyncio.Event()
+    task = asyncio.create_task(component.run(stop, health.part("console")))
+    try:
+        async with aiohttp.ClientSession() as http:
+            yield RunningConsole(port, app, database, store, broker, keys, http, key)
+    finally:
+        stop.set()
+        await task
+        await broker.close()
+        await store.close()

@@ -1,0 +1,104 @@
+"""The key of a request is checked before its body is read; public routes need none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from console.http.callers import PUBLIC, Caller, KeyMiddleware, caller_of, key_of
+from ingest.acceptance.errors import UnauthorizedError
+
+
+@dataclass(frozen=True)
+class Verified:
+    device_id: str
+
+
+class Keys:
+    """Knows one key."""
+
+    def verify(self, token: str) -> Verified | None:
+        return Verified("desktop") if token == "sgk_right" else None
+
+
+async def nothing(message: Message) -> None:
+    raise AssertionError(message)
+
+
+async def never() -> Message:
+    raise AssertionError("the body was read")
+
+
+async def call(path: str, headers: dict[bytes, bytes], public: tuple[str, ...] = PUBLIC) -> Any:
+    """What the app behind the middleware sees as the caller."""
+    seen: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope.get("state", {}).get("caller"))
+
+    scope: Scope = {"type": "http", "path": path, "headers": list(headers.items())}
+    await KeyMiddleware(app, Keys(), public)(scope, never, nothing)
+    return seen[0]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {b"x-api-key": b"sgk_right"},
+        {b"x-api-token": b"sgk_right"},
+        {b"authorization": b"Bearer sgk_right"},
+        {b"x-api-key": b"sgk_right", b"authorization": b"Bearer of-another-service"},
+    ],
+    ids=["key", "token", "bearer", "key before bearer"],
+)
+async def test_a_valid_key_names_the_client(headers: dict[bytes, bytes]) -> None:
+    assert await call("/api/v1/jobs", headers) == Caller("desktop")
+
+
+@pytest.mark.parametrize(
+    ("headers", "text"),
+    [
+        ({}, "no API key"),
+        ({b"x-api-key": b"sgk_wrong"}, "not valid"),
+        ({b"x-api-key": b"stg_0123_secret"}, "a device token"),
+        ({b"authorization": b"Basic sgk_right"}, "no API key"),
+    ],
+)
+async def test_without_a_valid_key_nothing_of_a_request_is_read(headers: dict[bytes, bytes], text: str) -> None:
+    with pytest.raises(UnauthorizedError, match=text) as caught:
+        await call("/api/v1/jobs", headers)
+    assert caught.value.status == 401
+    assert "sgk_" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["/docs", "/api/v1/health", "/docs/assets/redoc.js", "/api/v1/errors/X"])
+async def test_public_routes_need_no_key(path: str) -> None:
+    assert await call(path, {}) is None
+
+
+@pytest.mark.parametrize("path", ["/docs/", "/docs/assets/a/b", "/api/v1/healthy", "//docs", "/Docs"])
+async def test_paths_like_public_ones_need_a_key(path: str) -> None:
+    with pytest.raises(UnauthorizedError):
+        await call(path, {})
+
+
+async def test_a_route_with_its_own_secret_is_public_by_its_template() -> None:
+    own = (*PUBLIC, "/api/v1/jobs/{job}/results")
+    assert await call("/api/v1/jobs/7/results", {}, own) is None
+    with pytest.raises(UnauthorizedError):
+        await call("/api/v1/jobs/7/8/results", {}, own)
+
+
+def test_an_endpoint_without_a_key_may_not_ask_for_its_caller() -> None:
+    from starlette.requests import Request
+
+    scope = {"type": "http", "path": "/docs", "headers": [], "query_string": b"", "server": ("a", 1), "scheme": "http"}
+    with pytest.raises(RuntimeError, match="/docs is a route without a key"):
+        caller_of(Request(scope))
+
+
+def test_spaces_around_a_key_do_not_count() -> None:
+    assert key_of({b"x-api-key": b"  sgk_right "}) == "sgk_right"
