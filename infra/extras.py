@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from schemas.errors import StandgaleError
+
 _QUICK_START = ("server", "cpu", "embedded")
 """The extras that the README installs; ``uv tool install`` has to name all extras again, not only the new ones."""
 
@@ -15,6 +17,12 @@ _OF_SERVER = frozenset(
     )
 )
 """The modules of the libraries that the extra ``server`` adds; the base installation is the client side."""
+
+
+class NotInstalledError(StandgaleError):
+    """A command needs libraries of an extra; the message says which."""
+
+    code = "NOT_INSTALLED"
 
 
 def extra_with(module: str | None) -> str | None:

@@ -9,17 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from http import HTTPStatus
 from typing import Any
 
 import httptools
-import orjson
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from infra.process.blocked_writes import BlockedWrites
-from infra.process.error_body import error_body
+from infra.process.error_body import error_response
 from infra.process.http_connections import ConnectionTable, address_of
 from infra.process.http_settings import HttpSettings
 from infra.process.metrics import HTTP_REFUSED
@@ -312,7 +310,7 @@ class BoundedProtocol(BlockedWrites, HttpToolsProtocol):
             self.pipeline.clear()
             self._close()
             return
-        self.transport.write(_response(refusal))
+        self.transport.write(error_response(refusal.status, refusal.code, str(refusal)))
         self._ending_since = time.monotonic()
         self.flow.resume_reading()
         if self.transport.can_write_eof():
@@ -324,13 +322,3 @@ class BoundedProtocol(BlockedWrites, HttpToolsProtocol):
     def _close(self) -> None:
         self._ending_since = time.monotonic()
         self.transport.close()
-
-
-def _response(refusal: RefusedError) -> bytes:
-    """Return the whole response."""
-    body = orjson.dumps(error_body(refusal.code, str(refusal), None))
-    head = (
-        f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-    )
-    return head.encode() + body

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from http import HTTPStatus
 from typing import Any, cast
 
 from uvicorn.protocols.utils import ClientDisconnected
@@ -18,6 +19,7 @@ from uvicorn.server import ServerState
 from websockets.http11 import Request
 
 from infra.process.blocked_writes import BlockedWrites
+from infra.process.error_body import error_response
 from infra.process.http_connections import ConnectionTable, address_of
 from infra.process.http_settings import HttpSettings
 from infra.process.metrics import HTTP_REFUSED
@@ -90,10 +92,15 @@ class BoundedWebSocket(BlockedWrites, WebSocketsSansIOProtocol):
         return self.handshake_initiated
 
     def handle_connect(self, event: Request) -> None:
-        """Start the app, which finds the flow in its scope."""
+        """Start the app, which finds the flow in its scope; another version of the protocol, say, gets an error."""
+        response = self.conn.accept(event)
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            self.handshake_initiated = self.handshake_complete = self.close_sent = True
+            self.transport.write(_refusal(response.status_code, self.conn.handshake_exc))
+            self.transport.close()
+            return
         super().handle_connect(event)
-        if hasattr(self, "scope"):
-            cast(dict[str, Any], self.scope["extensions"])[FLOW_EXTENSION] = self
+        cast(dict[str, Any], self.scope["extensions"])[FLOW_EXTENSION] = self
 
     def set_gate(self, gate: MessageGate, limits: MessageLimits) -> None:
         """Ask ``gate`` before each binary message from now on."""
@@ -348,3 +355,10 @@ class BoundedWebSocket(BlockedWrites, WebSocketsSansIOProtocol):
 
     def _count(self, reason: str) -> None:
         HTTP_REFUSED.labels(self._table.server, reason).inc()
+
+
+def _refusal(status: int, reason: Exception | None) -> bytes:
+    """Return the response to a handshake that is none; it names the version of the protocol that is taken."""
+    code = "UPGRADE_REQUIRED" if status == HTTPStatus.UPGRADE_REQUIRED else "BAD_REQUEST"
+    headers = {"upgrade": "websocket", "sec-websocket-version": "13"}
+    return error_response(status, code, f"this is no valid handshake of a WebSocket: {reason}", headers)

@@ -12,12 +12,19 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from infra.errors import TransientError
+from schemas.errors import StandgaleError
 
 
 class SpoolUnavailableError(TransientError):
     """The disk of the spool cannot be written or read; the same call may succeed later, and nothing was lost."""
 
     code = "SPOOL_UNAVAILABLE"
+
+
+class SpoolGoneError(StandgaleError):
+    """The folder of the spool was removed, unmounted or replaced: what this process knows of it is not there."""
+
+    code = "SPOOL_GONE"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from infra.errors import SettingsError
 from infra.process.stopping import stop_signals
 from infra.storage.durable_files import locked_folder, make_folder
 from infra.texts import counted
+from infra.waiting import wait_until_set
 from ingest.edge.folder.source import FolderSource
 from ingest.edge.port import FrameSource
 from ingest.edge.sending.bandwidth import Bandwidth
@@ -27,11 +28,13 @@ from ingest.edge.settings import EdgeSettings
 from ingest.edge.spool.spool import Spool
 from ingest.edge.status import RunningState, read_state, write_states
 from ingest.video.options import parse_address
+from schemas.errors import StandgaleError
 from schemas.timestamps import format_utc, utc_now
 
 logger = logging.getLogger(__name__)
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_LOOK_EVERY_S = 1.0
 
 MakeSources = Callable[[Spool], Sequence[FrameSource]]
 
@@ -150,12 +153,19 @@ async def _run(
     )
     with stop_signals(stop, hurry):
         status = asyncio.create_task(write_states(folder, state, all_ended))
-        work = [sender.run(stop), *(each.run(spool, stop) for each in sources)]
+        work = [sender.run(stop), _watch_spool(spool, stop), *(each.run(spool, stop) for each in sources)]
         clean = await _until_stopped(work, stop)
         all_ended.set()
         await status
     logger.info("stopped; %s in the spool", counted(spool.frames, "frame"))
     return 0 if clean else 1
+
+
+async def _watch_spool(spool: Spool, stop: asyncio.Event) -> None:
+    """Return at the stop. Raises SpoolGoneError; who has the lock of a folder that is gone has none of the new one."""
+    while not stop.is_set():
+        spool.require_there()
+        await wait_until_set(stop, _LOOK_EVERY_S)
 
 
 async def _until_stopped(work: Sequence[Coroutine[None, None, None]], stop: asyncio.Event) -> bool:
@@ -166,6 +176,10 @@ async def _until_stopped(work: Sequence[Coroutine[None, None, None]], stop: asyn
         for done in asyncio.as_completed(tasks):
             try:
                 await done
+            except StandgaleError as error:
+                logger.error("%s", error, extra={"code": error.code})
+                clean = False
+                stop.set()
             except Exception:
                 logger.exception("the edge client failed and stops; frames in the spool are kept")
                 clean = False

@@ -12,6 +12,7 @@ from standgale.commands.context import JsonOption, context_of, print_json
 
 if TYPE_CHECKING:
     from ingest.edge.status import EdgeStatus
+    from ingest.edge.video_source import VideoFrames
     from standgale.settings import Settings
 
 app = typer.Typer(help="Send the pictures of a folder or a camera to a gateway, and keep them while it is unavailable.")
@@ -57,10 +58,7 @@ def edge(
     configure_logging(settings.telemetry, service="edge", secrets=secrets_to_mask(settings))
     sources = []
     if settings.edge.video is not None:
-        # Its libraries are in the extras server and video.
-        from ingest.edge.video_source import VideoFrames
-
-        sources.append(VideoFrames(settings.edge, settings.video))
+        sources.append(_video_frames(settings))
     running = run_edge(settings.edge, settings.edge_spool, token_file, lambda _: sources)
     raise typer.Exit(run_until_signal(running))
 
@@ -95,6 +93,22 @@ def retry(context: typer.Context, spool: _SpoolOption = None) -> None:
     settings = context_of(context).settings(edge__spool=spool)
     count = run_until_signal(retry_refused(settings.edge, settings.edge_spool))
     context_of(context).out.print(f"{counted(count, 'frame')} put back into the spool", highlight=False)
+
+
+def _video_frames(settings: Settings) -> VideoFrames:
+    """Return the source of edge.video. Raises NotInstalledError that names all extras that it needs."""
+    from infra.extras import NotInstalledError, extra_with, install_extra
+
+    try:
+        from ingest.edge.video_source import VideoFrames
+    except ModuleNotFoundError as error:
+        if extra_with(error.name) is None:
+            raise
+        raise NotInstalledError(
+            f"to read a video this command needs {error.name}, which is not installed; "
+            f"{install_extra('server', 'video')}"
+        ) from error
+    return VideoFrames(settings.edge, settings.video)
 
 
 def secrets_to_mask(settings: Settings) -> set[str]:

@@ -57,8 +57,12 @@ def _list(
     for entry in inside:
         try:
             if entry.is_dir(follow_symlinks=False):
-                if depth < _DEEPEST and not entry.name.startswith("."):
+                if entry.name.startswith("."):
+                    continue
+                if depth < _DEEPEST:
                     _list(folder / entry.name, suffixes, is_new, found, depth + 1)
+                else:
+                    found.unreadable = f"{entry.path} is not looked into: it is more than {_DEEPEST} folders deep"
             elif is_wanted(entry.name, suffixes) and entry.is_file(follow_symlinks=False):
                 path, state = folder / entry.name, FileState.of(entry.stat(follow_symlinks=False))
                 if is_new(path, state):
@@ -66,4 +70,4 @@ def _list(
         except FileNotFoundError:  # its writer renamed or removed it meanwhile
             continue
         except OSError as error:
-            found.unreadable = f"{entry.path}: {error.strerror}"
+            found.unreadable = f"{entry.path} cannot be read: {error.strerror}"

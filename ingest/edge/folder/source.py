@@ -16,7 +16,7 @@ from infra.texts import counted, printable
 from ingest.edge.folder.inotify import FolderEvents
 from ingest.edge.folder.listing import FileState, Listing, is_wanted, list_pictures
 from ingest.edge.folder.reading import Later, Loaded, load_file
-from ingest.edge.port import Spooling, SpoolUnavailableError, Taken
+from ingest.edge.port import Spooling, SpoolUnavailableError
 from ingest.edge.settings import EdgeSettings
 from ingest.edge.spool.history import History
 
@@ -61,14 +61,16 @@ class FolderSource:
         self._taken: dict[Path, FileState] = {}
         self._listed_at_s: float | None = None
         self._pause_s = settings.scan_s
-        self._problem: str | None = None
+        self._unreadable: str | None = None
+        """Why the folder, or a folder in it, cannot be listed"""
+        self._spool_problem: str | None = None
         self._waits_for_space = False
 
     @property
     def problem(self) -> str | None:
         """What keeps it from bringing frames now, for the status; None when nothing does."""
         left = [(path, each.reason) for path, each in self._candidates.items() if each.reason]
-        parts = [self._problem] if self._problem else []
+        parts = list(filter(None, (self._unreadable, self._spool_problem)))
         if self._waits_for_space:
             parts.append(f"the spool has no room for {counted(len(self._candidates), 'file')} in the folder")
         elif left:
@@ -139,8 +141,8 @@ class FolderSource:
                 state = FileState.of(path.lstat())
             except OSError:
                 return
-        if not self._is_new(path, state):
-            return
+            if not self._is_new(path, state):
+                return
         former = self._candidates.get(path)
         if former is None or former.state != state:
             self._candidates[path] = _Candidate(state, monotonic_s(), closed)
@@ -155,15 +157,10 @@ class FolderSource:
         try:
             found = await asyncio.to_thread(list_pictures, self._root, self._settings.suffixes, self._is_new)
         except OSError as error:
-            problem = f"the folder {self._root} cannot be read: {error.strerror}"
-            if problem != self._problem:
-                logger.error("%s; it is tried again (edge.folder)", problem)
-            self._problem = problem
+            self._note_unreadable(f"the folder {self._root} cannot be read: {error.strerror}")
             self._listed_at_s = monotonic_s()
             return
-        if self._problem is not None:
-            logger.info("the folder %s can be read again", self._root)
-        self._problem = found.unreadable
+        self._note_unreadable(found.unreadable)
         self._watch(events, found)
         self._listed_at_s = monotonic_s()
         self._pause_s = max(self._settings.scan_s, _PAUSE_PER_LISTING * (self._listed_at_s - began_s))
@@ -171,7 +168,17 @@ class FolderSource:
             if path not in found.pictures and candidate.since_s < began_s:
                 del self._candidates[path]
         for path, state in found.pictures.items():
+            # The listing has left out what was taken before.
             self._consider(path, closed=False, state=state)
+
+    def _note_unreadable(self, problem: str | None) -> None:
+        """Keep what cannot be listed for the status, and log it when it changes."""
+        if problem != self._unreadable:
+            if problem is None:
+                logger.info("the folder %s can be read again", self._root)
+            else:
+                logger.error("%s; it is tried again (edge.folder)", problem)
+        self._unreadable = problem
 
     def _watch(self, events: FolderEvents | None, found: Listing) -> None:
         if events is None:
@@ -246,17 +253,16 @@ class FolderSource:
             try:
                 taken = await spool.add(frame)
             except SpoolUnavailableError as error:
-                if str(error) != self._problem:
+                if str(error) != self._spool_problem:
                     logger.error("%s; the files stay in the folder until it can", error)
-                self._problem = str(error)
-                taken = Taken.FULL
+                self._spool_problem = str(error)
             else:
-                self._problem = None
-            if taken.is_final:
-                break
-            if not self._waits_for_space:
-                logger.warning("the spool has no room; files stay in %s until it has", self._root)
-            self._waits_for_space = True
+                self._spool_problem = None
+                if taken.is_final:
+                    break
+                if not self._waits_for_space:
+                    logger.warning("the spool has no room; files stay in %s until it has", self._root)
+                self._waits_for_space = True
             await spool.wait_for_space()
             if stop.is_set():
                 return False

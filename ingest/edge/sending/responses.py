@@ -19,11 +19,13 @@ _REFUSES_FRAME = (400, 413, 415, 422)
 TRANSIENT_CODES = ("UPLOAD_INCOMPLETE", "DIGEST_MISMATCH")
 NOT_STORED = "IMAGE_NOT_STORED"
 """The code of a response to an image that was named by its digest: its bytes are needed."""
+_UNAUTHORIZED_HINT = (
+    "set edge.token (STANDGALE_EDGE__TOKEN), or write the token to the file of STANDGALE_EDGE__TOKEN_FILE, which is "
+    "read anew"
+)
 HINTS: Mapping[int, str] = {
-    401: "the token is not valid: set edge.token (STANDGALE_EDGE__TOKEN), or write it to the file of "
-    "STANDGALE_EDGE__TOKEN_FILE, which is read anew",
-    403: "the token may not send this device's frames: set edge.token (STANDGALE_EDGE__TOKEN), or write it to the file "
-    "of STANDGALE_EDGE__TOKEN_FILE, which is read anew",
+    401: _UNAUTHORIZED_HINT,
+    403: _UNAUTHORIZED_HINT,
     404: "edge.url is not the address of a gateway",
     405: "edge.url is not the address of a gateway",
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 from infra.process.monotonic import monotonic_s
 from infra.storage.durable_files import make_folder
 from infra.telemetry.sampled_log import SampledLog
-from ingest.edge.port import NewFrame, SpoolUnavailableError, Taken
+from ingest.edge.port import NewFrame, SpoolGoneError, SpoolUnavailableError, Taken
 from ingest.edge.settings import EdgeSettings
 from ingest.edge.spool import frame_file
 from ingest.edge.spool.counts import Counts
@@ -37,8 +37,10 @@ class Spool:
 
     def __init__(self, folder: Path, settings: EdgeSettings, counts: Counts) -> None:
         """Open the queue in ``folder`` with what is there. Raises OSError."""
+        self._folder = folder
         self._waiting = folder / WAITING_FOLDER
         make_folder(self._waiting)
+        self._identity = _identity(folder)
         self._limits = SpoolLimits(self._waiting, settings)
         self._when_full = settings.when_full
         self._live_s = settings.live_s
@@ -74,6 +76,14 @@ class Spool:
     def is_sending(self) -> bool:
         """Whether a frame is being sent."""
         return bool(self._in_flight)
+
+    def require_there(self) -> None:
+        """Raise SpoolGoneError when the folder is not the one that was opened."""
+        if _identity(self._folder) != self._identity:
+            raise SpoolGoneError(
+                f"the spool {self._folder} was removed, unmounted or replaced by another folder while the client ran; "
+                "frames that were in it are where that folder is now. Put it back, and start the client again"
+            )
 
     async def add(self, frame: NewFrame) -> Taken:
         """Keep ``frame``; at the return of SPOOLED it survives a power cut. Raises SpoolUnavailableError."""
@@ -175,6 +185,7 @@ class Spool:
         try:
             return await asyncio.to_thread(frame_file.read_frame, path)
         except FileNotFoundError as error:
+            self.require_there()
             raise DamagedFrameError(f"{path} was removed by another program") from error
         except OSError as error:
             raise SpoolUnavailableError(f"{path} cannot be read: {error.strerror}") from error
@@ -209,6 +220,12 @@ class Spool:
             await self._set_aside.move_damaged(self._waiting / entry.file_name, entry.key, reason)
             self.counts.damaged += 1
             await self._remove(entry)
+
+    def _make_whole(self) -> None:
+        """Make the folder of the queue again where only this is gone. Raises SpoolGoneError."""
+        self.require_there()
+        with suppress(OSError):
+            self._waiting.mkdir(exist_ok=True)
 
     def _load(self) -> None:
         found: list[Entry] = []
@@ -257,6 +274,7 @@ class Spool:
             full = self._limits.reason_of(error)
             if full is not None:
                 return full
+            self._make_whole()
             raise SpoolUnavailableError(
                 f"the spool {self._waiting} cannot be written: {error.strerror or error}"
             ) from error
@@ -313,3 +331,12 @@ class Spool:
             await asyncio.to_thread(path.unlink, missing_ok=True)
         except OSError as error:
             logger.warning("%s cannot be deleted: %s", path, error.strerror)
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Return what tells a folder from another one with its name; None when there is none."""
+    try:
+        found = folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino

@@ -48,7 +48,8 @@ NEEDS_SERVER = [
     ["topics", "check"],
     ["model", "list"],
 ]
-LIGHT = [["--help"], ["edge", "--help"], ["settings"], ["edge", "status", "--spool", "none"], ["edge"]]
+EDGE_VIDEO = ["edge", "--url", "http://127.0.0.1:1", "--video", "flight.mp4"]
+LIGHT = [["--help"], ["edge", "--help"], ["settings"], ["edge", "status", "--spool", "none"], ["edge"], EDGE_VIDEO]
 
 
 def missing_modules() -> list[str]:
@@ -71,7 +72,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     done = subprocess.run(
         [sys.executable, "-P", "-c", RUN, *arguments],
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "COLUMNS": "300"},
+        env={"PYTHONPATH": str(ROOT), "COLUMNS": "300", "STANDGALE_EDGE__TOKEN": "stg_example"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -99,6 +100,12 @@ def test_client_side_works_without_the_server(printed: dict[str, str]) -> None:
     assert "STANDGALE_EDGE__URL" in printed["settings"]
     assert "in the spool       0 frames, 0 bytes" in printed["edge status --spool none"]
     assert printed["edge"].startswith("error INVALID_SETTING: edge.url (STANDGALE_EDGE__URL) is not set")
+
+
+def test_edge_video_names_both_extras_that_it_needs_at_once(printed: dict[str, str]) -> None:
+    text = printed[" ".join(EDGE_VIDEO)]
+    assert text.startswith("error NOT_INSTALLED: to read a video this command needs "), text
+    assert "install the extras server and video of standgale" in text
 
 
 def test_light_installation_has_neither_engine_nor_database_nor_web_framework() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -182,7 +183,7 @@ async def test_dropped_frame_is_released(tmp_path: Path) -> None:
         await site.until(lambda: not (site.folder / "a.jpg").exists())
 
 
-async def test_file_stays_while_the_spool_cannot_be_written(tmp_path: Path) -> None:
+async def test_file_stays_while_the_spool_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with watching(tmp_path, release="delete") as site:
         site.spool.responds = SpoolUnavailableError("the spool cannot be written: Input/output error")
         site.write("a.jpg")
@@ -191,6 +192,7 @@ async def test_file_stays_while_the_spool_cannot_be_written(tmp_path: Path) -> N
         site.spool.responds = Taken.SPOOLED
         await site.until(lambda: not (site.folder / "a.jpg").exists())
         await site.until(lambda: site.source.problem is None)
+    assert "no room" not in caplog.text
 
 
 async def test_picture_waits_for_its_required_side_file(tmp_path: Path) -> None:
@@ -221,6 +223,28 @@ async def test_folder_that_is_unmounted_is_reported_and_taken_up_again(tmp_path:
         away.rename(site.folder)
         site.write("a.jpg")
         await site.until(lambda: site.spool.names == ["a.jpg"] and site.source.problem is None)
+
+
+async def test_folder_inside_that_is_not_listed_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    (tmp_path / "in").joinpath(*["d"] * 33).mkdir(parents=True)
+    listings: list[Path] = []
+
+    async with watching(tmp_path, scan_s=0.1) as site:
+        listed = site.source._list
+
+        async def count(events: FolderEvents | None) -> None:
+            listings.append(site.folder)
+            await listed(events)
+
+        site.source._list = count  # type: ignore[method-assign]
+        site.write("a.jpg")
+        await site.until(lambda: len(listings) > 3 and site.spool.names == ["a.jpg"])
+        assert "more than 32 folders deep" in (site.source.problem or "")
+    assert caplog.text.count("more than 32 folders deep") == 1
+    assert "can be read again" not in caplog.text
 
 
 async def test_file_that_is_written_again_before_its_deletion_stays(tmp_path: Path) -> None:

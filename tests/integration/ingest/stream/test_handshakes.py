@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from pathlib import Path
 
@@ -52,6 +53,25 @@ async def test_stream_handshakes_that_are_none_get_a_response(gateway: Gateway) 
     # Sent before the response: it may not be lost in silence.
     assert (await _response(gateway, HELLO)).startswith(b"HTTP/1.1 400")
     assert gateway.streams.places.has_room
+
+
+@pytest.mark.parametrize(
+    ("parts", "status", "said"),
+    [
+        ({"version": "8"}, b"400", b"Sec-WebSocket-Version header: 8"),
+        ({"key": "short"}, b"400", b"Sec-WebSocket-Key header: short"),
+    ],
+)
+async def test_stream_wrong_handshake_gets_an_error_body_and_the_version(
+    gateway: Gateway, parts: dict[str, str], status: bytes, said: bytes
+) -> None:
+    head, _, body = (await _response(gateway, **parts)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 " + status)
+    assert b"content-type: application/json" in head
+    assert b"sec-websocket-version: 13" in head
+    error = json.loads(body)
+    assert (error["status"], error["error_code"]) == ("error", "BAD_REQUEST")
+    assert said.decode() in error["message"]
 
 
 async def test_stream_refused_handshakes_write_no_errors(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:

@@ -158,3 +158,16 @@ def test_status_names_a_spool_that_does_not_exist(tmp_path: Path) -> None:
     shown = run("status", "--spool", str(tmp_path / "none"))
     assert shown.returncode == 1
     assert f"{tmp_path}/none, which does not exist" in shown.stderr
+
+
+async def test_edge_ends_with_an_error_when_its_spool_is_replaced(edge: EdgeProcess) -> None:
+    edge.start()
+    edge.write(1)
+    await edge.wait_until(lambda found: found.state.counts.sent == 1)
+    edge.spool.rename(edge.spool.with_name("away"))
+    edge.spool.mkdir()
+    assert edge.process is not None
+    assert edge.process.wait(20) == 1
+    edge.process = None
+    assert "was removed, unmounted or replaced by another folder" in edge.logged()
+    assert "Traceback" not in edge.logged()

@@ -28,11 +28,13 @@ def test_list_pictures_finds_new_ones_in_all_folders(tmp_path: Path) -> None:
     assert found.pictures[tmp_path / "1.jpg"] == FileState.of((tmp_path / "1.jpg").stat())
 
 
-def test_list_pictures_stops_at_a_depth(tmp_path: Path) -> None:
+def test_list_pictures_reports_a_folder_below_the_deepest(tmp_path: Path) -> None:
     deep = tmp_path.joinpath(*["d"] * 40)
     deep.mkdir(parents=True)
     (deep / "1.jpg").write_bytes(b"x")
-    assert list_pictures(tmp_path, SUFFIXES, is_new).pictures == {}
+    found = list_pictures(tmp_path, SUFFIXES, is_new)
+    assert found.pictures == {}
+    assert found.unreadable == f"{tmp_path}{'/d' * 33} is not looked into: it is more than 32 folders deep"
 
 
 def test_missing_folder_is_an_error(tmp_path: Path) -> None:

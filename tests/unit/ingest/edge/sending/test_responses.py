@@ -59,6 +59,7 @@ def test_token_that_is_not_valid_keeps_the_frame_until_a_person_acts(status: int
     found = failure(status, error("UNAUTHORIZED"))
     assert found.needs_person
     assert "STANDGALE_EDGE__TOKEN_FILE" in found.reason
+    assert "the token is not valid" not in found.reason, "the gateway has said it"
 
 
 @pytest.mark.parametrize(("status", "alone"), [(408, False), (429, False), (500, True), (502, False), (503, False)])
