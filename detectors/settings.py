@@ -9,7 +9,16 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, model_validator
 
 from infra.plugin_names import NameOrPlugin
-from infra.sections import Interval, PositiveInt, PositiveSeconds, Section, ShortInterval
+from infra.sections import (
+    Interval,
+    PositiveInt,
+    PositiveSeconds,
+    PositiveSize,
+    Seconds,
+    Section,
+    ShortInterval,
+    Threads,
+)
 from infra.storage.settings import ObjectStoreSettings
 from schemas.model_events import LANE_PATTERN
 
@@ -45,7 +54,7 @@ class ModelStoreSettings(ObjectStoreSettings):
     ref: str = Field(default="main", description="lakefs: the branch, tag or commit to read; to publish, a branch")
     load_path: str = Field(default="/load/{filename}", description="http: the path that files are fetched from")
     upload_path: str = Field(default="/upload/{filename}", description="http: the path that files are sent to")
-    max_file_bytes: PositiveInt = Field(default=20_000_000_000, description="the largest file that is fetched")
+    max_file_bytes: PositiveSize = Field(default=20_000_000_000, description="the largest file that is fetched")
 
     @model_validator(mode="after")
     def _lakefs_needs(self) -> Self:
@@ -86,8 +95,8 @@ class DetectorSettings(Section):
     precision: Precision | None = Field(
         default=None, description="what the engine computes in; none: what the model card names"
     )
-    threads: Annotated[int, Field(ge=0)] = Field(default=0, description="engine threads; 0 means all cores")
-    measure_s: Annotated[float, Field(ge=0)] = Field(
+    threads: Annotated[int, Field(ge=0, le=1_024)] = Field(default=0, description="engine threads; 0 means all cores")
+    measure_s: Seconds = Field(
         default=4.0,
         description="about how long the first load of a model may measure how it runs fastest on this machine, which "
         "is then stored; 0 does not measure and uses what is usually fastest, in f32",
@@ -106,14 +115,14 @@ class DetectorSettings(Section):
         default=1,
         description="the most frames of frames.jobs and frames.backfill in progress while live frames come",
     )
-    max_in_flight_bytes: PositiveInt = Field(default=512_000_000, description="the most bytes of images in memory")
-    fetch_threads: PositiveInt = Field(default=2, description="threads that decode, cut tiles and merge")
+    max_in_flight_bytes: PositiveSize = Field(default=512_000_000, description="the most bytes of images in memory")
+    fetch_threads: Threads = Field(default=2, description="threads that decode, cut tiles and merge")
     commit_interval_s: ShortInterval = Field(default=0.05, description="how often finished frames are committed")
     max_batch_frames: PositiveInt = Field(default=32, description="the most frames of one commit")
     duplicate_window: PositiveInt = Field(
         default=10_000, description="detections events per partition that are kept to recognise duplicates"
     )
-    max_pixels: PositiveInt = Field(default=200_000_000, description="the largest image that is decoded")
+    max_pixels: PositiveSize = Field(default=200_000_000, description="the largest image that is decoded")
     max_decode_s: PositiveSeconds = Field(
         default=20.0,
         description="the CPU time that decoding one image may take; beyond it the decoding is ended, and the frame "

@@ -13,11 +13,24 @@ NESTING = "__"
 """Separates section and field in a variable: STANDGALE_GATEWAY__PORT."""
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
-PositiveInt = Annotated[int, Field(gt=0)]
-PositiveSeconds = Annotated[float, Field(gt=0)]
-ShortInterval = Annotated[float, Field(ge=0.001)]
+_MOST_COUNT = 1_000_000_000
+_MOST_SIZE = 10**18
+_WEEK_S = 604_800
+_DAY_S = 86_400
+# Without an upper limit a wrong number would be found where it is used: as an overflow of a time, of a thread pool, or
+# of a field of a protocol.
+PositiveInt = Annotated[int, Field(gt=0, le=_MOST_COUNT)]
+"""How many there may be of something"""
+Count = Annotated[int, Field(ge=0, le=_MOST_COUNT)]
+Threads = Annotated[int, Field(gt=0, le=1_024)]
+PositiveSize = Annotated[int, Field(gt=0, le=_MOST_SIZE)]
+"""Bytes or pixels"""
+Size = Annotated[int, Field(ge=0, le=_MOST_SIZE)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=_WEEK_S)]
+Seconds = Annotated[float, Field(ge=0, le=_WEEK_S)]
+ShortInterval = Annotated[float, Field(ge=0.001, le=_DAY_S)]
 """Seconds between two rounds of quick work; with shorter ones the rounds would keep a core busy."""
-Interval = Annotated[float, Field(ge=0.1)]
+Interval = Annotated[float, Field(ge=0.1, le=_DAY_S)]
 """Seconds between two rounds of work for others as well: a database, a broker, all clients."""
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from infra.sections import Interval, Port, PositiveInt, PositiveSeconds, Section, ShortInterval
+from infra.sections import Interval, Port, PositiveInt, PositiveSeconds, PositiveSize, Section, ShortInterval, Threads
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+")
 
@@ -20,11 +20,11 @@ class GatewaySettings(Section):
 
     host: str = Field(default="127.0.0.1", description="the address to listen on; 0.0.0.0 for all")
     port: Port = Field(default=8000, description="0 takes a free port")
-    max_image_bytes: PositiveInt = Field(default=10_000_000, description="the largest upload")
+    max_image_bytes: PositiveSize = Field(default=10_000_000, description="the largest upload")
     min_side_px: PositiveInt = Field(default=256, description="the shortest side of an image that is accepted")
     max_side_px: PositiveInt = Field(default=16_384, description="the longest side of an image that is accepted")
-    max_pixels: PositiveInt = Field(default=120_000_000, description="the most pixels of an image that is accepted")
-    max_metadata_bytes: PositiveInt = Field(default=16_384, description="the largest metadata field of an upload")
+    max_pixels: PositiveSize = Field(default=120_000_000, description="the most pixels of an image that is accepted")
+    max_metadata_bytes: PositiveSize = Field(default=16_384, description="the largest metadata field of an upload")
     max_clock_skew_s: PositiveSeconds = Field(
         default=300.0, description="how far in the future captured_at may be, because the clocks of devices differ"
     )
@@ -34,7 +34,7 @@ class GatewaySettings(Section):
         "broker's time",
     )
     max_concurrent_uploads: PositiveInt = Field(default=64, description="beyond it an upload gets 503")
-    max_in_flight_bytes: PositiveInt = Field(
+    max_in_flight_bytes: PositiveSize = Field(
         default=256_000_000, description="the most bytes of all uploads in progress together"
     )
     body_timeout_s: PositiveSeconds = Field(default=30.0, description="the time limit for receiving a whole upload")
@@ -70,9 +70,9 @@ class GatewaySettings(Section):
     originals_enabled: bool = Field(
         default=True, description="whether large images may be uploaded first (originals) and announced then"
     )
-    max_original_bytes: PositiveInt = Field(default=200_000_000, description="the largest original")
+    max_original_bytes: PositiveSize = Field(default=200_000_000, description="the largest original")
     max_original_side_px: PositiveInt = Field(default=65_535, description="the longest side of an original")
-    max_original_pixels: PositiveInt = Field(
+    max_original_pixels: PositiveSize = Field(
         default=200_000_000, description="the most pixels of an original; not more than detector.max_pixels"
     )
     # S3 takes no address that is valid for longer than seven days.
@@ -82,7 +82,9 @@ class GatewaySettings(Section):
         "removed",
     )
     max_pending_originals: PositiveInt = Field(
-        default=32, description="the most originals of a device that are uploaded, whole or in part, and not announced"
+        default=32,
+        description="the most originals of a device that are uploaded, whole or in part, and not announced; with "
+        "frames in S3, which counts no uploads, also of those whose address is valid",
     )
     max_original_uploads: PositiveInt = Field(
         default=8,
@@ -142,8 +144,8 @@ class VideoSettings(Section):
         default=92,
         description="of the pictures that frames become; more is larger. JPEG that come whole are passed on",
     )
-    max_pixels: PositiveInt = Field(default=40_000_000, description="the most pixels of a frame that is decoded")
-    threads: PositiveInt = Field(default=2, description="of the decoder, for each source")
+    max_pixels: PositiveSize = Field(default=40_000_000, description="the most pixels of a frame that is decoded")
+    threads: Threads = Field(default=2, description="of the decoder, for each source")
     queue_frames: PositiveInt = Field(default=4, description="frames that wait for the acceptance, for each source")
     open_timeout_s: PositiveSeconds = Field(
         default=15.0, description="the time limit for connecting to a camera or server, and for recognising its format"
@@ -156,7 +158,7 @@ class VideoSettings(Section):
         description="how far behind a camera decoding and acceptance may be; what is older is left out up to the next "
         "key frame, and counted",
     )
-    max_lag_bytes: PositiveInt = Field(
+    max_lag_bytes: PositiveSize = Field(
         default=32_000_000, description="the most bytes of a camera's stream that wait to be decoded, for each source"
     )
     first_reconnect_s: ShortInterval = Field(

@@ -44,7 +44,7 @@ class BrokerSettings(Section):
         default="lz4", description="kafka: how published batches are compressed"
     )
     request_timeout_s: PositiveSeconds = Field(default=20.0, description="kafka: the time limit for a request")
-    replication: Annotated[int, Field(ge=1)] | None = Field(
+    replication: Annotated[int, Field(ge=1, le=100)] | None = Field(
         default=None, description="kafka: copies of each topic, overrides topics.yaml (a single node needs 1)"
     )
 

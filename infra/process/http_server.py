@@ -35,7 +35,6 @@ _SWEEP_EVERY_TICKS = 5
 _SEND_BUFFER_BYTES = 64 * 1024
 _KEEPALIVE_S = 10
 # The largest number that the kernel takes.
-_MOST_USER_TIMEOUT_MS = 2**31 - 1
 
 
 class StartError(StandgaleError):
@@ -158,7 +157,7 @@ class HttpComponent:
                 listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         # Linux only. It ends a connection whose peer acknowledges nothing, or leaves no room, for so long.
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            timeout_ms = int(min(self._http.write_timeout_s * 1_000, _MOST_USER_TIMEOUT_MS))
+            timeout_ms = int(self._http.write_timeout_s * 1_000)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
 
     @property

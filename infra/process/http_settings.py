@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator
 
-from infra.sections import Interval, PositiveInt, PositiveSeconds, Section
+from infra.sections import Interval, PositiveInt, PositiveSeconds, PositiveSize, Section
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -17,7 +17,7 @@ class HttpSettings(Section):
 
     section = "http"
 
-    max_header_bytes: PositiveInt = Field(
+    max_header_bytes: PositiveSize = Field(
         default=65_536, description="the largest head of a request: its first line and its headers; beyond it 431"
     )
     max_headers: PositiveInt = Field(default=100, description="the most headers of a request; beyond it 431")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from infra.sections import PositiveInt, PositiveSeconds, Section
+from infra.sections import PositiveSeconds, PositiveSize, Section, Size
 
 
 class ObjectStoreSettings(Section):
@@ -44,10 +44,10 @@ class FrameSettings(ObjectStoreSettings):
     kind: Literal["folder", "s3"] = Field(default="folder", description="where frames are stored")
     folder: Path | None = Field(default=None, description="folder: its path; default DATA_DIR/frames")
     prefix: str = Field(default="frames", description="s3: what all keys begin with")
-    max_bytes: PositiveInt | None = Field(
+    max_bytes: PositiveSize | None = Field(
         default=None, description="folder: the size of all frames together beyond which new ones are refused"
     )
-    min_free_bytes: Annotated[int, Field(ge=0)] = Field(
+    min_free_bytes: Size = Field(
         default=100_000_000,
         description="folder: a frame that would leave less free space on the disk is refused, so that broker and "
         "database keep working",

@@ -27,6 +27,6 @@ class TelemetrySettings(Section):
     drain_timeout_s: PositiveSeconds = Field(
         default=25.0, description="how long a process that is stopped may finish what is in progress"
     )
-    silence_s: Annotated[float, Field(ge=1)] = Field(
+    silence_s: Annotated[float, Field(ge=1, le=86_400)] = Field(
         default=120.0, description="a working part that reports nothing for so long makes the process not live"
     )

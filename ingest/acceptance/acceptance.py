@@ -19,7 +19,7 @@ from ingest.acceptance.known_images import KnownImages, not_stored_error
 from ingest.acceptance.originals import Originals
 from ingest.acceptance.parts import AcceptanceParts
 from ingest.event_source import SOURCE
-from ingest.images.check import ImageInfo, ImageLimits, inspect_image
+from ingest.images.check import ImageError, ImageInfo, ImageLimits, inspect_image
 from ingest.images.exif import Capture, is_quick, read_capture
 from ingest.metrics import FRAMES_BY_DIGEST, image_stored
 from ingest.settings import GatewaySettings
@@ -154,7 +154,12 @@ class Acceptance:
                 return await self._prepare_known(device_id, known, fields, fields.proof)
         async with self._originals.received(device_id, digest) as path:
             if path is not None:
-                return await self._prepare_file(device_id, path, digest, fields, uploaded=True)
+                try:
+                    return await self._prepare_file(device_id, path, digest, fields, uploaded=True)
+                except ImageError:
+                    # It is refused at every announcement; another original may have its place.
+                    await self._originals.discard(device_id, digest)
+                    raise
         self.known.require_proof_given(fields)
         raise not_stored_error(digest)
 

@@ -9,7 +9,7 @@ from random import uniform
 from infra.errors import SettingsError, TransientError
 from infra.failure.error_texts import error_code
 from ingest.acceptance.errors import ApiError
-from ingest.images.check import FileTooLargeError, ImageError, ImageTooLargeError
+from ingest.images.check import FileTooLargeError, ImageError
 
 INTERNAL_ERROR = "INTERNAL_ERROR"
 
@@ -18,9 +18,9 @@ UNAVAILABLE_CODES = {
     "STORAGE_FULL": "the frame store is full until an operator frees space, so nothing was stored",
     "BROKER_UNAVAILABLE": "the broker is unavailable, so the frame was not accepted",
     "DATABASE_UNAVAILABLE": "the database is unavailable, and what this request needs of it is not known yet",
-    "REFUSED": "a service behind the gateway refuses it until an operator corrects that, so the frame was not accepted",
+    "REFUSED": "a service behind the gateway refuses what this needs until an operator corrects that; nothing was done",
     "TOPIC_MISMATCH": "the broker's topics are not as declared, so the frame was not accepted",
-    "INVALID_SETTING": "the gateway has a wrong setting, so the frame was not accepted",
+    "INVALID_SETTING": "the gateway has a wrong setting, so nothing was done",
 }
 """The messages to a device when a service behind the gateway does not work; the log has the complete text."""
 _UNAVAILABLE_OTHERWISE = "a service behind the gateway is unavailable"
@@ -28,11 +28,10 @@ _UNAVAILABLE_OTHERWISE = "a service behind the gateway is unavailable"
 
 _IMAGE_DETAILS: tuple[tuple[type[ImageError], str], ...] = (
     (
-        ImageTooLargeError,
+        FileTooLargeError,
         "Send a smaller image, or upload it first as an original: POST /api/v1/originals says where, and how large it "
         "may be.",
     ),
-    (FileTooLargeError, "Send less; the limit is a setting of the gateway."),
     (ImageError, "The content decides, not the name or the Content-Type; the limits are settings of the gateway."),
 )
 """What to do about an image that is not accepted; the first type that fits counts."""
@@ -68,7 +67,7 @@ def describe_error(error: Exception, request_id: str) -> ErrorText:
     if isinstance(error, TransientError | SettingsError | OSError):
         code = error_code(error)
         message = UNAVAILABLE_CODES.get(code, _UNAVAILABLE_OTHERWISE)
-        details = "Send the same request again after Retry-After seconds; the same frame is never counted twice."
+        details = "Send the same request again after Retry-After seconds; what is sent twice counts once."
         return ErrorText(503, code, message, details, headers=retry_after())
     details = f"Nothing was accepted. Give the request id {request_id} to the operator of this gateway."
     return ErrorText(500, INTERNAL_ERROR, "the gateway failed at this request", details)

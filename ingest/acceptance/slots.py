@@ -7,10 +7,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
+from infra.process.monotonic import monotonic_s
 from ingest.acceptance.errors import OverloadedError
 
 _SETTINGS = "gateway.max_concurrent_uploads and gateway.max_in_flight_bytes"
 _LATER = "Send the frame again after Retry-After seconds."
+_MOST = ("this device had the most uploads in progress", f"Send fewer frames at the same time, or faster. {_LATER}")
+_SLOWEST = ("it was the slowest one", "Continue it after Retry-After seconds; what was received is kept.")
+"""Why a slot is taken away, and what to do then"""
 
 
 @dataclass(slots=True)
@@ -28,9 +32,13 @@ class Slot:
     device_id: str
     size_bytes: int
     taken_away: bool = False
+    received_bytes: int = 0
+    """How much of the body was received, where :class:`UploadSlots` compares how fast uploads are"""
+    since_s: float = 0.0
     on_taken_away: Callable[[], None] | None = None
     """Ends an upload that is not read in :meth:`reading`; given while its body is received"""
     _reading: asyncio.Timeout | None = None
+    _why: tuple[str, str] = _MOST
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[None]:
@@ -41,9 +49,9 @@ class Slot:
         except TimeoutError as error:
             if not self.taken_away:
                 raise
+            why, details = self._why
             raise OverloadedError(
-                "this upload made room for another device, because this device had the most uploads in progress",
-                details=f"Send fewer frames at the same time, or faster. {_LATER}",
+                f"this upload made room for another device, because {why}", details=details
             ) from error
         finally:
             self._reading = None
@@ -53,9 +61,9 @@ class Slot:
         """Whether the body is being read, so that the slot can be taken away."""
         return self._reading is not None or self.on_taken_away is not None
 
-    def take_away(self) -> None:
+    def take_away(self, why: tuple[str, str] = _MOST) -> None:
         """End the upload."""
-        self.taken_away = True
+        self.taken_away, self._why = True, why
         if self.on_taken_away is not None:
             self.on_taken_away()
             return
@@ -68,12 +76,19 @@ class UploadSlots:
 
     A device may have as many slots, and bytes, as are still free: alone at most half, and the less the more devices
     send. When all are used, a device without an upload takes the slot of the device with the most: of the upload whose
-    body has been read for longest. So no number of slow devices keeps another one out.
+    body has been read for longest. So no device keeps another one out with many slow uploads.
     """
 
-    def __init__(self, max_uploads: int, max_bytes: int, settings: str = _SETTINGS) -> None:
-        """``settings``: the names of the settings that the limits come from, for error texts."""
+    def __init__(
+        self, max_uploads: int, max_bytes: int, settings: str = _SETTINGS, turn_s: float | None = None
+    ) -> None:
+        """``settings``: the names of the settings that the limits come from, for error texts.
+
+        ``turn_s``: for bodies without a time limit as a whole. When no device has several uploads, a device without one
+        takes the slot of the slowest that has lasted for so long; None: of none.
+        """
         self._settings = settings
+        self._turn_s = turn_s
         self._free_uploads = max_uploads
         self._free_bytes = max_bytes
         self._devices: dict[str, _Device] = {}
@@ -94,13 +109,13 @@ class UploadSlots:
             self._require_share(own, size_bytes)
         else:
             while not self._has_room(size_bytes) and (victim := self._victim()) is not None:
-                self._release(victim)
-                victim.take_away()
+                self._release(victim[0])
+                victim[0].take_away(victim[1])
         if not self._has_room(size_bytes):
             raise OverloadedError(
                 "the gateway has as many uploads in progress as it accepts; nothing was read", details=_LATER
             )
-        slot = Slot(device_id, size_bytes)
+        slot = Slot(device_id, size_bytes, since_s=monotonic_s())
         own = self._devices.setdefault(device_id, _Device())
         own.slots[slot] = None
         own.bytes += size_bytes
@@ -137,12 +152,30 @@ class UploadSlots:
                 details=f"Let uploads in progress end before sending more. {_LATER}",
             )
 
-    def _victim(self) -> Slot | None:
+    def _victim(self) -> tuple[Slot, tuple[str, str]] | None:
+        """Return the upload whose slot another device gets, and why it is that one."""
+        oldest = self._oldest_of_most()
+        if oldest is not None:
+            return oldest, _MOST
+        slowest = self._slowest()
+        return None if slowest is None else (slowest, _SLOWEST)
+
+    def _oldest_of_most(self) -> Slot | None:
         """Return the oldest body that is being read of the device with the most uploads, if it has several."""
         most = max(self._devices.values(), key=lambda each: len(each.slots), default=None)
         if most is None or len(most.slots) < 2:
             return None
         return next((slot for slot in most.slots if slot.is_reading), None)
+
+    def _slowest(self) -> Slot | None:
+        """Return the slowest upload of those that are being read and have had their turn."""
+        if self._turn_s is None:
+            return None
+        latest_s = monotonic_s() - self._turn_s
+        slots = (slot for device in self._devices.values() for slot in device.slots)
+        had_turn = [slot for slot in slots if slot.is_reading and slot.since_s <= latest_s]
+        now_s = latest_s + self._turn_s
+        return min(had_turn, key=lambda slot: slot.received_bytes / (now_s - slot.since_s), default=None)
 
     def _release(self, slot: Slot) -> None:
         own = self._devices[slot.device_id]

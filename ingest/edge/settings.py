@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, Field, SecretStr, field_validator, model_validator
 
-from infra.sections import Interval, PositiveInt, PositiveSeconds, Section, ShortInterval
+from infra.sections import Interval, PositiveInt, PositiveSeconds, PositiveSize, Seconds, Section, ShortInterval, Size
 from ingest.files.suffixes import PICTURE_SUFFIXES, Suffixes
 from schemas.event_base import FLIGHT_ID_PATTERN
 
@@ -65,18 +65,16 @@ class EdgeSettings(Section):
         default=2.0, description="how long such a file must be unchanged before it is taken"
     )
     spool: Path | None = Field(default=None, description="the folder that keeps frames; default edge in data_dir")
-    max_frame_bytes: PositiveInt = Field(default=50_000_000, description="a larger file stays in the watched folder")
-    max_bytes: PositiveInt = Field(default=10_000_000_000, description="the most bytes in the spool")
+    max_frame_bytes: PositiveSize = Field(default=50_000_000, description="a larger file stays in the watched folder")
+    max_bytes: PositiveSize = Field(default=10_000_000_000, description="the most bytes in the spool")
     max_frames: PositiveInt = Field(default=100_000, description="the most frames in the spool")
-    min_free_bytes: Annotated[int, Field(ge=0)] = Field(
-        default=200_000_000, description="the spool is full when its disk has less free space"
-    )
+    min_free_bytes: Size = Field(default=200_000_000, description="the spool is full when its disk has less free space")
     when_full: WhenFull = Field(
         default="stop",
         description="stop leaves new files in the watched folder until there is space; drop_oldest and drop_newest "
         "lose frames",
     )
-    live_s: Annotated[float, Field(ge=0)] = Field(
+    live_s: Seconds = Field(
         default=10.0,
         description="frames are live for so long after they arrived; older ones are the backlog, which is sent behind "
         "them; 0: all frames are live, in one order",
@@ -92,7 +90,7 @@ class EdgeSettings(Section):
         default=True, description="whether the gateway is asked which images of the backlog it has already"
     )
     flight: str | None = Field(default=None, description="the flight that all frames belong to")
-    max_bytes_per_s: PositiveInt | None = Field(default=None, description="the most bytes that are sent per second")
+    max_bytes_per_s: PositiveSize | None = Field(default=None, description="the most bytes that are sent per second")
     connect_timeout_s: PositiveSeconds = Field(default=10.0, description="the time limit for a connection")
     stall_timeout_s: PositiveSeconds = Field(
         default=30.0, description="an upload that makes no progress for so long is given up and tried again"

@@ -20,7 +20,7 @@ from ingest.acceptance.device_token import token_of
 from ingest.acceptance.errors import ApiError, OverloadedError, ValidationFailedError
 from ingest.acceptance.fields import parse_flight
 from ingest.flights.flight import Flight, Flights
-from ingest.gateway.request.body import DeviceTurns, declared_length, read_body
+from ingest.gateway.request.body import BodyLimit, DeviceTurns, declared_length, read_body
 from ingest.gateway.request.json_body import object_of
 from ingest.gateway.results import public_failure_text
 from ingest.settings import GatewaySettings
@@ -30,8 +30,7 @@ MOST_FRAMES = 10_000_000
 """The most frames that a flight may be announced or closed with."""
 MOST_LISTED = 100
 DEFAULT_LISTED = 20
-_MAX_BODY = 4_096
-_BODY_SETTING = "a flight needs no more"
+_BODY = BodyLimit(4_096, "a flight needs no more", details="Send only what describes the flight.")
 # The database is slower than the gateway; beyond this, requests would only wait for each other.
 _MOST_REQUESTS = 32
 _MOST_QUERIES = 2
@@ -136,8 +135,8 @@ class FlightEndpoints:
         self, scope: Scope, receive: Receive, device_id: str, names: tuple[str, ...]
     ) -> Mapping[str, object]:
         """Return the JSON object in the body, which has exactly the fields ``names``."""
-        declared_length(dict(scope["headers"]), _MAX_BODY, _BODY_SETTING)
-        data = await read_body(receive, _MAX_BODY, self._settings.body_timeout_s, self._turns, device_id)
+        declared_length(dict(scope["headers"]), _BODY)
+        data = await read_body(receive, _BODY, self._settings.body_timeout_s, self._turns, device_id)
         example = ", ".join(f'"{name}": …' for name in names)
         return object_of(data, names, details=f"Send {{{example}}}.")
 

@@ -11,14 +11,13 @@ from ingest.acceptance.acceptance import Acceptance
 from ingest.acceptance.device_token import token_of
 from ingest.acceptance.errors import ValidationFailedError
 from ingest.acceptance.fields import parse_digest
-from ingest.gateway.request.body import declared_length, read_body
+from ingest.gateway.request.body import BodyLimit, declared_length, read_body
 from ingest.gateway.request.uploads import Uploads
 from ingest.settings import GatewaySettings
 
 # 64 digits, quotes, a comma, and space around them.
 _BYTES_PER_DIGEST = 80
 _BODY_BYTES = 1_024
-_SETTING = "it follows from gateway.max_known_digests"
 
 
 class KnownEndpoint:
@@ -33,10 +32,14 @@ class KnownEndpoint:
         """Handle one request; the error middleware turns errors into responses."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
         device_id = self._acceptance.authenticate(token_of(headers))
-        limit = self._settings.max_known_digests * _BYTES_PER_DIGEST + _BODY_BYTES
+        limit = BodyLimit(
+            self._settings.max_known_digests * _BYTES_PER_DIGEST + _BODY_BYTES,
+            "it follows from gateway.max_known_digests",
+            details="Ask in several requests.",
+        )
         with (
             bind(device_id=device_id),
-            self._uploads.slots.reserve(declared_length(headers, limit, _SETTING), device_id) as slot,
+            self._uploads.slots.reserve(declared_length(headers, limit), device_id) as slot,
         ):
             async with slot.reading():
                 body = await read_body(receive, limit, self._settings.body_timeout_s, self._uploads.turns, device_id)

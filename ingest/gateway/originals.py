@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import TypeVar, get_args
 from urllib.parse import parse_qsl
+from weakref import WeakValueDictionary
 
 import orjson
 from pydantic import JsonValue
@@ -28,7 +29,7 @@ from ingest.acceptance.errors import ApiError, DigestMismatchError, ValidationFa
 from ingest.acceptance.fields import parse_digest
 from ingest.acceptance.slots import Slot, UploadSlots
 from ingest.gateway.errors import UploadTimeoutError
-from ingest.gateway.request.body import BodyPieces, DeviceTurns, declared_length, read_body, too_large
+from ingest.gateway.request.body import BodyLimit, BodyPieces, DeviceTurns, declared_length, read_body
 from ingest.gateway.request.json_body import object_of
 from ingest.settings import GatewaySettings
 from schemas.events import MediaType
@@ -36,8 +37,7 @@ from schemas.timestamps import format_utc
 
 T = TypeVar("T")
 
-_MAX_BODY = 4_096
-_BODY_SETTING = "an original is described by less"
+_BODY = BodyLimit(4_096, "an original is described by less", details="Send the description; the upload comes later.")
 _NAMES = ("sha256", "size_bytes", "media_type")
 _EXAMPLE = 'Send {"sha256": "9f86d0…", "size_bytes": 180000000, "media_type": "image/tiff"}.'
 _RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})", re.ASCII)
@@ -91,14 +91,15 @@ class OriginalsEndpoint:
         self._originals = originals
         self._settings = settings
         self._turns = turns
+        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; the error middleware turns errors into responses."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
         device_id = self._acceptance.authenticate(token_of(headers))
         with bind(device_id=device_id):
-            declared_length(headers, _MAX_BODY, _BODY_SETTING)
-            data = await read_body(receive, _MAX_BODY, self._settings.body_timeout_s, self._turns, device_id)
+            declared_length(headers, _BODY)
+            data = await read_body(receive, _BODY, self._settings.body_timeout_s, self._turns, device_id)
             upload = self._upload(device_id, data)
             body = await self._answer(upload)
         await Response(orjson.dumps(body), media_type="application/json")(scope, receive, send)
@@ -106,8 +107,10 @@ class OriginalsEndpoint:
     async def _answer(self, upload: Upload) -> dict[str, JsonValue]:
         if self._settings.digests_enabled and await self._acceptance.known.look_up(upload.sha256) is not None:
             return {"status": "stored", "upload": None}
-        await _require_room(self._originals, upload, self._settings.max_pending_originals)
-        grant = await self._originals.grant(upload, self._settings.original_upload_s)
+        # One after the other, or all that a device asks for at once would find room.
+        async with self._asking.setdefault(upload.device_id, asyncio.Lock()):
+            await _require_room(self._originals, upload, self._settings)
+            grant = await self._originals.grant(upload, self._settings.original_upload_s)
         return {
             "status": "upload",
             "upload": {
@@ -128,7 +131,8 @@ class OriginalsEndpoint:
                 f"size_bytes is {repr(size_bytes)[:40]}; it must be a number of bytes, 1 or more", field="size_bytes"
             )
         if size_bytes > self._settings.max_original_bytes:
-            raise too_large(str(size_bytes), self._settings.max_original_bytes, "gateway.max_original_bytes")
+            limit = BodyLimit(self._settings.max_original_bytes, "gateway.max_original_bytes", "size_bytes")
+            raise limit.exceeded(str(size_bytes))
         if not isinstance(media_type, str) or media_type not in get_args(MediaType):
             raise ValidationFailedError(
                 f"media_type is {repr(media_type)[:60]}; accepted are {', '.join(get_args(MediaType))}",
@@ -145,7 +149,7 @@ class UploadEndpoint:
         self._settings = settings
         self._turns = turns
         # No bytes: an original is never in memory.
-        self._slots = UploadSlots(settings.max_original_uploads, 0, _SLOTS_SETTING)
+        self._slots = UploadSlots(settings.max_original_uploads, 0, _SLOTS_SETTING, turn_s=settings.body_timeout_s)
 
     async def put(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a PUT, of all bytes, or of those from where the upload ended (Content-Range)."""
@@ -153,7 +157,13 @@ class UploadEndpoint:
         with bind(device_id=upload.device_id), self._slots.reserve(0, upload.device_id) as slot:
             headers: dict[bytes, bytes] = dict(scope["headers"])
             start, end = _range_of(headers, upload)
-            length = declared_length(headers, end - start, "the size that was said")
+            limit = BodyLimit(
+                end - start,
+                "the size that was said",
+                "Content-Length",
+                "Send exactly the bytes that were described, or ask for another address.",
+            )
+            length = declared_length(headers, limit)
             if b"content-length" in headers and length != end - start:
                 raise WrongSizeError(
                     f"the upload has {length} bytes; {end - start} were said",
@@ -161,8 +171,8 @@ class UploadEndpoint:
                     field="Content-Length",
                 )
             # Again: the device may have got many addresses before it used the first of them.
-            await _require_room(self._originals, upload, self._settings.max_pending_originals)
-            pieces = BodyPieces(receive, end - start, self._turns, upload.device_id, "the size that was said")
+            await _require_room(self._originals, upload, self._settings)
+            pieces = BodyPieces(receive, limit, self._turns, upload.device_id)
             offset = await _translated(self._originals.write(upload, start, self._pieces(pieces, slot)))
         whole = offset == upload.size_bytes
         body = {"status": "uploaded" if whole else "partial", "offset": offset}
@@ -194,6 +204,7 @@ class UploadEndpoint:
                 ) from error
             if piece is None:
                 return
+            slot.received_bytes = pieces.received
             yield piece
 
     async def _verified(self, scope: Scope) -> Upload:
@@ -208,11 +219,13 @@ class UploadEndpoint:
         return await _translated(self._originals.verify(place["device"], place["sha256"], query))
 
 
-async def _require_room(originals: OriginalUploads, upload: Upload, most: int) -> None:
-    """Raise TooManyOriginalsError when ``most`` others wait; one that is here in part may always be continued."""
-    if await originals.pending(upload, most) >= most:
+async def _require_room(originals: OriginalUploads, upload: Upload, settings: GatewaySettings) -> None:
+    """Raise TooManyOriginalsError when as many others wait as may; one that is here in part may always be continued."""
+    most = settings.max_pending_originals
+    if await originals.pending(upload, most, settings.original_upload_s) >= most:
         raise TooManyOriginalsError(
-            f"this device has {most} originals that are uploaded and not announced (gateway.max_pending_originals)",
+            f"this device has {most} originals that are uploaded, or may be uploaded, and not announced "
+            "(gateway.max_pending_originals)",
             details="Announce them as frames; what is not announced is removed after twice gateway.original_upload_s.",
         )
 

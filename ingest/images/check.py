@@ -16,7 +16,6 @@ from ingest.images.formats.header import (
     FileTooLargeError,
     Header,
     ImageError,
-    ImageTooLargeError,
     InvalidDimensionsError,
     InvalidFormatError,
     Metadata,
@@ -32,7 +31,6 @@ __all__ = [
     "ImageError",
     "ImageInfo",
     "ImageLimits",
-    "ImageTooLargeError",
     "InvalidDimensionsError",
     "InvalidFormatError",
     "Metadata",
@@ -95,7 +93,7 @@ def inspect_image(data: bytes, limits: ImageLimits) -> ImageInfo:
 
 def image_too_large(size_bytes: int, limit: int, setting: str = "max_image_bytes") -> FileTooLargeError:
     """Return the error for an image of ``size_bytes``, of which ``setting`` allows ``limit``."""
-    return ImageTooLargeError(f"the image has {size_bytes} bytes; at most {limit} are accepted ({setting})")
+    return FileTooLargeError(f"the image has {size_bytes} bytes; at most {limit} are accepted ({setting})")
 
 
 def _recognise(data: bytes, limits: ImageLimits) -> tuple[MediaType, _Scan]:

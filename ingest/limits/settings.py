@@ -6,10 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from infra.sections import Interval, PositiveInt, Section
+from infra.sections import Count, Interval, PositiveInt, Section
 
 _Rate = Annotated[int, Field(ge=0, le=1_000_000)]
-_Lag = Annotated[int, Field(ge=0)]
 
 
 class LimitsSettings(Section):
@@ -35,12 +34,12 @@ class LimitsSettings(Section):
         description="the most addresses, and devices, that are counted at the same time; beyond it the oldest are "
         "forgotten",
     )
-    max_lag_frames: _Lag = Field(
+    max_lag_frames: Count = Field(
         default=0,
         description="how many live frames of a partition may wait for the detectors before further ones of its devices "
         "get 503; backfill stops at half of it; 0: no limit, frames wait on the broker until retention",
     )
-    max_backfill_lag_frames: _Lag = Field(
+    max_backfill_lag_frames: Count = Field(
         default=0,
         description="how many backfill frames of a partition may wait for the detectors before further ones get 503; "
         "0: no limit but that of max_lag_frames",

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from infra.sections import Interval, Port, PositiveInt, PositiveSeconds, Section, ShortInterval
+from infra.sections import Count, Interval, Port, PositiveInt, PositiveSeconds, PositiveSize, Section, ShortInterval
 from ingest.files.suffixes import PICTURE_SUFFIXES, Suffixes
 
 
@@ -20,15 +20,17 @@ class ReplaySettings(Section):
         default=PICTURE_SUFFIXES,
         description="the ends of the names of pictures, in any case of letters",
     )
-    rate: Annotated[float, Field(gt=0)] | None = Field(default=None, description="the most frames per second")
-    max_bytes_per_s: PositiveInt | None = Field(default=None, description="the most bytes of pictures per second")
+    rate: Annotated[float, Field(gt=0, le=1_000_000)] | None = Field(
+        default=None, description="the most frames per second"
+    )
+    max_bytes_per_s: PositiveSize | None = Field(default=None, description="the most bytes of pictures per second")
     in_progress: Annotated[int, Field(ge=1, le=1_000)] = Field(
         default=16, description="the most pictures that are read and stored at the same time"
     )
     batch_frames: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=64, description="the most events that are published together, for one write of the checkpoint"
     )
-    max_backlog: Annotated[int, Field(ge=0)] = Field(
+    max_backlog: Count = Field(
         default=500,
         description="a replay waits while so many frames of frames.backfill are not processed; 0: it never waits",
     )
@@ -42,10 +44,10 @@ class ReplaySettings(Section):
     max_archive_entries: PositiveInt = Field(
         default=500_000, description="an archive with more entries is refused; the list of a zip is in memory"
     )
-    max_archive_bytes: PositiveInt = Field(
+    max_archive_bytes: PositiveSize = Field(
         default=2_000_000_000_000, description="an archive that unpacks to more is refused"
     )
-    max_archive_ratio: Annotated[float, Field(ge=2)] = Field(
+    max_archive_ratio: Annotated[float, Field(ge=2, le=1_000_000_000)] = Field(
         default=200.0,
         description="what unpacks to more than so many times its size is refused; pictures hardly compress",
     )

@@ -15,7 +15,7 @@ class SourcesSettings(Section):
 
     section = "sources"
 
-    lease_s: Annotated[float, Field(ge=1)] = Field(
+    lease_s: Annotated[float, Field(ge=1, le=86_400)] = Field(
         default=10.0,
         description="for how long a process has a camera without renewing it; after a process was killed or frozen, "
         "another one takes its cameras over after this time",

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from infra.sections import PositiveInt, PositiveSeconds, Section
+from infra.sections import PositiveInt, PositiveSeconds, PositiveSize, Section
 
 
 class StreamSettings(Section):
@@ -28,7 +28,7 @@ class StreamSettings(Section):
         description="the most frames that a client may have sent without an answer; it gets fewer credits while the "
         "gateway is busy",
     )
-    window_bytes: PositiveInt = Field(
+    window_bytes: PositiveSize = Field(
         default=32_000_000, description="the most bytes of such frames; one frame is always accepted"
     )
     hello_timeout_s: PositiveSeconds = Field(default=10.0, description="how long a client may take to say hello")

@@ -91,8 +91,8 @@ class FolderUploads:
             os.close(descriptor)
         return written
 
-    async def pending(self, upload: Upload, most: int) -> int:
-        """Count the files of the device that are not of ``upload``."""
+    async def pending(self, upload: Upload, most: int, lasts_s: float) -> int:
+        """Count the files of the device that are not of ``upload``; this gateway counts again at each PUT."""
         return await self._run("read", partial(_count_others, self._folder / upload.device_id, upload.sha256, most))
 
     @asynccontextmanager

@@ -41,8 +41,12 @@ class OriginalUploads(Protocol):
         """
         ...
 
-    async def pending(self, upload: Upload, most: int) -> int:
-        """Return how many other originals of the device wait, whole or in part; counting stops at ``most``."""
+    async def pending(self, upload: Upload, most: int, lasts_s: float) -> int:
+        """Return how many other originals of the device wait, whole or in part; counting stops at ``most``.
+
+        Where the store itself receives them, and counts none, those count as well that may be uploaded: an address was
+        granted within ``lasts_s``.
+        """
         ...
 
     def received(self, device_id: str, sha256: str) -> AbstractAsyncContextManager[Path | None]:

@@ -19,11 +19,16 @@ from infra.storage.s3_errors import translated
 from infra.storage.settings import FrameSettings
 
 _FOLDER = ".originals"
+_ASKED = ".asked"
 _HTTP_MISSING = 404
 
 
 class S3Uploads:
-    """Keeps uploads as objects ``<prefix>/.originals/<device>/<sha256>``; the store checks signed length and hash."""
+    """Keeps uploads as objects ``<prefix>/.originals/<device>/<sha256>``; the store checks signed length and hash.
+
+    It lets everybody write who has an address, and counts nothing. So the addresses are counted: for each there is an
+    empty object ``<sha256>.asked``.
+    """
 
     def __init__(self, settings: FrameSettings, spool: Path, *, max_bytes: int) -> None:
         """``spool``: a local folder for files in progress; ``max_bytes``: of one original."""
@@ -38,6 +43,8 @@ class S3Uploads:
         checksum = b64encode(bytes.fromhex(upload.sha256)).decode()
         client = await self._connection.client()
         expires_at = datetime.now(UTC) + timedelta(seconds=lasts_s)
+        async with self._translated("write to"):
+            await client.put_object(**self._where(upload.device_id, upload.sha256 + _ASKED), Body=b"")
         async with self._translated("sign for"):
             url: str = await client.generate_presigned_url(
                 "put_object",
@@ -56,16 +63,21 @@ class S3Uploads:
         }
         return Grant(url, headers, expires_at.replace(microsecond=0))
 
-    async def pending(self, upload: Upload, most: int) -> int:
-        """Count the objects of the device that are not ``upload``."""
+    async def pending(self, upload: Upload, most: int, lasts_s: float) -> int:
+        """Count the other originals of the device that have an object, or an address that is not older than this."""
         client = await self._connection.client()
+        folder = f"{self._prefix}{upload.device_id}/"
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=self._settings.bucket, Prefix=folder)
+        oldest, others = datetime.now(UTC) - timedelta(seconds=lasts_s), set[str]()
         async with self._translated("list"):
-            page = await client.list_objects_v2(
-                Bucket=self._settings.bucket, Prefix=f"{self._prefix}{upload.device_id}/", MaxKeys=most + 1
-            )
-        own = self._where(upload.device_id, upload.sha256)["Key"]
-        others = [entry for entry in page.get("Contents", ()) if entry["Key"] != own]
-        return min(most, len(others))
+            async for page in pages:
+                for entry in page.get("Contents", ()):
+                    name = entry["Key"].removeprefix(folder)
+                    if not name.endswith(_ASKED) or entry["LastModified"] >= oldest:
+                        others.add(name.removesuffix(_ASKED))
+                if len(others - {upload.sha256}) >= most:
+                    break
+        return min(most, len(others - {upload.sha256}))
 
     @asynccontextmanager
     async def received(self, device_id: str, sha256: str) -> AsyncIterator[Path | None]:
@@ -78,10 +90,11 @@ class S3Uploads:
                 await asyncio.to_thread(path.unlink, missing_ok=True)
 
     async def discard(self, device_id: str, sha256: str) -> None:
-        """Remove the object."""
+        """Remove the object, and what was noted of its address."""
         client = await self._connection.client()
         async with self._translated("delete in"):
-            await client.delete_object(**self._where(device_id, sha256))
+            for name in (sha256, sha256 + _ASKED):
+                await client.delete_object(**self._where(device_id, name))
 
     async def sweep(self, max_age_s: float) -> int:
         """Remove old objects."""
@@ -93,7 +106,7 @@ class S3Uploads:
                 for entry in page.get("Contents", ()):
                     if entry["LastModified"] < oldest:
                         await client.delete_object(Bucket=self._settings.bucket, Key=entry["Key"])
-                        removed += 1
+                        removed += not entry["Key"].endswith(_ASKED)
         return removed
 
     async def close(self) -> None:
@@ -125,8 +138,8 @@ class S3Uploads:
             f"the original that was uploaded has sha256 {found}, but {sha256} was said; it was removed"
         )
 
-    def _where(self, device_id: str, sha256: str) -> dict[str, str]:
-        return {"Bucket": self._settings.bucket, "Key": f"{self._prefix}{device_id}/{sha256}"}
+    def _where(self, device_id: str, name: str) -> dict[str, str]:
+        return {"Bucket": self._settings.bucket, "Key": f"{self._prefix}{device_id}/{name}"}
 
     def _translated(self, verb: str, size_bytes: int = 0) -> AbstractAsyncContextManager[None]:
         return translated(self._settings, verb, self._settings.timeout_s + size_bytes / LEAST_BYTES_PER_S)

@@ -19,7 +19,10 @@ _ERRORS: dict[str, Examples] = {
             "not an image: JPEG, PNG, TIFF and WebP are accepted, but the content begins with 00 01 02 03",
             "image",
         ),
-        "FILE_TOO_LARGE": ("the upload has 11000000 bytes; at most 10000000 are accepted", "image"),
+        "FILE_TOO_LARGE": (
+            "the upload has 11000000 bytes; at most 10000000 are accepted for the image (gateway.max_image_bytes)",
+            "image",
+        ),
         "INVALID_DIMENSIONS": ("the image is 50000x50000 px; each side may have at most 16384", "image"),
         "CORRUPTED_FILE": ("the JPEG file has no end marker behind its scan; it was cut off", "image"),
         "TOO_COSTLY": ("the JPEG has more than 31 scans of 9600×9600 px; an ordinary picture has at most 14", "image"),
@@ -64,7 +67,7 @@ _ERRORS: dict[str, Examples] = {
 _FLIGHT_ERRORS: dict[str, Examples] = {
     "400": {
         "VALIDATION_ERROR": ("announced is -1; it must be a whole number of frames, from 0 to 10000000", "announced"),
-        "FILE_TOO_LARGE": ("the upload has 5000 bytes; at most 4096 are accepted", "image"),
+        "FILE_TOO_LARGE": ("the upload has 5000 bytes; at most 4096 are accepted (a flight needs no more)", ""),
     },
     "404": {"FLIGHT_NOT_FOUND": ("this device has no flight 2026-01-31-north", "flight")},
     "409": {
@@ -72,14 +75,17 @@ _FLIGHT_ERRORS: dict[str, Examples] = {
         "TOO_MANY_FLIGHTS": ("this device has 1000 open flights that it announced (gateway.max_open_flights)", ""),
     },
     "503": {
-        "DATABASE_UNAVAILABLE": (UNAVAILABLE_CODES["DATABASE_UNAVAILABLE"], ""),
+        **{code: (UNAVAILABLE_CODES[code], "") for code in ("DATABASE_UNAVAILABLE", "REFUSED")},
         "OVERLOADED": ("the gateway has 32 requests about flights in progress, as many as it accepts", ""),
     },
 }
 _ORIGINAL_ERRORS: dict[str, Examples] = {
     "400": {
         "VALIDATION_ERROR": ("media_type is 'image/gif'; accepted are image/jpeg, image/png, image/tiff", "media_type"),
-        "FILE_TOO_LARGE": ("the upload has 300000000 bytes; at most 200000000 are accepted", "image"),
+        "FILE_TOO_LARGE": (
+            "the upload has 300000000 bytes; at most 200000000 are accepted (gateway.max_original_bytes)",
+            "size_bytes",
+        ),
         "WRONG_SIZE": ("the upload has 179999999 bytes; 180000000 were said", "Content-Length"),
         "DIGEST_MISMATCH": ("the original that was uploaded has sha256 60303ae2…, but 9f86d081… was said", "sha256"),
     },
@@ -93,7 +99,11 @@ _ORIGINAL_ERRORS: dict[str, Examples] = {
 }
 _BATCH_400: Examples = {
     "TOO_MANY_FILES": ("the batch has more than 50 images; at most 50 are accepted", "images"),
-    "FILE_TOO_LARGE": ("the upload has 600000000 bytes; at most 502097152 are accepted", "image"),
+    "FILE_TOO_LARGE": (
+        "the upload has 600000000 bytes; at most 502097152 are accepted (gateway.max_batch_images × "
+        "gateway.max_image_bytes)",
+        "images",
+    ),
     "VALIDATION_ERROR": ("timestamp was given 2 times for 3 images; give it once, or once per image", "timestamp"),
     "INVALID_CAPTURE_TIME": ("timestamp is 'noon'; it must be RFC 3339, like 2026-01-31T12:00:00Z", "timestamp"),
 }
@@ -164,6 +174,6 @@ def _error(status: str, listed: Examples, text: str | None = None) -> Json:
         "description": text or _STATUS_TEXT[status],
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}, "examples": examples}},
     }
-    if status in ("429", "429", "503"):
+    if status in ("429", "503"):
         response["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
     return response

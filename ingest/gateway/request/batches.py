@@ -22,7 +22,7 @@ from ingest.acceptance.fields import (
     sanitise_filename,
 )
 from ingest.gateway.errors import UnsupportedMediaTypeError, UploadTimeoutError
-from ingest.gateway.request.body import BodyPieces, declared_length
+from ingest.gateway.request.body import BodyLimit, BodyPieces, declared_length
 from ingest.gateway.request.form_stream import FormStream, StreamedPart
 from ingest.gateway.request.multipart import OVERHEAD_BYTES, FormPart, ImagePart, boundary_of, require_field, text_of
 from ingest.gateway.request.pairs import pairs_of
@@ -43,7 +43,6 @@ _IMAGES = ImagePart(
     f"fields: {', '.join((*KNOWN_FIELDS, *TIME_NAMES))}.",
 )
 _MAX_FIELDS = 32
-_SETTING = "gateway.max_batch_images × gateway.max_image_bytes"
 # While so many images are being stored, the body is not read on.
 _STORED_AT_ONCE = 16
 _IMAGES_IN_MEMORY = 8
@@ -96,14 +95,19 @@ class Batches:
         self._acceptance = acceptance
         self._uploads = uploads
         self._settings = settings
-        self._limit = settings.max_batch_images * settings.max_image_bytes + _MAX_FIELDS * OVERHEAD_BYTES
+        self._limit = BodyLimit(
+            settings.max_batch_images * settings.max_image_bytes + _MAX_FIELDS * OVERHEAD_BYTES,
+            "gateway.max_batch_images × gateway.max_image_bytes",
+            _IMAGES.name,
+            "Send the images in several batches. Nothing of this one was accepted.",
+        )
         most = min(_IMAGES_IN_MEMORY * settings.max_image_bytes, settings.max_in_flight_bytes // 4)
         self._most_bytes = max(most, 2 * settings.max_image_bytes)
 
     async def receive(self, scope: Scope, receive: Receive, device_id: str, deadline: float) -> Batch:
         """Return the batch when all of it was received, until ``deadline`` (the event loop's clock), and is stored.
 
-        Raises an ApiError or FileTooLargeError about the request as a whole; then nothing of it is accepted.
+        Raises an ApiError about the request as a whole; then nothing of it is accepted.
         """
         headers: dict[bytes, bytes] = dict(scope["headers"])
         pairs = pairs_of(scope["query_string"], scope["headers"])
@@ -111,12 +115,12 @@ class Batches:
         early = self._shared_fields(pairs, device_id)
         self._acceptance.require_room(device_id, early.topic or FRAMES_BACKFILL)
         boundary = boundary_of(_form_type(headers))
-        declared_bytes = declared_length(headers, self._limit, _SETTING)
+        declared_bytes = declared_length(headers, self._limit)
         # Each byte is in memory once: in the part that arrives, or in an image that is being stored.
         reserved_bytes = min(declared_bytes, self._most_bytes)
         stored_bytes = reserved_bytes if declared_bytes <= self._most_bytes else reserved_bytes // 2
         with self._uploads.slots.reserve(reserved_bytes, device_id) as slot:
-            pieces = BodyPieces(receive, self._limit, self._uploads.turns, device_id, _SETTING)
+            pieces = BodyPieces(receive, self._limit, self._uploads.turns, device_id)
             stream = FormStream(pieces.next_piece, boundary, self._settings.max_batch_images + _MAX_FIELDS + 1)
             reading = _Reading(self._acceptance, self._settings, _Room(stored_bytes))
             try:

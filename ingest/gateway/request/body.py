@@ -6,19 +6,69 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from starlette.types import Receive
 
-from ingest.acceptance.errors import ValidationFailedError
+from ingest.acceptance.errors import ApiError, ValidationFailedError
 from ingest.gateway.errors import UploadIncompleteError, UploadTimeoutError
-from ingest.images.check import FileTooLargeError, ImageTooLargeError
+from ingest.images.check import FileTooLargeError
+from schemas.errors import StandgaleError
 
 # While several devices send, one may read a piece (at most 256 kB, as the event loop reads) in this time on average.
 _PIECE_S = 0.002
 _FREE_PIECES = 32
 _ALONE_AFTER_S = 1.0
 _MOST_PACED = 10_000
-_SETTING = "gateway.max_image_bytes"
+_SHOWN_DIGITS = 30
+
+
+class BodyTooLargeError(ApiError):
+    """A body that is no image has more bytes than the limit."""
+
+    code = "FILE_TOO_LARGE"
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimit:
+    """Says how many bytes a body may have, and what the error for a larger one says."""
+
+    most_bytes: int
+    reason: str
+    """What the limit follows from: a setting"""
+    field: str | None = None
+    """The parameter that is too large"""
+    details: str = "Send less; the limit is a setting of the gateway."
+
+    def exceeded(self, size: str) -> StandgaleError:
+        """Return the error for a body of ``size`` bytes (a number, or text)."""
+        text = f"the upload has {size} bytes; at most {self.most_bytes} are accepted ({self.reason})"
+        return BodyTooLargeError(text, details=self.details, field=self.field)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimit(BodyLimit):
+    """Limits a body that is an image, or a form with one image of at most ``image_bytes``."""
+
+    image_bytes: int = 0
+
+    @classmethod
+    def of_image(cls, image_bytes: int) -> ImageLimit:
+        """Return the limit of a body that is an image of at most ``image_bytes``."""
+        return cls(image_bytes, "gateway.max_image_bytes", image_bytes=image_bytes)
+
+    @classmethod
+    def of_form(cls, form_bytes: int, image_bytes: int) -> ImageLimit:
+        """Return the limit of a form, which has an image of at most ``image_bytes``, fields, and headers of parts."""
+        return cls(form_bytes, "gateway.max_image_bytes", image_bytes=image_bytes)
+
+    def exceeded(self, size: str) -> StandgaleError:
+        """Return the error, which names the limit of the image, because it is the one that can be set."""
+        around = self.most_bytes - self.image_bytes
+        other = f", and {around} for everything else in the form" if around else ""
+        return FileTooLargeError(
+            f"the upload has {size} bytes; at most {self.image_bytes} are accepted for the image ({self.reason}){other}"
+        )
 
 
 class DeviceTurns:
@@ -74,46 +124,37 @@ class DeviceTurns:
         del self._waiting[device_id]
 
 
-def declared_length(headers: dict[bytes, bytes], limit: int, setting: str = _SETTING) -> int:
-    """Return the most bytes that the body can have: its Content-Length, or ``limit`` without one.
+def declared_length(headers: dict[bytes, bytes], limit: BodyLimit) -> int:
+    """Return the most bytes that the body can have: its Content-Length, or those of ``limit`` without one.
 
-    ``setting`` names what ``limit`` follows from. Raises FileTooLargeError, before the body is read, when it is more.
+    Raises the error of ``limit``, before the body is read, when it is more.
     """
     text = headers.get(b"content-length")
     if text is None:
-        return limit
+        return limit.most_bytes
     if not text.isdigit():
         raise ValidationFailedError(f"Content-Length is {text!r}; it must be a number of bytes", field="Content-Length")
-    if len(text) > 15 or int(text) > limit:
-        raise too_large(text.decode(), limit, setting)
+    if len(text) > 15 or int(text) > limit.most_bytes:
+        raise limit.exceeded(text.decode() if len(text) <= _SHOWN_DIGITS else f"a number of {len(text)} digits of")
     return int(text)
 
 
-def too_large(size: str, limit: int, setting: str = _SETTING) -> FileTooLargeError:
-    """Return the error for a body of ``size`` bytes (a number, or text)."""
-    kind = ImageTooLargeError if setting == _SETTING else FileTooLargeError
-    return kind(f"the upload has {size} bytes; at most {limit} are accepted ({setting})")
-
-
 class BodyPieces:
-    """Receives a body piece by piece, at most ``limit`` bytes of it, in turn with other bodies."""
+    """Receives a body piece by piece, up to its limit, in turn with other bodies."""
 
-    def __init__(
-        self, receive: Receive, limit: int, turns: DeviceTurns, device_id: str, setting: str = _SETTING
-    ) -> None:
+    def __init__(self, receive: Receive, limit: BodyLimit, turns: DeviceTurns, device_id: str) -> None:
         self.received = 0
         """How many bytes were received"""
         self._receive = receive
         self._limit = limit
         self._turns = turns
         self._device_id = device_id
-        self._setting = setting
         self._more = True
 
     async def next_piece(self) -> bytes | None:
         """Return the next piece, which may be empty, or None at the end.
 
-        Raises FileTooLargeError as soon as more than the limit was received, and UploadIncompleteError when the client
+        Raises the error of the limit as soon as more was received, and UploadIncompleteError when the client
         disconnected.
         """
         if not self._more:
@@ -125,8 +166,8 @@ class BodyPieces:
         piece: bytes = message.get("body", b"")
         self._more = message.get("more_body", False)
         self.received += len(piece)
-        if self.received > self._limit:
-            raise too_large(f"more than {self._limit}", self._limit, self._setting)
+        if self.received > self._limit.most_bytes:
+            raise self._limit.exceeded(f"more than {self._limit.most_bytes}")
         return piece
 
 
@@ -146,11 +187,11 @@ async def receiving(pieces: BodyPieces, timeout_s: float) -> AsyncIterator[None]
         ) from error
 
 
-async def read_body(receive: Receive, limit: int, timeout_s: float, turns: DeviceTurns, device_id: str) -> bytes:
+async def read_body(receive: Receive, limit: BodyLimit, timeout_s: float, turns: DeviceTurns, device_id: str) -> bytes:
     """Read the whole body.
 
-    Raises FileTooLargeError as soon as more than ``limit`` bytes were read, UploadTimeoutError when it is not complete
-    after ``timeout_s``, UploadIncompleteError when the client disconnected.
+    Raises the error of ``limit`` as soon as more bytes were read, UploadTimeoutError when it is not complete after
+    ``timeout_s``, UploadIncompleteError when the client disconnected.
     """
     pieces = BodyPieces(receive, limit, turns, device_id)
     chunks: list[bytes] = []

@@ -6,6 +6,7 @@ the time grows with the size of the body alone, whatever it holds.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from python_multipart.multipart import parse_options_header
@@ -33,11 +34,13 @@ class ImagePart:
     hint: str
 
 
-ONE_IMAGE = ImagePart(
-    IMAGE_PART,
-    f'Send exactly one part with the image, as "curl -F {IMAGE_PART}=@picture.jpg" does; '
-    f"many images at once go to /api/v1/detect/batch. The other parts are fields: {', '.join(KNOWN_FIELDS)}.",
-)
+def one_image(also: Iterable[str] = ()) -> ImagePart:
+    """Return what the part with the image is called at an endpoint that takes one, and the fields ``also``, too."""
+    return ImagePart(
+        IMAGE_PART,
+        f'Send exactly one part with the image, as "curl -F {IMAGE_PART}=@picture.jpg" does; many images at once go to '
+        f"/api/v1/detect/batch. The other parts are fields: {', '.join((*KNOWN_FIELDS, *also))}.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ def _headers(head: bytes) -> dict[bytes, bytes]:
     return headers
 
 
-def require_field(part: FormPart, size_bytes: int, limit: int, images: ImagePart = ONE_IMAGE) -> None:
+def require_field(part: FormPart, size_bytes: int, limit: int, images: ImagePart) -> None:
     """Raise ValidationFailedError for a part that is a picture under another name, has no name, or is too large.
 
     ``size_bytes`` is the size of its content, which is left out where it is too large.
@@ -121,7 +124,7 @@ def require_field(part: FormPart, size_bytes: int, limit: int, images: ImagePart
         )
 
 
-def text_of(part: FormPart, images: ImagePart = ONE_IMAGE) -> str:
+def text_of(part: FormPart, images: ImagePart) -> str:
     """Return the text of a field. Raises ValidationFailedError when it is not UTF-8."""
     try:
         return part.data.decode()

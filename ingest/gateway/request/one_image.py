@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ingest.acceptance.errors import ValidationFailedError
@@ -10,10 +10,11 @@ from ingest.gateway.request.form_stream import FormStream, NextPiece, StreamedPa
 from ingest.gateway.request.multipart import (
     IMAGE_PART,
     MAX_PARTS,
-    ONE_IMAGE,
     OVERHEAD_BYTES,
     FormPart,
+    ImagePart,
     boundary_of,
+    one_image,
     require_field,
     text_of,
 )
@@ -29,13 +30,21 @@ class Form:
     fields: list[tuple[str, str]]
 
 
-async def read_form(next_piece: NextPiece, content_type: str, *, max_image_bytes: int, max_metadata_bytes: int) -> Form:
+async def read_form(
+    next_piece: NextPiece,
+    content_type: str,
+    *,
+    max_image_bytes: int,
+    max_metadata_bytes: int,
+    also: Iterable[str] = (),
+) -> Form:
     """Read a whole body. Raises ValidationFailedError unless it is a complete form with exactly one image.
 
-    A field may be as large as the metadata may be, ``max_metadata_bytes``, or a file name in the part headers. Raises
-    FileTooLargeError for a larger image than ``max_image_bytes``.
+    A field may be as large as the metadata may be, ``max_metadata_bytes``, or a file name in the part headers.
+    ``also``: further fields of the endpoint, for error texts. Raises FileTooLargeError for a larger image than
+    ``max_image_bytes``.
     """
-    limit = max(max_metadata_bytes, OVERHEAD_BYTES)
+    limit, image_part = max(max_metadata_bytes, OVERHEAD_BYTES), one_image(also)
     images: list[StreamedPart] = []
     fields: list[tuple[str, str]] = []
 
@@ -50,19 +59,19 @@ async def read_form(next_piece: NextPiece, content_type: str, *, max_image_bytes
         if part.name == IMAGE_PART:
             images.append(streamed)
         else:
-            require_field(part, streamed.size_bytes, limit)
-            fields.append((part.name, text_of(part)))
-    image = _only(images)
+            require_field(part, streamed.size_bytes, limit, image_part)
+            fields.append((part.name, text_of(part, image_part)))
+    image = _only(images, image_part)
     if image.too_large:
-        raise image_too_large(image.size_bytes, max_image_bytes)
+        raise image_too_large(image.size_bytes, max_image_bytes, "gateway.max_image_bytes")
     return Form(image.part.data, image.part.filename, fields)
 
 
-def _only(images: Sequence[StreamedPart]) -> StreamedPart:
+def _only(images: Sequence[StreamedPart], image_part: ImagePart) -> StreamedPart:
     if len(images) != 1:
         raise ValidationFailedError(
             f"the form has {len(images)} parts called {IMAGE_PART}; it must have exactly one",
-            details=ONE_IMAGE.hint,
+            details=image_part.hint,
             field=IMAGE_PART,
         )
     if not images[0].size_bytes:

@@ -13,7 +13,7 @@ from ingest.acceptance.acceptance import require_device
 from ingest.acceptance.fields import NO_OTHER_NAMES, FrameFields, parse_fields, sanitise_filename
 from ingest.acceptance.slots import UploadSlots
 from ingest.gateway.errors import UnsupportedMediaTypeError
-from ingest.gateway.request.body import BodyPieces, DeviceTurns, declared_length, read_body, receiving
+from ingest.gateway.request.body import BodyPieces, DeviceTurns, ImageLimit, declared_length, read_body, receiving
 from ingest.gateway.request.multipart import OVERHEAD_BYTES
 from ingest.gateway.request.one_image import read_form
 from ingest.gateway.request.pairs import pairs_of
@@ -81,7 +81,8 @@ class Uploads:
         admit(device_id, early.topic or FRAMES_LIVE)
         content_type = _content_type(headers)
         is_form = content_type.lower().startswith("multipart/form-data")
-        limit = self._max_form_bytes if is_form else settings.max_image_bytes
+        image_bytes = settings.max_image_bytes
+        limit = ImageLimit.of_form(self._max_form_bytes, image_bytes) if is_form else ImageLimit.of_image(image_bytes)
         size_bytes = declared_length(headers, limit)
         if size_bytes == 0 and early.sha256 is not None:
             # The stored image will be in memory instead.
@@ -111,6 +112,7 @@ class Uploads:
                 content_type,
                 max_image_bytes=settings.max_image_bytes,
                 max_metadata_bytes=max_metadata_bytes,
+                also=also,
             )
         note_fields(scope, form.fields)
         if form.filename and not any(name == "original_filename" for name, _ in (*pairs, *form.fields)):

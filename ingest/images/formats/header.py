@@ -20,13 +20,9 @@ class InvalidFormatError(ImageError):
 
 
 class FileTooLargeError(ImageError):
-    """It has more bytes than the limit."""
+    """It has more bytes than an image may have in one request; an original may have more."""
 
     code = "FILE_TOO_LARGE"
-
-
-class ImageTooLargeError(FileTooLargeError):
-    """It has more bytes than an image may have in one request; an original may have more."""
 
 
 class InvalidDimensionsError(ImageError):

@@ -134,6 +134,28 @@ def test_every_interval_has_a_least_value_that_is_not_zero() -> None:
     assert [setting.path for setting in named if "at least 0." not in setting.takes] == []
 
 
+def test_every_number_has_a_least_and_a_largest_value() -> None:
+    """1e300 as gateway.max_clock_skew_s was taken, and ended the gateway with an OverflowError."""
+    numbers = [setting for setting in settings_reference() if "number" in setting.takes]
+    assert len(numbers) > 140
+    low, high = ("at least", "greater than"), ("at most", "less than")
+    unbounded = [
+        setting.path
+        for setting in numbers
+        if not any(word in setting.takes for word in low) or not any(word in setting.takes for word in high)
+    ]
+    assert unbounded == []
+
+
+@pytest.mark.parametrize("value", ["1e300", "-1e300", "9" * 400, "inf", "nan"])
+def test_no_number_takes_values_that_overflow(value: str) -> None:
+    paths = [setting.path for setting in settings_reference() if "number" in setting.takes]
+    for start in range(0, len(paths), 40):
+        some = paths[start : start + 40]
+        message = refusal(overrides=dict.fromkeys(some, value))
+        assert [path for path in some if f"- {path} (" not in message] == []
+
+
 def test_an_unknown_engine_lists_the_engines_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STANDGALE_DETECTOR__ENGINE", "foo")
     with pytest.raises(SettingsError) as caught:
@@ -180,7 +202,7 @@ def test_every_setting_can_be_given_by_its_variable_name() -> None:
     by_path = {setting.path: setting for setting in reference}
     assert by_path["gateway.port"].variable == "STANDGALE_GATEWAY__PORT"
     assert by_path["gateway.port"].takes == "a whole number at least 0 and at most 65535"
-    assert by_path["broker.replication"].takes == "a whole number at least 1"
+    assert by_path["broker.replication"].takes == "a whole number at least 1 and at most 100"
     assert by_path["sse.tokens"].secret
     assert settings_markdown().count("\n") == len(reference) + 2
 

@@ -137,6 +137,8 @@ async def test_detect_refuses_what_frames_refuses(gateway: Gateway) -> None:
     assert_error(await detect(gateway, FRAME[:-200]), 400, "CORRUPTED_FILE", "image")
     assert_error(await detect(gateway, jpeg(255, 300)), 400, "INVALID_DIMENSIONS", "image")
     assert_error(await detect(gateway, bytes(10_000_001)), 400, "FILE_TOO_LARGE", "image")
+    no_image = aiohttp.FormData({"device_id": "drone-1"}, default_to_multipart=True)
+    assert "timestamp" in assert_error(await detect(gateway, no_image), 400, "VALIDATION_ERROR", "image")["details"]
     assert_error(await detect(gateway, params={}), 400, "INVALID_CAPTURE_TIME", "captured_at")
     assert_error(await detect(gateway, params={"timestamp": "12:00"}), 400, "INVALID_CAPTURE_TIME", "timestamp")
     both = {"timestamp": WHEN, "captured_at": WHEN}

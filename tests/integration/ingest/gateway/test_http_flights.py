@@ -17,7 +17,7 @@ from infra.consuming.port import Sink
 from infra.consuming.settings import BatchSettings
 from infra.database.pool import Database
 from infra.database.settings import DatabaseSettings
-from infra.errors import ImageCorruptError
+from infra.errors import ImageCorruptError, RefusedError
 from infra.failure.dead_letter_records import dead_letter
 from infra.failure.settings import RetrySettings
 from infra.process.health import Health
@@ -226,12 +226,24 @@ async def test_wrong_requests_are_refused(gateway: Gateway) -> None:
     for body in (b"", b"[]", b"{}", b'{"count": 1, "more": 2}', b"{" * 4_000):
         response = await gateway.send(body, path=f"{FLIGHTS}/{NORTH}/close", params={})
         assert (response.status, response.json["error_code"]) == (400, "VALIDATION_ERROR"), body[:20]
-    assert (await gateway.send(bytes(5_000), path=FLIGHTS, params={})).json["error_code"] == "FILE_TOO_LARGE"
+    assert_error(await gateway.send(bytes(5_000), path=FLIGHTS, params={}), 400, "FILE_TOO_LARGE")
     for params in ({"limit": "0"}, {"limit": "101"}, {"limit": "٣"}, {"before": "../x"}, {"after": "x"}):
         assert (await ask(gateway, "", **params)).status == 400, params
     assert (await ask(gateway, "/a%2Fb")).status == 404
     assert (await ask(gateway, "/%00")).status == 400
     assert (await ask(gateway, "", before="never")).json["flights"] == []
+
+
+async def test_a_database_that_refuses_a_flight_gets_an_error_without_frames(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise RefusedError("permission denied for table flights")
+
+    monkeypatch.setattr(PostgresFlights, "get", refuse)
+    refused = assert_error(await ask(gateway, "/north"), 503, "REFUSED")
+    assert "frame" not in f"{refused['message']} {refused['details']}"
+    assert "permission" not in str(refused)
 
 
 @pytest.mark.parametrize("silent", [False, True])

@@ -117,7 +117,7 @@ async def test_a_wrong_question_is_refused(gateway: Gateway) -> None:
         response = await gateway.send(body, path=KNOWN, params={})
         assert response.status == 400, body[:50]
         assert why in response.json["message"]
-    assert_error(await gateway.send(bytes(100_000), path=KNOWN, params={}), 400, "FILE_TOO_LARGE", "image")
+    assert_error(await gateway.send(bytes(100_000), path=KNOWN, params={}), 400, "FILE_TOO_LARGE")
     assert (await gateway.send(b"[]", path=KNOWN, params={}, token="wrong")).status == 401
     assert (await ask(gateway)).json == {"known": []}
     gateway.frames.rename(gateway.frames.with_name("away"))

@@ -3,57 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import os
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 from urllib.parse import urljoin
 
 import aiohttp
-import numpy as np
 import pytest
-from PIL import Image
 
 from infra.deploy.s3 import S3Server
-from infra.storage.frames.open import open_frame_store
-from infra.storage.originals.open import open_uploads
-from infra.storage.originals.port import Upload
 from infra.storage.settings import FrameSettings
 from ingest.gateway.openapi.bodies import OriginalUpload, UploadAddress
-from ingest.settings import GatewaySettings
 from schemas.cloudevents import decode
 from schemas.events import FrameCaptured
-from schemas.possession import proof_of
-from tests.servers.gateway import OTHER_TOKEN, PATH, TOKEN, WHEN, Gateway, GatewayResponse, running
+from tests.servers.gateway import OTHER_TOKEN, PATH, TOKEN, WHEN, Gateway
 from tests.servers.gateway_checks import assert_documented, assert_error
 from tests.servers.gateway_process import GatewayProcess
-
-pytestmark = pytest.mark.integration
-
-ORIGINALS = "/api/v1/originals"
-SETTINGS = GatewaySettings(
-    max_image_bytes=100_000,
-    max_side_px=1_000,
-    max_original_bytes=4_000_000,
-    max_original_side_px=2_000,
-    max_pending_originals=3,
-    body_timeout_s=2.0,
-    answer_timeout_s=0.3,
+from tests.servers.originals import (
+    DIGEST,
+    ORIGINAL,
+    ORIGINALS,
+    SETTINGS,
+    address,
+    announce,
+    ask,
+    gateway_on,
+    pending,
+    put,
+    tiff,
 )
 
-
-def tiff(width: int = 1_200, height: int = 900, seed: int = 1) -> bytes:
-    out = io.BytesIO()
-    pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(out, "TIFF")
-    return out.getvalue()
-
-
-ORIGINAL = tiff()
-DIGEST = sha256(ORIGINAL).hexdigest()
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -71,38 +53,6 @@ async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 async def folder_gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     async with gateway_on(FrameSettings(folder=tmp_path / "frames", min_free_bytes=0), tmp_path) as started:
         yield started
-
-
-def gateway_on(frames: FrameSettings, folder: Path, settings: GatewaySettings = SETTINGS) -> Any:
-    uploads = open_uploads(frames, folder, max_bytes=settings.max_original_bytes)
-    return running(folder, settings, originals=uploads, frames=open_frame_store(frames, folder))
-
-
-async def ask(gateway: Gateway, image: bytes = ORIGINAL, token: str = TOKEN, **changes: object) -> GatewayResponse:
-    body = {"sha256": sha256(image).hexdigest(), "size_bytes": len(image), "media_type": "image/tiff"} | changes
-    return await gateway.send(json.dumps(body).encode(), path=ORIGINALS, params={}, token=token)
-
-
-async def address(gateway: Gateway, image: bytes = ORIGINAL, **changes: object) -> dict[str, Any]:
-    response = await ask(gateway, image, **changes)
-    assert (response.status, response.json["status"]) == (200, "upload"), response.body
-    upload: dict[str, Any] = response.json["upload"]
-    return upload | {"url": urljoin(gateway.url + ORIGINALS, upload["url"])}
-
-
-async def put(
-    gateway: Gateway, upload: dict[str, Any], data: bytes = ORIGINAL, headers: dict[str, str] | None = None
-) -> GatewayResponse:
-    given = {name: text for name, text in upload["headers"].items() if name != "Content-Length"} | (headers or {})
-    async with gateway.client.put(upload["url"], data=data, headers=given) as response:
-        return GatewayResponse(response.status, dict(response.headers), await response.read())
-
-
-async def announce(
-    gateway: Gateway, image: bytes = ORIGINAL, token: str = TOKEN, *, proof: bool = False
-) -> GatewayResponse:
-    params = {"captured_at": WHEN, "sha256": sha256(image).hexdigest(), "flight": "north"}
-    return await gateway.send(b"", params=params | ({"proof": proof_of(image)} if proof else {}), token=token)
 
 
 async def test_an_original_is_uploaded_and_announced(gateway: Gateway) -> None:
@@ -138,8 +88,7 @@ async def test_an_original_that_detect_announces_leaves_no_upload(gateway: Gatew
     assert (await put(gateway, await address(gateway))).status == 200
     params = {"timestamp": WHEN, "sha256": DIGEST}
     assert (await gateway.send(b"", path="/api/v1/detect", params=params)).status == 202
-    assert gateway.originals is not None
-    assert await gateway.originals.pending(Upload("drone-1", "0" * 64, 1, "image/tiff"), 9) == 0
+    assert await pending(gateway) == 0
 
 
 async def test_an_upload_with_another_content_or_size_is_refused(gateway: Gateway) -> None:
@@ -175,41 +124,24 @@ async def test_an_upload_belongs_to_the_device_that_asked(gateway: Gateway) -> N
 
 async def test_an_original_that_is_no_picture_or_too_large_is_refused(gateway: Gateway) -> None:
     half = ORIGINAL[: len(ORIGINAL) // 2]
-    for image, code in (
-        (half, "CORRUPTED_FILE"),
-        (tiff(2_001, 300), "INVALID_DIMENSIONS"),
-        (b"not a picture", "INVALID_FORMAT"),
+    for image, code, why in (
+        (half, "CORRUPTED_FILE", ""),
+        (tiff(2_001, 300), "INVALID_DIMENSIONS", "max_original_side_px"),
+        (b"not a picture", "INVALID_FORMAT", ""),
     ):
         assert (await put(gateway, await address(gateway, image), image)).status == 200
-        response = await announce(gateway, image)
-        assert_error(response, 400, code, "image")
-    assert "max_original_side_px" in (await announce(gateway, tiff(2_001, 300))).json["message"]
+        assert why in assert_error(await announce(gateway, image), 400, code, "image")["message"]
+        # It took a place of the device for two hours.
+        assert await pending(gateway) == 0
+        assert_error(await announce(gateway, image, proof=True), 404, "IMAGE_NOT_STORED", "sha256")
     assert await gateway.records() == []
-    refused = assert_error(await ask(gateway), 409, "TOO_MANY_ORIGINALS")
-    assert "max_pending_originals" in refused["message"]
-    assert (await ask(gateway, token=OTHER_TOKEN)).status == 200
 
 
-async def test_no_more_originals_wait_than_a_device_may_have(gateway: Gateway) -> None:
-    images = [tiff(300, 300, seed=seed) for seed in range(5)]
-    uploads = [await address(gateway, image) for image in images]
-    statuses = [(await put(gateway, upload, image)).status for upload, image in zip(uploads, images, strict=True)]
-    # The store itself receives them with S3, and counts nothing.
-    assert statuses == ([200] * 5 if "X-Amz" in uploads[0]["url"] else [200] * 3 + [409] * 2)
-    assert_error(await ask(gateway, images[4] + b"x"), 409, "TOO_MANY_ORIGINALS")
-    assert (await announce(gateway, images[0])).status == 202
-
-
-async def test_an_upload_that_is_here_in_part_continues_at_the_limit(folder_gateway: Gateway) -> None:
-    gateway = folder_gateway
-    middle, size = 1_000, len(ORIGINAL)
-    begun = await address(gateway)
-    part = {"Content-Range": f"bytes 0-{middle - 1}/{size}"}
-    assert (await put(gateway, begun, ORIGINAL[:middle], part)).status == 202
-    for image in (tiff(300, 300, seed=seed) for seed in range(2)):
-        assert (await put(gateway, await address(gateway, image), image)).status == 200
-    rest = {"Content-Range": f"bytes {middle}-{size - 1}/{size}"}
-    assert (await put(gateway, await address(gateway), ORIGINAL[middle:], rest)).status == 200
+async def test_an_original_that_is_announced_with_a_wrong_time_stays(gateway: Gateway) -> None:
+    assert (await put(gateway, await address(gateway))).status == 200
+    response = await gateway.send(b"", params={"sha256": DIGEST, "captured_at": "2099-01-01T00:00:00Z"})
+    assert_error(response, 400, "INVALID_CAPTURE_TIME", "captured_at")
+    assert await pending(gateway) == 1
     assert (await announce(gateway)).status == 202
 
 
@@ -269,32 +201,6 @@ async def test_two_uploads_of_one_original_do_not_mix(folder_gateway: Gateway) -
     assert (await announce(folder_gateway)).status == 202
 
 
-async def test_slow_uploads_of_some_devices_keep_no_other_one_out(folder_gateway: Gateway) -> None:
-    gateway = folder_gateway
-    uploads = gateway.originals
-    assert uploads is not None
-
-    async def slow() -> AsyncIterator[bytes]:
-        while True:
-            yield ORIGINAL[:1_000]
-            await asyncio.sleep(0.2)
-
-    async def upload(device: str, number: int, data: object) -> int:
-        image = ORIGINAL + bytes([number])
-        one = Upload(device, sha256(image).hexdigest(), len(image), "image/tiff")
-        url = urljoin(gateway.url, (await uploads.grant(one, 60.0)).url)
-        async with gateway.client.put(url, data=data or image) as response:
-            return response.status
-
-    devices = [device for device in ("slow-1", "slow-2", "slow-3", "slow-4") for _ in range(3)]
-    running = [asyncio.create_task(upload(device, place, slow())) for place, device in enumerate(devices)]
-    await asyncio.sleep(0.5)
-    assert [await upload(f"quick-{number}", number, None) for number in range(3)] == [200] * 3
-    for each in running:
-        each.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
-
-
 async def test_an_address_lasts_through_a_restart_and_expires(tmp_path: Path) -> None:
     frames = FrameSettings(folder=tmp_path / "frames", min_free_bytes=0)
     async with gateway_on(frames, tmp_path) as gateway:
@@ -327,7 +233,7 @@ async def test_an_upload_without_an_announcement_is_swept(gateway: Gateway) -> N
     assert await uploads.sweep(60.0) == 0
     await asyncio.sleep(1.1)
     assert await uploads.sweep(1.0) == 2
-    assert await uploads.pending(Upload("drone-1", DIGEST, 1, "image/tiff"), 10) == 0
+    assert await pending(gateway) == 0
     assert_error(await announce(gateway, tiff(300, 300, seed=0), proof=True), 404, "IMAGE_NOT_STORED", "sha256")
 
 

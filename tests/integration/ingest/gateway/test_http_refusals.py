@@ -59,7 +59,8 @@ async def test_eleven_megabytes_from_an_ordinary_client(gateway: Gateway) -> Non
     form = aiohttp.FormData()
     form.add_field("image", bytes(11_000_000), filename="a.jpg")
     for data in (bytes(11_000_000), form):
-        assert_error(await gateway.send(data), 400, "FILE_TOO_LARGE", "image")
+        refused = assert_error(await gateway.send(data), 400, "FILE_TOO_LARGE", "image")
+        assert "at most 10000000 are accepted for the image (gateway.max_image_bytes)" in refused["message"]
     await assert_nothing_stored(gateway)
 
 

@@ -159,7 +159,7 @@ async def test_dead_letters_a_full_store_and_a_damaged_model(migrated_dsn: str, 
     model = settings.detector.model
     assert model is not None
     model.write_text(model.read_text().replace("sha256: ", "sha256: 0000"))
-    full = settings.model_copy(update={"frames": FrameSettings(min_free_bytes=2**62)})
+    full = settings.model_copy(update={"frames": FrameSettings(min_free_bytes=10**18)})
 
     report = await examined(full)
     frames, sinks = findings_of(report, "dead letters")
@@ -223,7 +223,7 @@ def test_the_command_prints_a_table_for_people_and_json_for_scripts(migrated_dsn
     found = json.loads(done.stdout)
     assert found["status"] == "warning"
     assert {"subject": "topics", "level": "ok"}.items() <= found["findings"][1].items()
-    people = doctor(STANDGALE_FRAMES__MIN_FREE_BYTES=str(2**62))
+    people = doctor(STANDGALE_FRAMES__MIN_FREE_BYTES=str(10**18))
     assert people.returncode == 2
     assert "STORAGE_FULL" in people.stdout
     assert "what to do" in people.stdout

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from ingest.acceptance import slots as slots_module
 from ingest.acceptance.errors import OverloadedError
 from ingest.acceptance.slots import UploadSlots
 
@@ -89,3 +90,36 @@ def test_upload_bytes_of_one_device_are_at_most_half() -> None:
     with ExitStack() as stack:
         assert most_of(slots, "greedy", stack, 20_000_000) == 5
         stack.enter_context(slots.reserve(20_000_000, "modest"))
+
+
+async def test_the_slowest_upload_that_had_its_turn_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight devices with one upload each, of a byte now and then, had all places for as long as they wanted."""
+    slots, ended = UploadSlots(8, 0, turn_s=30.0), dict[int, str]()
+    now_s = 100.0
+    monkeypatch.setattr(slots_module, "monotonic_s", lambda: now_s)
+
+    async def upload(number: int) -> None:
+        try:
+            with slots.reserve(0, f"slow-{number}") as slot:
+                slot.received_bytes = 1_000 * (number + 1 if number != 5 else 0)
+                async with slot.reading():
+                    await asyncio.sleep(60)
+        except OverloadedError as error:
+            ended[number] = f"{error} {error.details}"
+
+    uploads = [asyncio.create_task(upload(number)) for number in range(8)]
+    await asyncio.sleep(0)
+    now_s += 29.0
+    with pytest.raises(OverloadedError, match="as many uploads"), slots.reserve(0, "other"):
+        raise AssertionError("each has its turn")
+    now_s += 1.0
+    for place in (5, 0, 1):
+        slots.take(0, f"other-{place}")
+        await asyncio.sleep(0.01)
+        assert list(ended)[-1] == place
+        assert "the slowest one" in ended[place]
+        assert "Continue it" in ended[place]
+    for task in uploads:
+        task.cancel()
+    await asyncio.gather(*uploads, return_exceptions=True)
+    assert len(ended) == 3

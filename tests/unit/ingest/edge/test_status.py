@@ -97,7 +97,7 @@ async def test_retry_refused_into_a_full_spool_keeps_the_rest(tmp_path: Path) ->
     await spool.add(frame(0))
     await refuse_first(spool)
     spool.close()
-    full = SETTINGS.model_copy(update={"min_free_bytes": 2**62, "when_full": "drop_newest"})
+    full = SETTINGS.model_copy(update={"min_free_bytes": 10**18, "when_full": "drop_newest"})
     with pytest.raises(SettingsError, match="is full after 0 frames"):
         await retry_refused(full, tmp_path)
     assert read_status(tmp_path).refused == 1

@@ -110,7 +110,7 @@ async def test_a_full_disk_or_quota_has_the_same_name(
 
 
 async def test_the_settings_reach_the_store(tmp_path: Path) -> None:
-    store = open_frame_store(FrameSettings(min_free_bytes=2**62), tmp_path)
+    store = open_frame_store(FrameSettings(min_free_bytes=10**18), tmp_path)
     with pytest.raises(StoreFullError):
         await store.check()
     await store.close()

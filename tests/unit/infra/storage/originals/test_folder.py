@@ -81,7 +81,7 @@ async def test_other_bytes_or_more_of_them_leave_nothing(uploads: FolderUploads)
         await uploads.write(UPLOAD, 0, pieces(DATA[:-1] + b"x"))
     with pytest.raises(WrongContentError, match="more than"):
         await uploads.write(UPLOAD, 0, pieces(DATA + b"x"))
-    assert await uploads.pending(OTHER, 9) == await uploads.offset(UPLOAD) == 0
+    assert await uploads.pending(OTHER, 9, 60.0) == await uploads.offset(UPLOAD) == 0
 
 
 async def test_an_upload_damaged_on_disk_is_removed(uploads: FolderUploads, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ async def test_a_disk_that_becomes_full_keeps_no_part(
     monkeypatch.setattr(folder_module.os, "pwrite", full)
     with pytest.raises(StoreFullError):
         await uploads.write(UPLOAD, 0, pieces(DATA))
-    assert await uploads.pending(OTHER, 9) == 0
+    assert await uploads.pending(OTHER, 9, 60.0) == 0
     monkeypatch.undo()
     assert await uploads.write(UPLOAD, 0, pieces(DATA)) == len(DATA)
 
@@ -176,6 +176,6 @@ async def test_an_upload_that_wrote_nothing_is_none_that_waits(tmp_path: Path, u
         await FolderUploads(tmp_path, min_free_bytes=10**15).write(UPLOAD, 0, pieces(DATA))
     with pytest.raises(StoreUnavailableError):
         await _as_store_error(uploads.write(UPLOAD, 0, broken(b"")))
-    assert await uploads.pending(OTHER, 9) == 0
+    assert await uploads.pending(OTHER, 9, 60.0) == 0
     assert await uploads.write(UPLOAD, 0, pieces(DATA)) == len(DATA)
-    assert await uploads.pending(OTHER, 9) == 1
+    assert await uploads.pending(OTHER, 9, 60.0) == 1

@@ -140,7 +140,7 @@ async def test_full_spool_with_drop_newest_counts_the_new_frame(
 
 
 async def test_too_little_free_space_on_the_disk_is_a_full_spool(open_spool: OpenSpool) -> None:
-    spool = open_spool(min_free_bytes=2**62)
+    spool = open_spool(min_free_bytes=10**18)
     assert await spool.add(frame(0)) is Taken.FULL
 
 
@@ -148,7 +148,7 @@ async def test_drop_oldest_keeps_the_queue_when_dropping_gives_no_space(open_spo
     spool = open_spool()
     for number in range(20):
         await spool.add(frame(number))
-    spool = open_spool(min_free_bytes=2**62, when_full="drop_oldest", max_frame_bytes=5_000)
+    spool = open_spool(min_free_bytes=10**18, when_full="drop_oldest", max_frame_bytes=5_000)
     big = [Entry(100 + each, f"{each}", 3_000_000, None) for each in range(3)]
     for entry in big:  # as large as real frames, so that two of them are the bound
         spool._by_key[entry.key] = entry

@@ -9,8 +9,17 @@ from starlette.types import Message, Receive
 
 from ingest.acceptance.errors import ValidationFailedError
 from ingest.gateway.errors import UploadIncompleteError, UploadTimeoutError
-from ingest.gateway.request.body import DeviceTurns, declared_length, read_body
+from ingest.gateway.request.body import (
+    BodyLimit,
+    BodyTooLargeError,
+    DeviceTurns,
+    ImageLimit,
+    declared_length,
+    read_body,
+)
 from ingest.images.check import FileTooLargeError
+
+LIMIT = BodyLimit(100, "some.setting", "images", "Send fewer.")
 
 
 def receiving(*chunks: bytes | None) -> tuple[Receive, list[bytes]]:
@@ -29,21 +38,21 @@ def receiving(*chunks: bytes | None) -> tuple[Receive, list[bytes]]:
 
 async def test_a_body_is_read_whole() -> None:
     receive, _ = receiving(b"abc", b"", b"def")
-    body = await read_body(receive, 6, 1.0, DeviceTurns(), "d")
+    body = await read_body(receive, ImageLimit.of_image(6), 1.0, DeviceTurns(), "d")
     assert body == b"abcdef"
 
 
 async def test_reading_stops_at_the_limit() -> None:
     receive, rest = receiving(b"abc", b"def", b"ghi", b"jkl")
     with pytest.raises(FileTooLargeError, match="max_image_bytes"):
-        await read_body(receive, 5, 1.0, DeviceTurns(), "d")
+        await read_body(receive, ImageLimit.of_image(5), 1.0, DeviceTurns(), "d")
     assert rest == [b"ghi", b"jkl"]
 
 
 async def test_read_body_of_disconnected_client_raises_upload_incomplete() -> None:
     receive, _ = receiving(b"abc", None)
     with pytest.raises(UploadIncompleteError, match="3 bytes"):
-        await read_body(receive, 5, 1.0, DeviceTurns(), "d")
+        await read_body(receive, ImageLimit.of_image(5), 1.0, DeviceTurns(), "d")
 
 
 async def test_a_slow_client_does_not_hold_its_slot_for_ever() -> None:
@@ -52,18 +61,38 @@ async def test_a_slow_client_does_not_hold_its_slot_for_ever() -> None:
         return {"type": "http.request", "body": b"x", "more_body": True}
 
     with pytest.raises(UploadTimeoutError, match="body_timeout_s"):
-        await read_body(receive, 1_000_000, 0.1, DeviceTurns(), "d")
+        await read_body(receive, ImageLimit.of_image(1_000_000), 0.1, DeviceTurns(), "d")
 
 
 def test_declared_lengths() -> None:
-    assert declared_length({b"content-length": b"70"}, 100) == 70
-    assert declared_length({}, 100) == 100
-    for text in (b"101", b"9" * 5_000):
-        with pytest.raises(FileTooLargeError):
-            declared_length({b"content-length": text}, 100)
+    assert declared_length({b"content-length": b"70"}, LIMIT) == 70
+    assert declared_length({}, LIMIT) == 100
+    for text, shown in ((b"101", "101 bytes; at most 100"), (b"9" * 5_000, "a number of 5000 digits of bytes")):
+        with pytest.raises(BodyTooLargeError, match=f"{shown}.*some.setting") as caught:
+            declared_length({b"content-length": text}, LIMIT)
+        assert (caught.value.code, caught.value.field, caught.value.details) == (
+            "FILE_TOO_LARGE",
+            "images",
+            "Send fewer.",
+        )
     for text in (b"-1", b"1e3", b""):
         with pytest.raises(ValidationFailedError):
-            declared_length({b"content-length": text}, 100)
+            declared_length({b"content-length": text}, LIMIT)
+
+
+async def test_a_form_that_is_too_large_is_refused_with_the_limit_of_its_image() -> None:
+    """The message had the limit of the whole form, 10081920, which no setting has."""
+    limit, image = ImageLimit.of_form(10_081_920, 10_000_000), ImageLimit.of_image(10_000_000)
+    with pytest.raises(FileTooLargeError) as caught:
+        declared_length({b"content-length": b"11000000"}, limit)
+    assert str(caught.value) == (
+        "the upload has 11000000 bytes; at most 10000000 are accepted for the image (gateway.max_image_bytes), and "
+        "81920 for everything else in the form"
+    )
+    receive, _ = receiving(bytes(10_081_921))
+    with pytest.raises(FileTooLargeError, match=r"more than 10081920 bytes; at most 10000000 .*max_image_bytes"):
+        await read_body(receive, limit, 1.0, DeviceTurns(), "d")
+    assert "everything else" not in str(image.exceeded("11000000"))
 
 
 async def test_each_device_reads_one_piece_in_a_round_of_the_event_loop() -> None:

@@ -88,6 +88,15 @@ def test_the_part_that_the_image_must_have_is_named(body: bytes, why: str) -> No
     assert caught.value.details or caught.value.field == "name"
 
 
+@pytest.mark.parametrize("body", [b"", part("file", b"x", '; filename="a.jpg"'), part("device_id", b"\xff")])
+def test_the_hint_names_the_further_fields_of_the_endpoint(body: bytes) -> None:
+    for also in ((), ("timestamp",)):
+        with pytest.raises(ValidationFailedError) as caught:
+            parsed(body + END, TYPE, MAX_METADATA, also=also)
+        assert "captured_at" in str(caught.value.details)
+        assert ("timestamp" in str(caught.value.details)) is bool(also)
+
+
 def test_metadata_may_be_sent_as_a_file() -> None:
     body = part("image", b"x") + part("metadata", b"{}", '; filename="flight.json"')
     assert parsed(body + END, TYPE, MAX_METADATA).fields == [("metadata", "{}")]
@@ -113,7 +122,7 @@ def test_a_form_of_ten_megabytes_takes_less_than_a_tenth_of_a_second(body: bytes
 
 def test_an_image_that_is_too_large_is_refused_with_its_size() -> None:
     body = part("image", b"x" * 1_001) + part("device_id", b"d") + END
-    with pytest.raises(FileTooLargeError, match="1001 bytes; at most 1000"):
+    with pytest.raises(FileTooLargeError, match=r"1001 bytes; at most 1000 .*gateway\.max_image_bytes"):
         parsed(body, TYPE, MAX_METADATA, max_image_bytes=1_000)
     assert len(parsed(body, TYPE, MAX_METADATA, max_image_bytes=1_001).image) == 1_001
 
