@@ -11,8 +11,7 @@ from console.settings import ConsoleSettings
 from infra.process.http_connections import address_of
 from ingest.acceptance.errors import ApiError
 from ingest.acceptance.slots import UploadSlots
-from ingest.gateway.request.body import BodyPieces, DeviceTurns, declared_length, receiving
-from ingest.images.check import FileTooLargeError
+from ingest.gateway.request.body import BodyLimit, BodyPieces, DeviceTurns, declared_length, receiving
 
 _SETTING = "console.max_body_bytes"
 
@@ -22,6 +21,16 @@ class BodyTooLargeError(ApiError):
 
     code = "BODY_TOO_LARGE"
     status = 413
+
+
+class JsonLimit(BodyLimit):
+    """Limits a JSON body."""
+
+    def exceeded(self, size: str) -> BodyTooLargeError:
+        """Return the error for a body of ``size`` bytes (a number, or text)."""
+        return BodyTooLargeError(
+            f"the body is larger than {self.most_bytes} bytes ({self.reason})", details="Send less in one request."
+        )
 
 
 class BodyLimits:
@@ -50,22 +59,15 @@ class BodyLimits:
         if scope["type"] != "http" or not _is_read_here(scope):
             await self._app(scope, receive, send)
             return
-        limit = next(
+        most_bytes = next(
             (most for path, most in self._larger.items() if path.fullmatch(scope["path"])),
             self._settings.max_body_bytes,
         )
-        who = address_of(scope.get("client"))
-        try:
-            declared = declared_length(dict(scope["headers"]), limit, _SETTING)
-            with self._slots.reserve(declared, who) as slot:
-                async with slot.reading():
-                    pieces = BodyPieces(receive, limit, self._turns, who, _SETTING)
-                    body = await self._read(pieces)
-                await self._app(scope, _Replay(body, receive), send)
-        except FileTooLargeError as error:
-            raise BodyTooLargeError(
-                f"the body is larger than {limit} bytes ({_SETTING})", details="Send less in one request."
-            ) from error
+        limit, who = JsonLimit(most_bytes, _SETTING), address_of(scope.get("client"))
+        with self._slots.reserve(declared_length(dict(scope["headers"]), limit), who) as slot:
+            async with slot.reading():
+                body = await self._read(BodyPieces(receive, limit, self._turns, who))
+            await self._app(scope, _Replay(body, receive), send)
 
     async def _read(self, pieces: BodyPieces) -> bytes:
         chunks: list[bytes] = []
