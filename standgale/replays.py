@@ -84,13 +84,14 @@ async def run_replay(settings: Settings, request: ReplayRequest, progress: Progr
     async with AsyncExitStack() as stack:
         if settings.replay.metrics_port is not None:
             stack.callback(_serve_metrics(settings.replay.metrics_port))
+        # Before the broker: a wrong path is the likelier error.
+        source = await _open_files(settings, request, stack)
         broker = await stack.enter_async_context(open_command_broker(settings, make=False))
         timeout_s = settings.replay.broker_timeout_s
         reader = await stack.enter_async_context(opened_reader(broker.reader(), timeout_s))
         run = _Run(settings, request, broker, reader, progress, stack)
         if request.model is not None:
             await _require_model(run, request.model)
-        source = await _open_files(run)
         extra = {"device": request.device, "model": _model_text(request.model)}
         identity = {**(_topic_identity(request) if source is None else source.identity), **extra}
         folder = checkpoint_folder(settings.data_dir, request.name, identity)
@@ -98,7 +99,7 @@ async def run_replay(settings: Settings, request: ReplayRequest, progress: Progr
             return await _look(run, source, folder)
         checkpoint = stack.enter_context(open_checkpoint(folder, restart=request.restart))
         if source is None:
-            source = _open_topic(run, checkpoint.state.identity)
+            source = await _open_checkpointed_topic(run, checkpoint)
         begin(checkpoint, {**source.identity, **extra})
         if (finished_at := checkpoint.state.finished_at) is not None:
             if not request.again:
@@ -114,7 +115,7 @@ async def run_replay(settings: Settings, request: ReplayRequest, progress: Progr
 
 async def _look(run: _Run, source: Source | None, folder: Path) -> ReplayResult:
     """Read the whole source, and return what a replay would do; nothing is kept."""
-    source = source or _open_topic(run, {})
+    source = source or await _open_topic(run, {})
     with tempfile.TemporaryDirectory(prefix="standgale-dry-run-") as scratch:
         checkpoint = run.stack.enter_context(open_checkpoint(Path(scratch) / "checkpoint"))
         with _existing(folder, checkpoint) as sent:
@@ -131,9 +132,8 @@ def _existing(folder: Path, otherwise: Checkpoint) -> Iterator[Checkpoint]:
         yield checkpoint
 
 
-async def _open_files(run: _Run) -> Source | None:
+async def _open_files(settings: Settings, request: ReplayRequest, stack: AsyncExitStack) -> Source | None:
     """Return the source at the address; None for a topic."""
-    settings, request = run.settings, run.request
     if request.address is None:
         return None
     options = SourceOptions(
@@ -146,7 +146,7 @@ async def _open_files(run: _Run) -> Source | None:
         request.start,
     )
     source = await asyncio.to_thread(open_source, request.address, options)
-    run.stack.push_async_callback(source.close)
+    stack.push_async_callback(source.close)
     return source
 
 
@@ -157,13 +157,25 @@ def _topic_identity(request: ReplayRequest) -> dict[str, str | int | None]:
     return {"kind": "topic", "address": request.topic, **given}
 
 
-def _open_topic(run: _Run, before: Mapping[str, str | int | None]) -> Source:
+async def _open_checkpointed_topic(run: _Run, checkpoint: Checkpoint) -> Source:
+    """Return the topic; with --again, one without --to ends now, so that frames that came since are in it."""
+    state, request = checkpoint.state, run.request
+    if not (request.again and request.until is None and state.finished_at is not None):
+        return await _open_topic(run, state.identity)
+    source = await _open_topic(run, {})
+    state.identity["until"] = source.identity["until"]
+    return source
+
+
+async def _open_topic(run: _Run, before: Mapping[str, str | int | None]) -> Source:
     """Return the topic; without an end in the request it ends where its checkpoint says, else now."""
     request = run.request
     assert request.since is not None
     until = request.until or (datetime.fromisoformat(str(before["until"])) if "until" in before else utc_now())
     timeout_s = run.settings.replay.broker_timeout_s
-    return TopicSource(run.reader, request.topic, request.since, until, request.device, timeout_s)
+    source = TopicSource(run.reader, request.topic, request.since, until, request.device, timeout_s)
+    run.progress.notes += await source.deleted_before()
+    return source
 
 
 async def _parts(run: _Run, source: Source, checkpoint: Checkpoint, sent: Checkpoint) -> ReplayParts:

@@ -24,6 +24,8 @@ class Progress:
     """How much the source has; None while it is not known"""
     waits: dict[str, str] = field(default_factory=dict)
     """What it waits for: source, store, broker, backlog"""
+    notes: list[str] = field(default_factory=list)
+    """What is to be known when it has ended"""
     began_s: float = field(default_factory=time.monotonic)
 
     def wait(self, what: str, reason: str | None) -> None:

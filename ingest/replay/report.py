@@ -36,6 +36,8 @@ class ReplayResult:
     """In this run"""
     refused_first: list[dict[str, str]]
     """Some of the refused items: name, code, reason"""
+    notes: list[str]
+    """What else is to be known: that retention may have deleted frames of the range"""
     refused_file: str | None
     """One line of JSON for each item that was refused; None where there is none, and after a dry run"""
 
@@ -54,6 +56,7 @@ def make_result(name: str, checkpoint: Checkpoint, progress: Progress) -> Replay
         size_bytes=state.size_bytes,
         items_per_s=round(progress.per_s, 2),
         refused_first=[_fields(each) for each in islice(checkpoint.refusals(), _FIRST)],
+        notes=progress.notes,
         refused_file=None,
     )
 

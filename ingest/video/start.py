@@ -13,6 +13,7 @@ from ingest.video.telemetry.track import TelemetryTrack
 from schemas.events import ClockOrigin
 
 _EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
+_GIVE_START = "give the start (--start; for the edge client edge.video_start)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,12 @@ def start_of_recording(
     if created is not None:
         text = (
             f"{name}: it began at {created.isoformat()} by its creation time, which some cameras write in local time; "
-            "give the start where that is wrong"
+            f"{_GIVE_START} where that is wrong"
         )
         return VideoStart(created, "metadata", text)
     raise VideoStartError(
         f"{name}: neither telemetry nor the file says when it began, and its frames need a capture time that is the "
-        "same each time; give the start, as 2026-05-01T10:00:00Z"
+        f"same each time; {_GIVE_START}, as 2026-05-01T10:00:00Z"
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import UUID
 
@@ -14,6 +13,7 @@ import typer
 from infra.errors import SettingsError
 from infra.texts import counted
 from standgale.commands.context import JsonOption, context_of, print_json, run_async, table
+from standgale.commands.times import parse_time
 
 if TYPE_CHECKING:
     from infra.broker.port import Broker
@@ -30,7 +30,7 @@ SourceOption = Annotated[Source, typer.Option("--from", help="Which dead-letter 
 ReasonOption = Annotated[str | None, typer.Option(help="Only with this code, for example IMAGE_MISSING.")]
 DeviceOption = Annotated[str | None, typer.Option(help="Only of this device.")]
 GroupOption = Annotated[str | None, typer.Option(help="Only from this consumer group, for example sink.postgres.")]
-SinceOption = Annotated[datetime | None, typer.Option(help="Only from this time on (UTC).")]
+SinceOption = Annotated[str | None, typer.Option(help="Only from this time on (UTC).")]
 IdArgument = Annotated[UUID, typer.Argument(help="The dead letter's id, from `standgale dead list`.")]
 
 
@@ -147,11 +147,10 @@ async def _redrive(
         await reader.close()
 
 
-def _filter(reason: str | None, device: str | None, group: str | None, since: datetime | None) -> DeadLetterFilter:
+def _filter(reason: str | None, device: str | None, group: str | None, since: str | None) -> DeadLetterFilter:
     from infra.failure.dead_letters import DeadLetterFilter
 
-    moment = since.replace(tzinfo=UTC) if since is not None and since.tzinfo is None else since
-    return DeadLetterFilter(reason=reason, device_id=device, group=group, since=moment)
+    return DeadLetterFilter(reason=reason, device_id=device, group=group, since=parse_time("--since", since))
 
 
 async def _letters(

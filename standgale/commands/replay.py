@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +11,7 @@ import typer
 from infra.errors import SettingsError
 from infra.texts import counted
 from standgale.commands.context import JsonOption, context_of, print_json, run_async
+from standgale.commands.times import parse_time
 
 if TYPE_CHECKING:
     from ingest.replay.progress import Progress
@@ -36,11 +36,9 @@ _TopicOption = Annotated[
     str | None, typer.Option(help="Instead of a source: a topic whose frames are published again, like frames.live.")
 ]
 _SinceOption = Annotated[
-    datetime | None, typer.Option("--from", help="With --topic: from this time on (UTC), as 2026-05-01T12:00:00.")
+    str | None, typer.Option("--from", help="With --topic: from this time on (UTC), as 2026-05-01T12:00:00.")
 ]
-_UntilOption = Annotated[
-    datetime | None, typer.Option("--to", help="With --topic: up to this time (UTC); default now.")
-]
+_UntilOption = Annotated[str | None, typer.Option("--to", help="With --topic: up to this time (UTC); default now.")]
 _ModelOption = Annotated[
     str | None, typer.Option(help="Replay only if this model, as NAME@VERSION, is active for these frames.")
 ]
@@ -48,7 +46,7 @@ _NameOption = Annotated[str | None, typer.Option(help="The name of the checkpoin
 _RateOption = Annotated[float | None, typer.Option(min=0.001, help="The most frames per second (replay.rate).")]
 _BytesOption = Annotated[int | None, typer.Option(min=1, help="The most bytes per second (replay.max_bytes_per_s).")]
 _EveryOption = Annotated[int, typer.Option(min=1, help="Of a video only every n-th frame.")]
-_StartOption = Annotated[datetime | None, typer.Option(help="Of a video: when its first frame was taken (UTC).")]
+_StartOption = Annotated[str | None, typer.Option(help="Of a video: when its first frame was taken (UTC).")]
 _DryOption = Annotated[bool, typer.Option("--dry-run", help="Read everything, and say what would be replayed.")]
 _AgainOption = Annotated[
     bool, typer.Option("--again", help="Look at a finished source again, and send only frames that were not sent.")
@@ -96,11 +94,11 @@ def replay(  # noqa: PLR0913, PLR0917 (one per option of the verb)
         device,
         name,
         topic or "",
-        _utc(since),
-        _utc(until),
+        parse_time("--from", since),
+        parse_time("--to", until),
         None if model is None else _model(model),
         every,
-        _utc(start),
+        parse_time("--start", start),
         dry_run,
         again,
         restart,
@@ -135,6 +133,7 @@ def _require_sensible(request: ReplayRequest) -> None:
     from re import fullmatch
 
     from schemas.event_base import DEVICE_ID_PATTERN
+    from schemas.timestamps import format_utc, utc_now
     from schemas.topics import FRAME_TOPICS, FRAMES_BACKFILL
 
     if (request.address is None) != bool(request.topic):
@@ -158,6 +157,16 @@ def _require_sensible(request: ReplayRequest) -> None:
         raise SettingsError("--from is missing: the time of the first frame to replay, as 2026-05-01T12:00:00")
     if request.until is not None and request.until <= request.since:
         raise SettingsError("--to is not after --from, so there is nothing to replay")
+    now = utc_now()
+    if request.since > now:
+        raise SettingsError(
+            f"--from is {format_utc(request.since)}, which is in the future; it is {format_utc(now)} now"
+        )
+    if request.until is not None and request.until > now:
+        raise SettingsError(
+            f"--to is {format_utc(request.until)}, which is in the future: frames that come until then would be left "
+            "out. Without --to all frames that are there now are replayed"
+        )
 
 
 def _model(text: str) -> ModelRef:
@@ -172,10 +181,6 @@ def _model(text: str) -> ModelRef:
         raise SettingsError(
             f"--model is {text[:200]!r}; it takes NAME@VERSION, like standgale model list shows"
         ) from error
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _print_done(context: typer.Context, done: AlreadyDone, *, as_json: bool) -> None:
@@ -195,10 +200,13 @@ def _print_done(context: typer.Context, done: AlreadyDone, *, as_json: bool) -> 
 def _lines(found: ReplayResult, progress: Progress, *, dry: bool, rate: float | None) -> Iterator[str]:
     would = "would be " if dry else ""
     yield f"{counted(found.accepted, 'frame')} {would}accepted, {found.size_bytes:,} bytes"
+    if not (found.accepted or found.known or found.refused):
+        yield "no frame was found: correct the source (of a topic, time range and device) if there should be some"
     if found.known:
         yield f"{found.known} known already"
     if found.passed_over:
         yield f"{counted(found.passed_over, 'file')} passed over: no pictures by their names (replay.suffixes)"
+    yield from found.notes
     for each in found.refused_first:
         yield f"refused: {each['name']}: {each['reason']} ({each['code']})"
     if found.refused > len(found.refused_first):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from datetime import datetime
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from infra.broker.port import InRecord, Reader, TopicPartition
@@ -14,6 +14,7 @@ from ingest.replay.port import Content, Item, Totals, refused
 from schemas.cloudevents import decode
 from schemas.errors import EventError, EventVersionError
 from schemas.events import FrameCaptured
+from schemas.timestamps import format_utc
 
 T = TypeVar("T")
 
@@ -46,14 +47,33 @@ class TopicSource:
             "device": self._device,
         }
 
+    async def deleted_before(self) -> Sequence[str]:
+        """Return a sentence if records of the range may have been deleted. Raises SourceUnavailableError."""
+        oldest = [
+            found[0].timestamp_ms
+            for partition, (begin, end) in (await self._bounds()).items()
+            if 0 < begin < end and (found := await self._read(partition, begin, 1))
+        ]
+        if not oldest or max(oldest) <= self._ms(self._since):
+            return ()
+        moment = format_utc(datetime.fromtimestamp(max(oldest) / 1_000, UTC))
+        return (
+            f"retention has deleted the oldest records of {self._topic}: frames before {moment} are not all there any "
+            f"more, and --from is {format_utc(self._since)}",
+        )
+
     async def items(self, after: str | None) -> AsyncGenerator[Item, None]:
-        """Yield the frames by partition, each in the order of its offsets; a position is partition and offset."""
-        at, offset = (int(part) for part in after.split(":")) if after else (-1, -1)
+        """Yield the frames by partition, each in the order of its offsets.
+
+        A position is partition, offset and the record's time, by which a topic that was made anew is noticed.
+        """
+        at, offset, *moment = (int(part) for part in after.split(":")) if after else (-1, -1)
         bounds = await self._bounds()
-        if bounds.get(at, (0, 0))[1] <= offset:
+        first, end = bounds.get(at, (0, 0))
+        if end <= offset or (moment and not await self._is_same(at, offset, *moment, first=first)):
             raise SourceError(
-                f"partition {at} of {self._topic} ends before the offset {offset + 1}, up to which it was replayed: "
-                "the topic was emptied or made anew, and the rest of it is gone. --restart begins with what is there"
+                f"partition {at} of {self._topic} does not have what was replayed up to offset {offset}: the topic was "
+                "emptied or made anew, and the rest of it is gone. --restart begins with what is there"
             )
         for partition, (begin, end) in sorted(bounds.items()):
             if partition < at:
@@ -64,7 +84,7 @@ class TopicSource:
             async for record in self._records(partition, max(first, begin), end):
                 if record.key == self._device or self._device is None:
                     place = f"{partition}:{record.offset}"
-                    yield Item(place, f"{self._topic} {place}", _loader(record))
+                    yield Item(f"{place}:{record.timestamp_ms}", f"{self._topic} {place}", _loader(record))
 
     def _deleted(self, partition: int, first: int, begin: int) -> Item:
         """Return the refusal of records that were deleted before they were read."""
@@ -75,6 +95,13 @@ class TopicSource:
             "DELETED",
             f"retention deleted {begin - first} records before they were replayed",
         )
+
+    async def _is_same(self, partition: int, offset: int, timestamp_ms: int, *, first: int) -> bool:
+        """Return whether the partition has that record, or, when it was deleted, later ones; ``first``: its begin."""
+        found = await self._read(partition, max(offset, first), 1)
+        if not found or found[0].offset > offset:
+            return not found or found[0].timestamp_ms > timestamp_ms - _SLACK_MS
+        return found[0].timestamp_ms == timestamp_ms
 
     async def count(self) -> Totals | None:
         """Return how many records the range has at most."""
@@ -92,9 +119,8 @@ class TopicSource:
 
     async def _records(self, partition: int, first: int, end: int) -> AsyncIterator[InRecord]:
         since, until = self._ms(self._since), self._ms(self._until)
-        place = TopicPartition(self._topic, partition)
         while first < end:
-            records = await self._asked(self._reader.read(place, first, max_records=_BATCH, timeout_s=0))
+            records = await self._read(partition, first, _BATCH)
             if not records:
                 return
             for record in records:
@@ -107,15 +133,18 @@ class TopicSource:
     async def _first_offset(self, partition: int, begin: int, end: int, moment_ms: int | None = None) -> int:
         """Return where records as new as ``moment_ms``, by default the begin of the range, may begin; by bisection."""
         wanted = self._ms(self._since) - _SLACK_MS if moment_ms is None else moment_ms
-        place = TopicPartition(self._topic, partition)
         while begin < end:
             middle = (begin + end) // 2
-            found = await self._asked(self._reader.read(place, middle, max_records=1, timeout_s=0))
+            found = await self._read(partition, middle, 1)
             if not found or found[0].timestamp_ms >= wanted:
                 end = middle
             else:
                 begin = found[0].offset + 1
         return begin
+
+    async def _read(self, partition: int, first: int, most: int) -> Sequence[InRecord]:
+        place = TopicPartition(self._topic, partition)
+        return await self._asked(self._reader.read(place, first, max_records=most, timeout_s=0))
 
     async def _asked(self, call: Awaitable[T]) -> T:
         try:

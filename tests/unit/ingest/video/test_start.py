@@ -40,5 +40,5 @@ def test_the_creation_time_is_used_with_a_warning() -> None:
 
 @pytest.mark.parametrize("text", ["", "1904-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "yesterday"])
 def test_without_a_start_the_recording_is_refused(text: str) -> None:
-    with pytest.raises(VideoStartError, match="give the start, as 2026-05-01T10:00:00Z"):
+    with pytest.raises(VideoStartError, match=r"give the start \(--start; .*edge\.video_start\), as 2026-05-01"):
         start_of_recording(VideoSource("a", "a.mp4"), None, {"creation_time": text}, "a.mp4")

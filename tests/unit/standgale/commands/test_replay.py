@@ -15,6 +15,7 @@ from standgale.commands.replay import _duration, _lines, _model, _require_sensib
 from standgale.replays import ReplayRequest
 
 MOMENT = datetime(2026, 5, 1, tzinfo=UTC)
+FUTURE = datetime(2999, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,8 @@ MOMENT = datetime(2026, 5, 1, tzinfo=UTC)
         (ReplayRequest(None, "d", topic="frames.backfill", since=MOMENT), "it takes frames.live"),
         (ReplayRequest(None, "d", topic="frames.live"), "--from is missing"),
         (ReplayRequest(None, "d", topic="frames.live", since=MOMENT, until=MOMENT), "nothing to replay"),
+        (ReplayRequest(None, "d", topic="frames.live", since=FUTURE), "--from is 2999-.* in the future"),
+        (ReplayRequest(None, "d", topic="frames.live", since=MOMENT, until=FUTURE), "--to is 2999-.* in the future"),
     ],
 )
 def test_require_sensible_refuses_options_that_do_not_fit(request_: ReplayRequest, text: str) -> None:
@@ -60,14 +63,20 @@ def test_status_has_count_time_left_and_waits() -> None:
 
 def test_lines_name_refused_items_and_their_file() -> None:
     first = [{"name": f"{number}.jpg", "code": "CODE", "reason": "why"} for number in range(2)]
-    found = ReplayResult("n", True, 5, 1, 3, {"CODE": 3}, 2, 100, 5.0, first, "refused.jsonl")
+    found = ReplayResult("n", True, 5, 1, 3, {"CODE": 3}, 2, 100, 5.0, first, ["a note"], "refused.jsonl")
     assert list(_lines(found, Progress(), dry=False, rate=None)) == [
         "5 frames accepted, 100 bytes",
         "1 known already",
         "2 files passed over: no pictures by their names (replay.suffixes)",
+        "a note",
         "refused: 0.jpg: why (CODE)",
         "refused: 1.jpg: why (CODE)",
         "and 1 more refused",
         "3 refused items with the reason: refused.jsonl",
     ]
     assert _duration(3_725) == "1:02:05"
+
+
+def test_lines_of_a_source_without_frames_name_the_source() -> None:
+    found = ReplayResult("n", True, 0, 0, 0, {}, 0, 0, 0.0, [], [], None)
+    assert any("no frame was found" in line for line in _lines(found, Progress(), dry=False, rate=None))
