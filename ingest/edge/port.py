@@ -39,6 +39,8 @@ class NewFrame:
     camera: Mapping[str, float] = field(default_factory=dict)
     """Fields of CameraGeometry; they replace what the image itself contains."""
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
+    flight: str | None = None
+    """The flight that it belongs to; None: that of the settings, if any"""
     is_late: bool = False
     """The source brings it long after it was taken: it belongs to the backlog at once."""
 

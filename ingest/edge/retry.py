@@ -31,7 +31,7 @@ async def retry_refused(settings: EdgeSettings, folder: Path) -> int:
 
 
 async def _put_back(settings: EdgeSettings, folder: Path) -> int:
-    kept = settings.model_copy(update={"when_full": "stop"})
+    kept = settings.model_copy(update={"when_full": "stop", "flight": None})
     spool = Spool(folder, kept, read_state(folder).counts)
     count = 0
     try:

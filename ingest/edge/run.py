@@ -14,6 +14,7 @@ from infra.process.stopping import stop_signals
 from infra.storage.durable_files import locked_folder, make_folder
 from infra.texts import counted
 from infra.waiting import wait_until_set
+from ingest.edge.ending import close_flight_of, report_left, stop_when_sent
 from ingest.edge.folder.source import FolderSource
 from ingest.edge.port import FrameSource
 from ingest.edge.sending.bandwidth import Bandwidth
@@ -92,9 +93,8 @@ async def run_edge(
         spool = Spool(spool_folder, settings, former.counts)
         try:
             async with GatewayConnection(settings, token_file) as connection:
-                sender = make_sender(spool, connection, settings)
                 sources = [*_sources(settings, spool), *(make_sources(spool) if make_sources else ())]
-                return await _run(settings, spool_folder, spool, sender, sources)
+                return await _run(settings, spool_folder, spool, connection, sources)
         finally:
             spool.close()
 
@@ -129,10 +129,15 @@ def _locked(settings: EdgeSettings, spool: Path) -> Iterator[None]:
 
 
 async def _run(
-    settings: EdgeSettings, folder: Path, spool: Spool, sender: Sender, sources: Sequence[FrameSource]
+    settings: EdgeSettings,
+    folder: Path,
+    spool: Spool,
+    connection: GatewayConnection,
+    sources: Sequence[FrameSource],
 ) -> int:
     """Run everything side by side; the first that fails stops the others."""
     started_at = format_utc(utc_now())
+    sender = make_sender(spool, connection, settings)
 
     def state() -> RunningState:
         problems = [each.problem for each in sources if each.problem is not None]
@@ -147,17 +152,24 @@ async def _run(
             counts=spool.counts,
         )
 
-    stop, hurry, all_ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    stop, hurry, all_ended, all_sent = (asyncio.Event() for _ in range(4))
     _log_start(
         settings, spool, " and ".join(str(settings.folder) if each.name == "folder" else each.name for each in sources)
     )
     with stop_signals(stop, hurry):
         status = asyncio.create_task(write_states(folder, state, all_ended))
-        work = [sender.run(stop), _watch_spool(spool, stop), *(each.run(spool, stop) for each in sources)]
+        bringing = [each.run(spool, stop) for each in sources]
+        if settings.until != "stopped":
+            bringing = [stop_when_sent(bringing, spool, stop, all_sent)]
+        work = [sender.run(stop), _watch_spool(spool, stop), *bringing]
         clean = await _until_stopped(work, stop)
         all_ended.set()
         await status
     logger.info("stopped; %s in the spool", counted(spool.frames, "frame"))
+    if settings.until != "stopped":
+        clean = clean and all_sent.is_set() and report_left(sources)
+    if settings.until == "closed":
+        clean = await close_flight_of(settings, spool, connection, hurry, may_close=clean)
     return 0 if clean else 1
 
 

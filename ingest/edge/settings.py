@@ -89,7 +89,12 @@ class EdgeSettings(Section):
     ask_known: bool = Field(
         default=True, description="whether the gateway is asked which images of the backlog it has already"
     )
-    flight: str | None = Field(default=None, description="the flight that all frames belong to")
+    flight: str | None = Field(default=None, description="the flight of the frames that are taken")
+    until: Literal["stopped", "sent", "closed"] = Field(
+        default="stopped",
+        description="when the client ends: when it is stopped; when all that is in the folder, or in a recording, was "
+        "sent; or when the flight is then also closed with the number of its frames",
+    )
     max_bytes_per_s: PositiveSize | None = Field(default=None, description="the most bytes that are sent per second")
     connect_timeout_s: PositiveSeconds = Field(default=10.0, description="the time limit for a connection")
     stall_timeout_s: PositiveSeconds = Field(
@@ -123,4 +128,6 @@ class EdgeSettings(Section):
     def _limits(self) -> Self:
         self.require_at_most("first_delay_s", "max_delay_s")
         self.require_at_most("max_frame_bytes", "max_bytes")
+        if self.until == "closed" and self.flight is None:
+            raise ValueError(f"{self.named('until')} is closed, and {self.named('flight')} is not set; name the flight")
         return self

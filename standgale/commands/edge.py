@@ -21,7 +21,11 @@ _FolderOption = Annotated[Path | None, typer.Option(help="The folder to watch (e
 _UrlOption = Annotated[str | None, typer.Option(help="The gateway's address, as https://gateway:8000 (edge.url).")]
 _SpoolOption = Annotated[Path | None, typer.Option(help="The folder that keeps frames (edge.spool).")]
 _VideoOption = Annotated[str | None, typer.Option(help="A video or camera: a file, http:// or rtsp:// (edge.video).")]
-_FlightOption = Annotated[str | None, typer.Option(help="The flight that all frames belong to (edge.flight).")]
+_FlightOption = Annotated[str | None, typer.Option(help="The flight of the frames that are taken (edge.flight).")]
+_UntilOption = Annotated[
+    str | None,
+    typer.Option(help="When to end: stopped, sent (all in the folder), or closed (the flight, too) (edge.until)."),
+]
 _DeleteOption = Annotated[
     bool, typer.Option("--delete", help="Delete files once they are safe in the spool (edge.release).")
 ]
@@ -36,6 +40,7 @@ def edge(
     spool: _SpoolOption = None,
     delete: _DeleteOption = False,
     flight: _FlightOption = None,
+    until: _UntilOption = None,
 ) -> None:
     """Watch a folder and send its pictures; STANDGALE_EDGE__TOKEN has the token, or …__TOKEN_FILE names its file."""
     if context.invoked_subcommand is not None:
@@ -52,6 +57,7 @@ def edge(
         edge__spool=spool,
         edge__release="delete" if delete else None,
         edge__flight=flight,
+        edge__until=until,
     )
     token_file = secret_file("edge.token")
     require_settings(settings.edge, settings.edge_spool, token_file)

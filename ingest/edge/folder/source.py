@@ -63,6 +63,7 @@ class FolderSource:
         self._pause_s = settings.scan_s
         self._unreadable: str | None = None
         """Why the folder, or a folder in it, cannot be listed"""
+        self._unreadable_root = False
         self._spool_problem: str | None = None
         self._waits_for_space = False
 
@@ -80,11 +81,11 @@ class FolderSource:
         return printable("; ".join(parts)) or None
 
     async def run(self, spool: Spooling, stop: asyncio.Event) -> None:
-        """Bring frames to ``spool`` until ``stop`` is set."""
+        """Bring frames to ``spool`` until ``stop`` is set, or by edge.until to their end."""
         events = self._open_events()
         stopped = asyncio.create_task(stop.wait())
         try:
-            while not stop.is_set():
+            while not stop.is_set() and not self._is_finished():
                 must_list = self._collect(events)
                 if must_list or self._listing_is_due():
                     await self._list(events)
@@ -97,6 +98,16 @@ class FolderSource:
             stopped.cancel()
             if events is not None:
                 events.close()
+
+    def _is_finished(self) -> bool:
+        """Return whether nothing is left that may still be taken; what is left has its reason."""
+        if self._settings.until == "stopped" or self._listed_at_s is None or self._unreadable_root:
+            return False
+        patient_s = monotonic_s() - _CUT_OFF_S - self._settings.scan_s
+        return all(
+            each.reason is not None and (each.next_try_s == inf or each.since_s < patient_s)
+            for each in self._candidates.values()
+        )
 
     def _open_events(self) -> FolderEvents | None:
         if self._settings.watch == "poll":
@@ -158,8 +169,9 @@ class FolderSource:
             found = await asyncio.to_thread(list_pictures, self._root, self._settings.suffixes, self._is_new)
         except OSError as error:
             self._note_unreadable(f"the folder {self._root} cannot be read: {error.strerror}")
-            self._listed_at_s = monotonic_s()
+            self._listed_at_s, self._unreadable_root = monotonic_s(), True
             return
+        self._unreadable_root = False
         self._note_unreadable(found.unreadable)
         self._watch(events, found)
         self._listed_at_s = monotonic_s()

@@ -21,7 +21,6 @@ class FrameFields:
     """Knows which fields the gateway takes."""
 
     def __init__(self, settings: EdgeSettings) -> None:
-        self._flight = settings.flight
         self._live_first = settings.live_s > 0
         self._unknown: set[str] = set()
 
@@ -32,8 +31,8 @@ class FrameFields:
             fields["original_filename"] = header.name
         if lane is Lane.BACKLOG and self._live_first:
             fields["priority"] = "backfill"
-        if self._flight is not None:
-            fields["flight"] = self._flight
+        if header.flight is not None:
+            fields["flight"] = header.flight
         fields |= {name: float(value) for name, value in header.camera.items()}
         if header.metadata:
             fields["metadata"] = dict(header.metadata)

@@ -67,7 +67,7 @@ Outcome = Accepted | Rejected | NotSent
 def outcome_of(status: int, headers: Mapping[str, str], body: bytes, sha256: str) -> Outcome:
     """Return what a response means for the frame whose image has ``sha256``."""
     content = _object_in(body)
-    code, message = _text(content.get("error_code")), _text(content.get("message"))
+    code, message = error_of(body)
     if status == 202:
         return _accepted(content, sha256)
     said = f"the gateway responds {status}" + (f" {code}: {message}" if code else "")
@@ -78,9 +78,15 @@ def outcome_of(status: int, headers: Mapping[str, str], body: bytes, sha256: str
         target = headers.get("Location", "")[:200]
         return NotSent(f"{said} and names {target!r}; set edge.url to the gateway itself", "REDIRECTED", 0.0, True)
     if status in (408, 429) or status >= 500 or code in TRANSIENT_CODES:
-        return NotSent(said, code or f"HTTP_{status}", _retry_after_s(headers), may_be_frame=status == 500)
+        return NotSent(said, code or f"HTTP_{status}", retry_after_s(headers), may_be_frame=status == 500)
     hint = HINTS.get(status, "something between this device and the gateway answers, or edge.url is wrong")
-    return NotSent(f"{said}; {hint}", code or f"HTTP_{status}", _retry_after_s(headers), needs_person=True)
+    return NotSent(f"{said}; {hint}", code or f"HTTP_{status}", retry_after_s(headers), needs_person=True)
+
+
+def error_of(body: bytes) -> tuple[str, str]:
+    """Return code and message of an error of the gateway; empty where the body has none."""
+    content = _object_in(body)
+    return _text(content.get("error_code")), _text(content.get("message"))
 
 
 def _accepted(content: Mapping[str, object], sha256: str) -> Outcome:
@@ -111,7 +117,7 @@ def _text(value: object) -> str:
     return value[:500] if isinstance(value, str) else ""
 
 
-def _retry_after_s(headers: Mapping[str, str]) -> float:
+def retry_after_s(headers: Mapping[str, str]) -> float:
     """Return the seconds of Retry-After, a number or a date; 0 without one, an hour at most."""
     text = headers.get("Retry-After", "").strip()
     try:

@@ -26,6 +26,8 @@ class Entry:
     """Of its file."""
     arrived_s: float | None
     """When it was taken, on the monotonic clock; None: before this process started."""
+    flight: str | None = None
+    """Of the frame, once it was read"""
     sent_by: Lane | None = None
     """The queue from which it is being sent; such a frame is not dropped."""
 

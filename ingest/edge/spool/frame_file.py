@@ -43,6 +43,7 @@ class Header(BaseModel):
     name: str | None = None
     camera: Mapping[str, float] = {}
     metadata: Mapping[str, JsonValue] = {}
+    flight: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,11 @@ class SpooledFrame:
     image: bytes
 
 
-def header_of(frame: NewFrame) -> Header:
-    """Return the header of ``frame``. Raises ValueError for a capture time without a time zone."""
+def header_of(frame: NewFrame, flight: str | None = None) -> Header:
+    """Return the header of ``frame``, which belongs to ``flight`` where it names none.
+
+    Raises ValueError for a capture time without a time zone.
+    """
     format_utc(frame.captured_at)
     return Header(
         captured_at=frame.captured_at.astimezone(UTC),
@@ -63,6 +67,7 @@ def header_of(frame: NewFrame) -> Header:
         name=frame.name,
         camera=frame.camera,
         metadata=frame.metadata,
+        flight=frame.flight or flight,
     )
 
 

@@ -1,4 +1,4 @@
-"""Remembers in a small SQLite file which frames were sent, and which files of a watched folder were taken.
+"""Remembers in a small SQLite file which frames were sent, which belong to a flight, and which files were taken.
 
 It is a convenience: without it frames would be sent again, and the gateway recognises them by their id. So a damaged
 file is replaced by an empty one, and a power cut may undo the last entries.
@@ -22,6 +22,9 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sent (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS taken (
     number INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS of_flight (
+    number INTEGER PRIMARY KEY, flight TEXT NOT NULL, key TEXT NOT NULL, UNIQUE (flight, key)
 );
 """
 
@@ -68,6 +71,16 @@ class History:
         """Note that the frame ``key`` was sent."""
         self._write("INSERT OR IGNORE INTO sent (key) VALUES (?)", key)
 
+    def add_to_flight(self, flight: str, key: str) -> None:
+        """Note that the frame ``key`` belongs to ``flight``."""
+        self._write("INSERT OR IGNORE INTO of_flight (flight, key) VALUES (?, ?)", flight, key)
+
+    def frames_of(self, flight: str) -> int:
+        """Return how many frames belong to ``flight``. Raises sqlite3.Error: a wrong number must not be told."""
+        with self._lock:
+            found = self._connection.execute("SELECT count(*) FROM of_flight WHERE flight = ?", (flight,)).fetchone()
+        return int(found[0])
+
     def forget_sent(self, key: str) -> None:
         """Forget that the frame ``key`` was sent."""
         self._write("DELETE FROM sent WHERE key = ?", key)
@@ -109,7 +122,7 @@ class History:
                 self._connection.execute(statement, values)
                 self._added += 1
                 if self._added % _PRUNE_EVERY == 1:
-                    for table in ("sent", "taken"):
+                    for table in ("sent", "taken", "of_flight"):
                         self._connection.execute(
                             f"DELETE FROM {table} WHERE number <= (SELECT max(number) FROM {table}) - ?",  # noqa: S608
                             (_MOST_ROWS,),

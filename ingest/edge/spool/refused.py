@@ -65,7 +65,9 @@ def refused_frames(folder: Path) -> Iterator[tuple[Path, Path, NewFrame]]:
         if picture.is_file():
             found.append((reason.frame, picture, path))
     for header, picture, path in sorted(found, key=lambda each: each[0].captured_at):
-        frame = NewFrame(picture.read_bytes(), header.captured_at, header.name, header.camera, header.metadata)
+        frame = NewFrame(
+            picture.read_bytes(), header.captured_at, header.name, header.camera, header.metadata, header.flight
+        )
         yield picture, path, frame
 
 

@@ -44,6 +44,7 @@ class Spool:
         self._limits = SpoolLimits(self._waiting, settings)
         self._when_full = settings.when_full
         self._live_s = settings.live_s
+        self._flight = settings.flight
         self.counts = counts
         self.history = History(folder / "history.sqlite")
         self._backlog: deque[Entry] = deque()
@@ -87,7 +88,7 @@ class Spool:
 
     async def add(self, frame: NewFrame) -> Taken:
         """Keep ``frame``; at the return of SPOOLED it survives a power cut. Raises SpoolUnavailableError."""
-        header = frame_file.header_of(frame)
+        header = frame_file.header_of(frame, self._flight)
         first_line = frame_file.encode(header)
         key = frame_file.frame_key(header)
         async with self._adding:
@@ -104,9 +105,11 @@ class Spool:
                     await self._drop(oldest, full)
                 elif self._when_full == "drop_newest":
                     self._count_dropped(frame, full)
+                    await self._note_flight(key, header.flight)
                     return Taken.DROPPED
                 else:
                     return Taken.FULL
+            await self._note_flight(key, header.flight)
             return Taken.SPOOLED
 
     async def wait_for_space(self) -> None:
@@ -183,7 +186,9 @@ class Spool:
             await self._remove(entry)
             return None
         try:
-            return await asyncio.to_thread(frame_file.read_frame, path)
+            found = await asyncio.to_thread(frame_file.read_frame, path)
+            entry.flight = found.header.flight
+            return found
         except FileNotFoundError as error:
             self.require_there()
             raise DamagedFrameError(f"{path} was removed by another program") from error
@@ -197,6 +202,7 @@ class Spool:
 
     async def finish(self, entry: Entry) -> None:
         """Remove a frame that the gateway has."""
+        await self._note_flight(entry.key, entry.flight)
         await asyncio.to_thread(self.history.add_sent, entry.key)
         self.counts.sent += 1
         self.counts.sent_bytes += entry.size_bytes
@@ -204,6 +210,7 @@ class Spool:
 
     async def refuse(self, entry: Entry, frame: SpooledFrame, refusal: Refusal) -> None:
         """Set a frame aside that the gateway refuses, with the reason. Raises SpoolUnavailableError."""
+        await self._note_flight(entry.key, frame.header.flight)
         await self._set_aside.add_refused(frame, refusal)
         self.counts.refused += 1
         await self._remove(entry)
@@ -220,6 +227,11 @@ class Spool:
             await self._set_aside.move_damaged(self._waiting / entry.file_name, entry.key, reason)
             self.counts.damaged += 1
             await self._remove(entry)
+
+    async def _note_flight(self, key: str, flight: str | None) -> None:
+        """Note a frame of a flight, also a second time: a power cut may undo the first."""
+        if flight is not None:
+            await asyncio.to_thread(self.history.add_to_flight, flight, key)
 
     def _make_whole(self) -> None:
         """Make the folder of the queue again where only this is gone. Raises SpoolGoneError."""

@@ -26,6 +26,7 @@ URL = "https://gateway.example:8000"
         ({"max_bytes": 1_000}, "edge.max_frame_bytes"),
         ({"backlog_share": 1.0}, "less than 1"),
         ({"flight": "../north"}, "characters A-Z"),
+        ({"until": "closed"}, r"edge.flight \(STANDGALE_EDGE__FLIGHT\) is not set"),
     ],
 )
 def test_wrong_setting_is_an_error_that_names_it(settings: dict[str, object], message: str) -> None:
