@@ -15,7 +15,7 @@ from detectors.errors import ModelStoreError, ModelStoreUnavailableError
 from detectors.settings import ModelStoreSettings
 from detectors.store.blobs import CHUNK_BYTES, BlobMissingError, Download, OnTransfer
 from detectors.store.progress_deadline import progress_deadline
-from infra.storage.s3_client import CLIENT_ERRORS, S3Connection, code_of, hints, status_of
+from infra.storage.s3_client import CLIENT_ERRORS, S3Connection, code_of, hints, says_missing, status_of
 
 _HINTS = hints(ModelStoreSettings)
 # A part is held in memory; S3 takes at most 10,000 of them.
@@ -67,7 +67,7 @@ class S3Blobs:
             try:
                 response = await client.get_object(Bucket=self._bucket, Key=self._prefix + key)
             except ClientError as error:
-                if code_of(error) not in {"NoSuchKey", "404"}:
+                if not says_missing(error):
                     raise
                 raise BlobMissingError(key) from error
         async with response["Body"] as body:

@@ -12,14 +12,32 @@ from aiobotocore.session import get_session
 from aiohttp import ClientError as HttpError
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.handlers import add_expect_header
+from botocore.parsers import ResponseParserError
 from pydantic import SecretStr
 
 from infra.storage.settings import ObjectStoreSettings
 
 _CONNECTIONS = 32
 
-CLIENT_ERRORS = (BotoCoreError, HttpError, OSError, TimeoutError)
+CLIENT_ERRORS = (BotoCoreError, ResponseParserError, HttpError, OSError, TimeoutError)
 """The client's errors when network or library fail; ClientError is an error that the server responded with."""
+
+_ALWAYS_SENT = {
+    "GetObject": ("ETag", "LastModified"),
+    "HeadObject": ("ETag", "LastModified"),
+    "ListObjectsV2": ("Name",),
+    "PutObject": ("ETag",),
+}
+_HTTP_SUCCESS = 300
+
+
+class NoS3ServerError(BotoCoreError):
+    """Something that is no S3 server responded with success, so nothing is known of the object."""
+
+    fmt = (
+        "the response to {operation} has no {missing}, which every S3 server sends; a proxy or a login page may have "
+        "sent it, check the address of the store"
+    )
 
 
 class S3Access(Protocol):
@@ -78,6 +96,8 @@ class S3Connection:
                 )
                 # "Expect: 100-continue" before each upload costs a round trip, which pays for large uploads only.
                 self._client.meta.events.unregister("before-call.s3", add_expect_header)
+                for operation in _ALWAYS_SENT:
+                    self._client.meta.events.register(f"after-call.s3.{operation}", _require_s3_server)
             return self._client
 
     async def close(self) -> None:
@@ -104,6 +124,15 @@ def _config(access: S3Access) -> AioConfig:
     )
 
 
+def _require_s3_server(*, http_response: Any, parsed: Mapping[str, Any], model: Any, **_: object) -> None:
+    """Raise NoS3ServerError for a success without the fields that S3 servers send with it."""
+    if http_response.status_code >= _HTTP_SUCCESS:
+        return
+    missing = [name for name in _ALWAYS_SENT[model.name] if name not in parsed]
+    if missing:
+        raise NoS3ServerError(operation=model.name, missing=" and no ".join(missing))
+
+
 def hints(settings: type[ObjectStoreSettings]) -> Mapping[str, str]:
     """Return what to do about errors that a setting causes, by the server's code."""
     may_not = "the keys have no right to do this; allow them to get, put, delete and list in the bucket"
@@ -128,6 +157,11 @@ def hints(settings: type[ObjectStoreSettings]) -> Mapping[str, str]:
 def code_of(error: ClientError) -> str:
     """Return the server's code of the error."""
     return str(error.response.get("Error", {}).get("Code", "unknown error"))
+
+
+def says_missing(error: ClientError) -> bool:
+    """Whether the store says that it has no such object; a 404 without this code comes from a proxy in front of it."""
+    return code_of(error) == "NoSuchKey"
 
 
 def status_of(error: ClientError) -> int:

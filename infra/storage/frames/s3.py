@@ -19,7 +19,7 @@ from infra.process.monotonic import monotonic_s
 from infra.storage.file_digests import file_digest
 from infra.storage.frames.addressing import ContentAddress, outside_error, require_digest, verify, wrong_size_error
 from infra.storage.frames.port import REFRESH_AFTER_S, StoredObject
-from infra.storage.s3_client import S3Connection, code_of, status_of
+from infra.storage.s3_client import S3Connection, says_missing, status_of
 from infra.storage.s3_download import LEAST_BYTES_PER_S, download
 from infra.storage.s3_errors import store_text, translated
 from infra.storage.settings import FrameSettings
@@ -187,7 +187,7 @@ class S3FrameStore:
         try:
             response = await client.get_object(Bucket=self._settings.bucket, Key=self._prefix + key.relative)
         except ClientError as error:
-            if code_of(error) not in {"NoSuchKey", "404"}:
+            if not says_missing(error):
                 raise
             raise ImageMissingError(
                 f"the frame store has no object {image.uri}: it was removed (retention), or the gateway writes to "

@@ -13,14 +13,13 @@ from botocore.exceptions import ClientError
 
 from infra.storage.originals.errors import WrongContentError
 from infra.storage.originals.port import Grant, Upload
-from infra.storage.s3_client import S3Connection, status_of
+from infra.storage.s3_client import S3Connection, says_missing
 from infra.storage.s3_download import LEAST_BYTES_PER_S, download
 from infra.storage.s3_errors import translated
 from infra.storage.settings import FrameSettings
 
 _FOLDER = ".originals"
 _ASKED = ".asked"
-_HTTP_MISSING = 404
 
 
 class S3Uploads:
@@ -120,7 +119,7 @@ class S3Uploads:
             try:
                 response = await client.get_object(**self._where(device_id, sha256))
             except ClientError as error:
-                if status_of(error) != _HTTP_MISSING:
+                if not says_missing(error):
                     raise
                 return None
             size = response["ContentLength"]

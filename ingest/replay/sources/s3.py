@@ -9,14 +9,13 @@ from datetime import UTC
 
 from botocore.exceptions import ClientError, NoCredentialsError, ParamValidationError
 
-from infra.storage.s3_client import CLIENT_ERRORS, S3Connection, code_of, status_of
+from infra.storage.s3_client import CLIENT_ERRORS, S3Connection, code_of, says_missing, status_of
 from ingest.replay.errors import RefusedItemError, SourceError, SourceUnavailableError
 from ingest.replay.settings import ReplayS3Settings
 from ingest.replay.sources.names import too_large
 from ingest.replay.sources.pairs import Listed
 
 _PAGE = 1_000
-_GONE = ("NoSuchKey", "404")
 
 
 class S3Lister:
@@ -64,7 +63,7 @@ class S3Lister:
                 try:
                     response = await client.get_object(Bucket=self._bucket, Key=key)
                 except ClientError as error:
-                    if code_of(error) not in _GONE:
+                    if not says_missing(error):
                         raise
                     raise RefusedItemError("FILE_GONE", "it was removed before it was read") from error
                 async with response["Body"] as body:
