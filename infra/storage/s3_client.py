@@ -31,13 +31,8 @@ _ALWAYS_SENT = {
 _HTTP_SUCCESS = 300
 
 
-class NoS3ServerError(BotoCoreError):
+class NoS3ServerError(ConnectionError):
     """Something that is no S3 server responded with success, so nothing is known of the object."""
-
-    fmt = (
-        "the response to {operation} has no {missing}, which every S3 server sends; a proxy or a login page may have "
-        "sent it, check the address of the store"
-    )
 
 
 class S3Access(Protocol):
@@ -130,7 +125,10 @@ def _require_s3_server(*, http_response: Any, parsed: Mapping[str, Any], model: 
         return
     missing = [name for name in _ALWAYS_SENT[model.name] if name not in parsed]
     if missing:
-        raise NoS3ServerError(operation=model.name, missing=" and no ".join(missing))
+        raise NoS3ServerError(
+            f"the response to {model.name} has no {' and no '.join(missing)}, which every S3 server sends; a proxy or a "
+            "login page may have sent it, check the address of the store"
+        )
 
 
 def hints(settings: type[ObjectStoreSettings]) -> Mapping[str, str]:
