@@ -126,8 +126,8 @@ def _require_s3_server(*, http_response: Any, parsed: Mapping[str, Any], model: 
     missing = [name for name in _ALWAYS_SENT[model.name] if name not in parsed]
     if missing:
         raise NoS3ServerError(
-            f"the response to {model.name} has no {' and no '.join(missing)}, which every S3 server sends; a proxy or a "
-            "login page may have sent it, check the address of the store"
+            f"the response to {model.name} has no {' and no '.join(missing)}, which every S3 server sends; a proxy or "
+            "a login page may have sent it, check the address of the store"
         )
 
 
