@@ -9,7 +9,10 @@ from infra.database.pool import Database
 from infra.process.health import Health
 from infra.storage.frames.port import FrameStore
 from ingest.acceptance.parts import TokenVerifier
+from ingest.acceptance.slots import UploadSlots
 from ingest.limits.settings import LimitsSettings
+
+_SLOT_SETTINGS = "console.max_uploads and console.max_in_flight_bytes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +28,9 @@ class ConsoleParts:
     """The rates of addresses, clients and wrong keys"""
     health: Health = field(default_factory=Health)
     """The health that `/api/v1/health` shows"""
+    slots: UploadSlots = field(init=False)
+    """The bodies that are received at the same time, of all endpoints"""
+
+    def __post_init__(self) -> None:
+        most = self.settings.max_uploads, self.settings.max_in_flight_bytes
+        object.__setattr__(self, "slots", UploadSlots(*most, _SLOT_SETTINGS))

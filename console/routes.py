@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from console.parts import ConsoleParts
+from console.uploads.routes import uploads_router
 
 
 def console_routers(parts: ConsoleParts) -> list[APIRouter]:
     """Return the routes of every room."""
-    del parts
-    return []
+    return [uploads_router(parts)]

@@ -40,7 +40,9 @@ class ConsoleSettings(Section):
         default=256_000_000, description="the most bytes of all bodies in progress together"
     )
     max_open_uploads: _Count = Field(
-        default=1_000, description="the most uploads of a client that no job has used yet and that have not ended"
+        default=1_000,
+        description="the most uploads of a client that no job has used and that have not expired; those that were "
+        "refused in the last two hours are among them",
     )
     upload_days: _Days = Field(default=7.0, description="after how many days the files of an upload are removed")
     max_open_jobs: _Count = Field(default=1_000, description="the most jobs of a client that have not ended")

@@ -17,11 +17,12 @@ from starlette.routing import Route
 
 from console.http.bodies import BodyLimits
 from console.http.callers import PUBLIC, KeyMiddleware
+from console.http.error_codes import CONSOLE_CODES
 from console.metrics import REQUESTS_REFUSED
 from console.parts import ConsoleParts
 from infra.telemetry.http import REQUEST_ID_HEADER, HttpTelemetry
-from ingest.acceptance.slots import UploadSlots
 from ingest.gateway.error_middleware import ErrorMiddleware
+from ingest.gateway.error_pages import add_error_pages
 from ingest.gateway.errors import http_exception_response, validation_response
 from ingest.gateway.operation_routes import add_operations
 from ingest.gateway.pages import add_pages
@@ -36,7 +37,6 @@ drawn pictures. Every request has an API key, as `X-API-Key` or as a bearer toke
 
 Every error has one body; its code is stable, and `documentation_url` leads to what it means and what to do about it.
 """
-_SLOT_SETTINGS = "console.max_uploads and console.max_in_flight_bytes"
 _EXPOSED_HEADERS = (REQUEST_ID_HEADER, "X-API-Version", "Retry-After", "WWW-Authenticate", "Content-Disposition")
 
 
@@ -54,14 +54,13 @@ def create_console(
     """
     settings = parts.settings
     rates = RateLimits(parts.limits)
-    slots = UploadSlots(settings.max_uploads, settings.max_in_flight_bytes, _SLOT_SETTINGS)
     app = FastAPI(
         title="Standgale console", version=API_VERSION, description=_DESCRIPTION, docs_url=None, redoc_url=None
     )
     # It would redirect to http, also behind a proxy with TLS: then the client would send its key in clear.
     app.router.redirect_slashes = False
     # Starlette runs the middleware added last first: telemetry is outermost, so every response has its request id.
-    app.add_middleware(BodyLimits, settings=settings, slots=slots, turns=DeviceTurns(), larger=larger_bodies)
+    app.add_middleware(BodyLimits, settings=settings, slots=parts.slots, turns=DeviceTurns(), larger=larger_bodies)
     app.add_middleware(KeyMiddleware, verifier=rates.verifier(parts.keys), public=(*PUBLIC, *public))
     app.add_middleware(RateMiddleware, rates=rates)
     app.add_middleware(ErrorMiddleware, refused=REQUESTS_REFUSED)
@@ -82,6 +81,7 @@ def create_console(
         app.include_router(router)
     add_operations(app, parts.health)
     add_pages(app)
+    add_error_pages(app, CONSOLE_CODES)
     _add_document(app)
     return app
 

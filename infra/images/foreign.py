@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 _CONVERT: Final = "save it as JPEG or PNG"
+FORMATS = ("JPEG", "PNG", "TIFF", "WebP")
+"""What is read, as people call it."""
 _FRAMES: Final = "send single pictures, for example those of: ffmpeg -i VIDEO -r 2 frame-%04d.jpg"
 _PHONE: Final = (
     "save it as JPEG (a phone does so itself with the camera format 'Most compatible'), or convert it with heif-convert"
@@ -58,24 +61,28 @@ _RIFF: Final[dict[bytes, tuple[str, str]]] = {
 }
 
 
-def refusal_of(data: bytes) -> str:
-    """Return why ``data``, which does not begin as JPEG, PNG, TIFF or WebP, is refused, and what to do."""
+def refusal_of(data: bytes, formats: Sequence[str] = FORMATS) -> str:
+    """Return why ``data``, which does not begin as one of ``formats``, is refused, and what to do."""
     if not data:
-        return "the image is empty; send the bytes of a JPEG, PNG, TIFF or WebP file"
+        return f"the image is empty; send the bytes of a {_listed(formats, 'or')} file"
     known = _kind_of(data)
     if known is not None:
-        return _refused(known)
-    return f"not an image: JPEG, PNG, TIFF and WebP are accepted, but the content begins with {_beginning(data)}"
+        return _refused(known, formats)
+    return f"not an image: {_listed(formats, 'and')} are accepted, but the content begins with {_beginning(data)}"
 
 
 def refusal_of_no_video(data: bytes) -> str | None:
     """Return why ``data`` is refused if it is of a known format that no program reads as a video; else None."""
     known = _kind_of(data)
-    return None if known is None or known[1] == _FRAMES else _refused(known)
+    return None if known is None or known[1] == _FRAMES else _refused(known, FORMATS)
 
 
-def _refused(known: tuple[str, str]) -> str:
-    return f"this is {known[0]}, and only JPEG, PNG, TIFF and WebP are read; {known[1]}"
+def _refused(known: tuple[str, str], formats: Sequence[str]) -> str:
+    return f"this is {known[0]}, and only {_listed(formats, 'and')} are read; {known[1]}"
+
+
+def _listed(formats: Sequence[str], last: str) -> str:
+    return f"{', '.join(formats[:-1])} {last} {formats[-1]}"
 
 
 def _beginning(data: bytes) -> str:

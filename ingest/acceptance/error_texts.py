@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import uniform
 
@@ -52,13 +52,14 @@ class ErrorText:
     details: str | None = None
     field: str | None = None
     headers: Mapping[str, str] | None = None
+    errors: Sequence[Mapping[str, str]] = ()
 
 
 def describe_error(error: Exception, request_id: str) -> ErrorText:
     """Return the text of ``error``, of any type, for a client; never internal details."""
     if isinstance(error, ApiError):
         headers = {**retry_after(), **error.headers} if error.status == 503 else error.headers
-        return ErrorText(error.status, error.code, str(error), error.details, error.field, headers)
+        return ErrorText(error.status, error.code, str(error), error.details, error.field, headers, error.errors)
     if isinstance(error, ImageError):
         details = next(text for kind, text in _IMAGE_DETAILS if isinstance(error, kind))
         return ErrorText(400, error.code, str(error), details, "image")

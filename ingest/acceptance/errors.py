@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from schemas.errors import StandgaleError
 
@@ -20,12 +20,14 @@ class ApiError(StandgaleError):
         details: str | None = None,
         field: str | None = None,
         headers: Mapping[str, str] | None = None,
+        errors: Sequence[Mapping[str, str]] = (),
     ) -> None:
-        """``field`` names the wrong parameter, ``details`` says what to do."""
+        """``field`` names the wrong parameter, ``details`` says what to do, ``errors`` lists several faults."""
         super().__init__(message)
         self.details = details
         self.field = field
         self.headers = dict(headers or {})
+        self.errors = tuple(errors)
 
 
 class ValidationFailedError(ApiError):

@@ -21,7 +21,9 @@ from ingest.acceptance.parts import TokenVerifier
 from ingest.gateway.batch import BatchEndpoint
 from ingest.gateway.detect import DetectEndpoint
 from ingest.gateway.direct_routes import DirectRouting, NamedRoute
+from ingest.gateway.error_codes import GATEWAY_CODES
 from ingest.gateway.error_middleware import ErrorMiddleware
+from ingest.gateway.error_pages import add_error_pages
 from ingest.gateway.errors import http_exception_response, validation_response
 from ingest.gateway.flights import FlightEndpoints
 from ingest.gateway.frames import FramesEndpoint
@@ -108,6 +110,7 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
     add_operations(app, parts.health)
     _add_documents(app, parts.documents)
     add_pages(app)
+    add_error_pages(app, GATEWAY_CODES)
     document(app, described, parts.deprecated)
     return app
 

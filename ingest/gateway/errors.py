@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import orjson
 from fastapi.exceptions import RequestValidationError
@@ -49,7 +50,7 @@ def error_response(error: Exception, request_id: str) -> Response:
 
 def text_response(text: ErrorText, request_id: str) -> Response:
     """Return the response with ``text``."""
-    body = _body(text.code, text.message, request_id, text.details, text.field)
+    body = _body(text.code, text.message, request_id, text.details, text.field, text.errors)
     return _response(text.status, body, text.headers or {})
 
 
@@ -97,14 +98,15 @@ def request_id_of(scope: Scope) -> str:
 
 
 def _body(
-    code: str, message: str, request_id: str, details: str | None = None, field: str | None = None
-) -> dict[str, str | None]:
-    body = error_body(code, message, request_id, details)
-    if field is not None:
-        body["field"] = field
-        body["documentation_url"] = DOCUMENTATION_URL
-    return body
+    code: str,
+    message: str,
+    request_id: str,
+    details: str | None = None,
+    field: str | None = None,
+    errors: Sequence[Mapping[str, str]] = (),
+) -> dict[str, Any]:
+    return error_body(code, message, request_id, details, field, errors=errors, is_documented=True)
 
 
-def _response(status: int, body: dict[str, str | None], headers: Mapping[str, str]) -> Response:
+def _response(status: int, body: dict[str, Any], headers: Mapping[str, str]) -> Response:
     return Response(orjson.dumps(body), status, headers, media_type="application/json")

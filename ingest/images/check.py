@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from infra.images import errors as unreadable
-from infra.images.foreign import refusal_of
+from infra.images.foreign import FORMATS, refusal_of
 from ingest.images.formats import jpeg, png, tiff, webp
 from ingest.images.formats.header import (
     Admit,
@@ -58,6 +58,8 @@ class ImageLimits:
     max_pixels: int
     setting_names: tuple[str, str, str] = ("max_image_bytes", "max_side_px", "max_pixels")
     """The settings of the upper limits: bytes, side, pixels"""
+    formats: Sequence[str] = FORMATS
+    """Those that are accepted, of JPEG, PNG, TIFF and WebP"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +104,12 @@ def _recognise(data: bytes, limits: ImageLimits) -> tuple[MediaType, _Scan]:
     if data.startswith(png.MAGIC):
         return "image/png", png.scan
     if webp.matches(data):
-        return "image/webp", webp.scan
+        if "WebP" in limits.formats:
+            return "image/webp", webp.scan
+        raise InvalidFormatError(f"this is a WebP picture, and only {', '.join(limits.formats)} are accepted here")
     if data.startswith(tiff.MAGICS):
         return "image/tiff", tiff.scan
-    raise InvalidFormatError(refusal_of(data))
+    raise InvalidFormatError(refusal_of(data, limits.formats))
 
 
 def _require_size(width: int, height: int, limits: ImageLimits) -> None:

@@ -1,4 +1,4 @@
-"""Defines `standgale settings` and `standgale schemas`: print all settings, write the event schemas."""
+"""Defines `standgale settings | errors | schemas`: print all settings and error codes, write the event schemas."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from standgale.commands.context import context_of
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     app.command()(settings)
+    app.command()(errors)
     app.command()(schemas)
 
 
@@ -24,6 +25,14 @@ def settings(context: typer.Context) -> None:
     if (here := context_of(context)).config is not None:
         here.settings()
     typer.echo(settings_markdown(), nl=False)
+
+
+def errors() -> None:
+    """Print every error code of the HTTP APIs: what it means, and what to do about it."""
+    from console.http.error_codes import CONSOLE_CODES
+    from ingest.gateway.error_codes import codes_markdown
+
+    typer.echo(codes_markdown(CONSOLE_CODES), nl=False)
 
 
 def schemas(

@@ -11,10 +11,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from console.http.app import create_console
 from console.parts import ConsoleParts
 from console.routes import console_routers
+from console.uploads.retention import UploadRetention
 from infra.broker.port import Publisher
 from infra.failure.retry import StoppedError
 from infra.outbox.relay import OutboxRelay
 from infra.process.components import Component
+from infra.process.error_body import ERRORS_PATH
 from infra.process.health import HealthPart
 from infra.process.http_server import HttpComponent
 from standgale.services.composition import Composition
@@ -39,6 +41,7 @@ def make_console_workers(process: Composition) -> list[Component]:
     database, retry = process.database(), process.settings.retry
     return [
         process.keys(),
+        UploadRetention(database, process.store(), retry),
         PublishingComponent("outbox", process, lambda publisher: OutboxRelay(database, publisher, retry)),
     ]
 
@@ -79,13 +82,13 @@ class PublishingComponent:
 class OnePort:
     """Serves two apps on one port: a request goes to the console when one of its routes has the path.
 
-    What both have, such as the health, is the first one's.
+    What both have, such as the health, is the gateway's; the console's pages about errors have the codes of both.
     """
 
     def __init__(self, gateway: FastAPI, console: FastAPI) -> None:
         self._gateway = gateway
         self._console = console
-        own = {getattr(route, "path", "") for route in gateway.routes}
+        own = {path for route in gateway.routes if not (path := getattr(route, "path", "")).startswith(ERRORS_PATH)}
         self._routes = [route for route in console.routes if getattr(route, "path", "") not in own]
         both = gateway.openapi()
         also = console.openapi()

@@ -7,9 +7,11 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from infra.process.error_body import error_body
 from ingest.acceptance.error_texts import UNAVAILABLE_CODES
 
 Json = dict[str, JsonValue]
+_REQUEST_ID = "req-8f14e45fceea467a9b36b0e0c6a1f2d3"
 Examples = dict[str, tuple[str, str]]
 """By code: a message, and the wrong parameter ("": none)."""
 
@@ -159,16 +161,8 @@ def original_error_responses(statuses: Collection[str]) -> Json:
 def _error(status: str, listed: Examples, text: str | None = None) -> Json:
     examples: Json = {}
     for code, (message, field) in listed.items():
-        example: Json = {
-            "status": "error",
-            "message": message,
-            "error_code": code,
-            "details": None,
-            "timestamp": "2026-01-31T12:00:00.123456Z",
-            "request_id": "req-8f14e45fceea467a9b36b0e0c6a1f2d3",
-        }
-        if field:
-            example.update(field=field, documentation_url="/docs")
+        example = error_body(code, message, _REQUEST_ID, field=field or None, is_documented=True)
+        example["timestamp"] = example["error"]["timestamp"] = "2026-01-31T12:00:00.123456Z"
         examples[code] = {"value": example}
     response: Json = {
         "description": text or _STATUS_TEXT[status],

@@ -55,6 +55,7 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "standgale_stream_closed": ("counter", ("reason",)),
     "standgale_stream_answer_seconds": ("histogram", ()),
     "standgale_frames_rejected": ("counter", ("reason",)),
+    "uploaded_files": ("counter", ()),
     "standgale_console_refused": ("counter", ("reason",)),
     "standgale_frames_by_digest": ("counter", ()),
     "standgale_clock_ahead_seconds": ("gauge", ("clock",)),
@@ -121,6 +122,7 @@ def test_only_the_agreed_names_lack_the_prefix() -> None:
         "inference_duration_seconds",
         "detections_per_image",
         "model_load_time_seconds",
+        "uploaded_files",
     } == WITHOUT_PREFIX
 
 

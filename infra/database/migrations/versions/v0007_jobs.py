@@ -37,12 +37,15 @@ _UP = (
         client_id VARCHAR(255) NOT NULL REFERENCES api_clients (client_id) ON UPDATE CASCADE,
         created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
         expires_at TIMESTAMPTZ NOT NULL,
+        -- Until then its files are still coming, or it was refused or cut off; nobody sees it.
+        completed_at TIMESTAMPTZ,
         -- When the bytes of its files were removed; the rows stay, so that results keep the names of their files.
         removed_at TIMESTAMPTZ
     )
     """,
     "CREATE INDEX uploads_client ON uploads (client_id, created_at DESC)",
     "CREATE INDEX uploads_expiring ON uploads (expires_at) WHERE removed_at IS NULL",
+    "CREATE INDEX uploads_incomplete ON uploads (created_at) WHERE removed_at IS NULL AND completed_at IS NULL",
     """
     CREATE TABLE uploaded_files (
         id UUID PRIMARY KEY,

@@ -33,7 +33,7 @@ PUBLIC = {
 """The routes that need no token, and why: they tell nothing about devices, and a balancer has no token."""
 SIGNED = f"{UPLOAD_PATH}/{{device}}/{{sha256}}"
 """The address of an upload, which is signed for one device and time."""
-PAGES = {"/openapi.json", "/docs", "/docs/assets/{name}", "/redoc"}
+PAGES = {"/api/v1/errors", "/api/v1/errors/{code}", "/openapi.json", "/docs", "/docs/assets/{name}", "/redoc"}
 ORIGIN = "https://map.example"
 NO_FLIGHTS = cast(Flights, object())
 OLD = (

@@ -1,0 +1,1 @@
+"""Takes the pictures of clients, keeps them for some days, and gives them back byte for byte."""

@@ -1,0 +1,155 @@
+"""Uploads: what is accepted and refused, and that files come back byte for byte to their client alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from console.settings import ConsoleSettings
+from infra.database.pool import Database
+from tests.harnesses.uploads import UPLOAD, form, picture, upload
+from tests.servers.console import RunningConsole, running_console
+
+pytestmark = pytest.mark.integration
+
+LIMITS = ConsoleSettings(max_files=3, max_file_bytes=60_000, max_side_px=300, upload_timeout_s=2.0, max_open_uploads=5)
+
+
+@pytest.fixture
+async def console(tmp_path: Path, database: Database) -> AsyncIterator[RunningConsole]:
+    async with running_console(tmp_path, database, settings=LIMITS) as found:
+        yield found
+
+
+async def count(console: RunningConsole, table: str) -> int:
+    async with console.database.acquire() as connection:
+        return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))
+
+
+async def test_an_upload_has_its_files_in_order_as_recognised_by_content(console: RunningConsole) -> None:
+    """C-S2-001, C-S2-002."""
+    files = [("image1.jpg", picture()), ("image2.jpg", picture("PNG", 64, 70)), ("ü/../3.tif", picture("TIFF"))]
+    response = await upload(console, *files)
+    assert response.status == 200
+    body = response.json
+    assert (body["status"], body["message"]) == ("success", "3 images uploaded successfully")
+    assert body["data"]["upload_id"].startswith("upl_")
+    found = body["data"]["uploaded_files"]
+    assert [(each["filename"], each["format"], each["dimensions"]) for each in found] == [
+        ("image1.jpg", "JPEG", [96, 80]),
+        ("image2.jpg", "PNG", [64, 70]),
+        ("3.tif", "TIFF", [96, 80]),
+    ]
+    assert [each["size_bytes"] for each in found] == [len(data) for _, data in files]
+    for each, (_, data) in zip(found, files, strict=True):
+        original = await console.get(f"/api/v1/files/{each['file_id']}/original")
+        assert original.body == data
+        assert (
+            original.headers["Content-Type"]
+            == {"JPEG": "image/jpeg", "PNG": "image/png", "TIFF": "image/tiff"}[each["format"]]
+        )
+    assert (await console.get(f"/api/v1/uploads/{body['data']['upload_id']}")).json["data"] == body["data"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "code"),
+    [
+        ("document.pdf", b"%PDF-1.7 " + bytes(100), "INVALID_FORMAT"),
+        ("picture.jpg", b"GIF89a" + bytes(100), "INVALID_FORMAT"),
+        ("picture.webp", picture("WEBP"), "INVALID_FORMAT"),
+        ("empty.jpg", b"", "INVALID_FORMAT"),
+        ("large.tif", picture("TIFF", 200, 200), "FILE_TOO_LARGE"),
+        ("small.png", picture("PNG", 63, 64), "INVALID_DIMENSIONS"),
+        ("wide.png", picture("PNG", 301, 64), "INVALID_DIMENSIONS"),
+        ("cut.jpg", picture()[:-200], "CORRUPTED_FILE"),
+        ("cut.png", picture("PNG")[:-200], "CORRUPTED_FILE"),
+    ],
+)
+async def test_a_file_that_is_no_picture_refuses_its_upload_with_its_code(
+    console: RunningConsole, name: str, data: bytes, code: str
+) -> None:
+    """C-S2-003, -004, -005, -006, -007, -009, -010."""
+    response = await upload(console, ("good.jpg", picture()), (name, data), ("bad.txt", b"text"))
+    assert (response.status, response.code, response.json["error"]["code"]) == (400, code, code)
+    errors = response.json["errors"]
+    assert [(each["filename"], each["code"]) for each in errors] == [(name, code), ("bad.txt", "INVALID_FORMAT")]
+    assert all(each["error"] for each in errors)
+    assert "JPEG, PNG and TIFF" in errors[1]["error"]
+    assert "WebP are" not in errors[1]["error"]
+    async with console.database.acquire() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM uploads WHERE completed_at IS NOT NULL") == 0
+    page = await console.get(response.json["error"]["documentation_url"], key=None)
+    assert (page.status, code in page.body.decode()) == (200, True)
+
+
+async def test_more_files_than_allowed_no_file_and_no_form_are_refused(console: RunningConsole) -> None:
+    """C-S2-008, C-S2-011."""
+    many = await upload(console, *[(f"{number}.jpg", picture()) for number in range(4)])
+    assert (many.status, many.code) == (400, "TOO_MANY_FILES")
+    assert "console.max_files" in many.json["message"]
+    for response in (
+        await console.post(UPLOAD, data=form([("a.jpg", picture())], part="pictures")),
+        await console.post(UPLOAD, json={"files": []}),
+        await console.post(UPLOAD, data=picture(), headers={"Content-Type": "image/jpeg"}),
+        await console.post(UPLOAD, data=b"--x--\r\n", headers={"Content-Type": "multipart/form-data; boundary=x"}),
+    ):
+        assert (response.status, response.code) == (400, "VALIDATION_ERROR")
+        assert "curl -F files=@a.jpg" in response.json["details"]
+    cut = await console.post(
+        UPLOAD, data=b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\nabc', headers=dict(MULTIPART)
+    )
+    assert (cut.status, "cut off" in cut.json["message"]) == (400, True)
+
+
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=x"}
+
+
+async def test_an_upload_that_stays_away_ends_in_time_and_leaves_nothing(console: RunningConsole) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield (
+            b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
+            + picture()
+            + b"\r\n--x\r\n"
+        )
+        await asyncio.sleep(10)
+
+    response = await console.post(UPLOAD, data=slow(), headers=MULTIPART)
+    assert (response.status, response.code) == (408, "UPLOAD_TIMEOUT")
+    assert await count(console, "uploads WHERE completed_at IS NOT NULL") == 0
+
+
+async def test_uploads_and_files_of_another_client_are_unknown(console: RunningConsole) -> None:
+    data = (await upload(console, ("a.jpg", picture()))).json["data"]
+    other = await console.other_client()
+    file = data["uploaded_files"][0]["file_id"]
+    for path, code in (
+        (f"/api/v1/uploads/{data['upload_id']}", "UPLOAD_NOT_FOUND"),
+        (f"/api/v1/files/{file}/original", "FILE_NOT_FOUND"),
+        ("/api/v1/uploads/upl_0000", "UPLOAD_NOT_FOUND"),
+        ("/api/v1/files/..%2F..%2Fetc%2Fpasswd/original", "NOT_FOUND"),
+        ("/api/v1/files/" + "x" * 3_000 + "/original", "FILE_NOT_FOUND"),
+        ("/api/v1/files/%00/original", "FILE_NOT_FOUND"),
+    ):
+        response = await console.get(path, key=other)
+        assert (response.status, response.code) == (404, code), path
+    assert (await console.request("DELETE", f"/api/v1/uploads/{data['upload_id']}", key=other)).status == 404
+    assert (await console.get(f"/api/v1/files/{file}/original")).status == 200
+
+
+async def test_uploads_that_no_job_uses_are_limited_and_can_be_deleted(console: RunningConsole) -> None:
+    ids = [(await upload(console, ("a.jpg", picture()))).json["data"]["upload_id"] for _ in range(5)]
+    refused = await upload(console, ("a.jpg", picture()))
+    assert (refused.status, refused.code) == (409, "TOO_MANY_UPLOADS")
+    assert (await console.request("DELETE", f"/api/v1/uploads/{ids[0]}")).status == 204
+    assert (await console.get(f"/api/v1/uploads/{ids[0]}")).code == "UPLOAD_NOT_FOUND"
+    assert (await upload(console, ("a.jpg", picture()))).status == 200
+
+
+async def test_a_range_of_a_file_can_be_asked_for(console: RunningConsole) -> None:
+    data = picture()
+    file = (await upload(console, ("a.jpg", data))).json["data"]["uploaded_files"][0]["file_id"]
+    response = await console.get(f"/api/v1/files/{file}/original", headers={"Range": "bytes=10-19"})
+    assert (response.status, response.body) == (206, data[10:20])
