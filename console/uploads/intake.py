@@ -22,7 +22,7 @@ from ingest.acceptance.errors import ApiError, ValidationFailedError
 from ingest.acceptance.fields import sanitise_filename
 from ingest.acceptance.slots import UploadSlots
 from ingest.gateway.errors import UploadTimeoutError
-from ingest.gateway.request.body import BodyPieces, DeviceTurns, declared_length
+from ingest.gateway.request.body import BodyLimit, BodyPieces, DeviceTurns, declared_length
 from ingest.gateway.request.form_stream import FormStream, StreamedPart
 from ingest.gateway.request.multipart import OVERHEAD_BYTES, FormPart, boundary_of
 from ingest.images.check import ImageError, ImageInfo, ImageLimits, image_too_large, inspect_image
@@ -80,7 +80,8 @@ class UploadIntake:
         self._store = store
         self._slots = slots
         self._turns = DeviceTurns()
-        self._limit = settings.max_files * (settings.max_file_bytes + 1_024) + OVERHEAD_BYTES
+        most_bytes = settings.max_files * (settings.max_file_bytes + 1_024) + OVERHEAD_BYTES
+        self._limit = BodyLimit(most_bytes, _SETTING, "files", "Send fewer or smaller files in one upload.")
         self._limits = ImageLimits(
             max_image_bytes=settings.max_file_bytes,
             min_side_px=settings.min_side_px,
@@ -99,13 +100,13 @@ class UploadIntake:
         """
         settings = self._settings
         boundary = boundary_of(_form_type(request))
-        declared = declared_length(dict(request.scope["headers"]), self._limit, _SETTING)
+        declared = declared_length(dict(request.scope["headers"]), self._limit)
         await self._require_room(client_id)
         # A part that arrives, and one that is stored.
         reserved = min(declared, 2 * settings.max_file_bytes + OVERHEAD_BYTES)
         with self._slots.reserve(min(reserved, settings.max_in_flight_bytes // 2), client_id) as slot:
             async with slot.reading():
-                pieces = BodyPieces(request.receive, self._limit, self._turns, client_id, _SETTING)
+                pieces = BodyPieces(request.receive, self._limit, self._turns, client_id)
                 stream = FormStream(pieces.next_piece, boundary, settings.max_files + 32)
                 try:
                     async with asyncio.timeout(settings.upload_timeout_s):
