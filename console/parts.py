@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from console.ports import AnyModel, ModelNames, NoRules, RulesLibrary
 from console.settings import ConsoleSettings
 from infra.database.pool import Database
 from infra.process.health import Health
@@ -28,6 +29,10 @@ class ConsoleParts:
     """The rates of addresses, clients and wrong keys"""
     health: Health = field(default_factory=Health)
     """The health that `/api/v1/health` shows"""
+    rules: RulesLibrary = field(default_factory=NoRules)
+    """The rules that jobs may name"""
+    models: ModelNames = field(default_factory=AnyModel)
+    """The model versions that jobs may name"""
     slots: UploadSlots = field(init=False)
     """The bodies that are received at the same time, of all endpoints"""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from console.jobs.routes import job_routers
 from console.parts import ConsoleParts
 from console.uploads.routes import uploads_router
 
 
 def console_routers(parts: ConsoleParts) -> list[APIRouter]:
     """Return the routes of every room."""
-    return [uploads_router(parts)]
+    return [uploads_router(parts), *job_routers(parts)]

@@ -52,6 +52,10 @@ class ConsoleSettings(Section):
     max_published: _Count = Field(
         default=1_000, description="how many files of all jobs may be with the detectors at the same time"
     )
+    publish_again_s: Annotated[float, Field(ge=10, le=604_800)] = Field(
+        default=3_600.0,
+        description="a file of a job that no detector has answered for so long is published again, with the same ids",
+    )
     cors_origins: tuple[str, ...] = Field(
         default=(), description="web pages that may use the API, such as https://map.example; * for all"
     )

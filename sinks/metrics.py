@@ -1,9 +1,17 @@
-"""Defines the metrics of the live stream; see :mod:`infra.telemetry.buckets` for the rules of labels."""
+"""Defines the metrics of the live stream and of jobs; see :mod:`infra.telemetry.buckets` for the rules of labels."""
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 SSE_CLIENTS = Gauge("standgale_sse_clients", "Clients connected now", ["stream"])
 SSE_EVENTS = Counter("standgale_sse_events_sent_total", "Events sent to clients", ["stream"])
 SSE_DROPPED = Counter("standgale_sse_clients_dropped_total", "Clients disconnected because they were slow", ["stream"])
+
+JOBS = Counter("inference_jobs_total", "Jobs that reached a status", ["status"])
+JOB_SECONDS = Histogram(
+    "inference_job_duration_seconds",
+    "Seconds from the start of a job to its end",
+    ["status"],
+    buckets=(1, 2, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600, 14_400, 86_400),
+)

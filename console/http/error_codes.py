@@ -6,11 +6,32 @@ from collections.abc import Mapping
 
 from ingest.gateway.error_codes import GATEWAY_CODES, ErrorCode
 
+_IN_A_JOB = "500, in the error of a job or of its file"
 _OWN: Mapping[str, ErrorCode] = {
     "FILE_EXPIRED": ErrorCode(
         "410", "The bytes of the file were removed, because its upload is too old.", "Upload the picture again."
     ),
+    "FILE_ERROR": ErrorCode(
+        _IN_A_JOB, "The file cannot be read as a picture, or was removed.", "Upload the original file again."
+    ),
     "FILE_NOT_FOUND": ErrorCode("404", "There is no such file, or it belongs to another client.", "Check the file id."),
+    "INVALID_CONFIG": ErrorCode(
+        "400", "What is asked of a job is wrong or unknown.", "The list errors has each field, and what it takes."
+    ),
+    "JOB_ENDED": ErrorCode("409", "The job has ended.", "Look at its status; it cannot be cancelled any more."),
+    "JOB_NOT_FOUND": ErrorCode("404", "There is no such job, or it belongs to another client.", "Check the job id."),
+    "MODEL_LOAD_ERROR": ErrorCode(
+        _IN_A_JOB, "The model that the job asks for cannot be loaded.", "Ask for a version that is in the model store."
+    ),
+    "NOTHING_TO_RETRY": ErrorCode(
+        "409", "The job has not ended, or has no failed files.", "Look at its status; ask for a new job instead."
+    ),
+    "STORAGE_ERROR": ErrorCode(
+        _IN_A_JOB, "The result of the file could not be stored.", "Retry the job; else tell the operator."
+    ),
+    "TOO_MANY_JOBS": ErrorCode(
+        "409", "The client has too many jobs that have not ended.", "Wait until some have ended, or cancel them."
+    ),
     "TOO_MANY_UPLOADS": ErrorCode(
         "409", "The client has too many uploads that no job has used.", "Use them, or delete some of them."
     ),

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from infra.database.pool import Connection, Database
-from schemas.cloudevents import decode
-from schemas.errors import EventError, EventVersionError
 from schemas.events import DeadLetter, FrameCaptured
 from schemas.topics import FRAME_TOPICS, FRAMES_DEAD
+from sinks.postgres.dead_letters import original_of
 from sinks.postgres.rows import Row, device_rows
 from sinks.postgres.sink import copy_rows, write_devices
 from sinks.postgres.statements import ARRIVED, FAILED, OPEN_FLIGHTS
@@ -67,7 +66,7 @@ class FailedFrames(_FlightWriter):
         """Make ``events`` durable, all or none; the errors are those of :class:`sinks.postgres.sink.PostgresSink`."""
         failed: dict[UUID, tuple[FrameCaptured, DeadLetter]] = {}
         for letter in events:
-            frame = _frame_of(letter)
+            frame = original_of(letter, FrameCaptured)
             if frame is not None and frame.flight_id is not None:
                 failed[frame.frame_id] = frame, letter
         if not failed:
@@ -80,17 +79,6 @@ class FailedFrames(_FlightWriter):
                 for _, (frame, letter) in sorted(failed.items())
             ]
             await copy_rows(connection, FAILED, rows)
-
-
-def _frame_of(letter: DeadLetter) -> FrameCaptured | None:
-    """Return the frame in ``letter``; None where it has none: of lost records, and of what was no frame at all."""
-    original = letter.original
-    if original.value is None:
-        return None
-    try:
-        return decode(tuple(original.headers), original.value, FrameCaptured)
-    except (EventError, EventVersionError):
-        return None
 
 
 async def _open_flights(connection: Connection, frames: Sequence[FrameCaptured]) -> dict[str, UUID]:

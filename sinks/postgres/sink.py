@@ -8,6 +8,8 @@ from uuid import UUID
 from infra.database.pool import Connection, Database
 from schemas.events import DetectionsMade
 from schemas.topics import DETECTIONS as DETECTIONS_TOPIC
+from sinks.postgres.job_counts import count_results
+from sinks.postgres.jobs import CHECK_JOBS, note_ended
 from sinks.postgres.rows import DeviceRow, Row, detection_rows, device_rows, image_rows, session_rows
 from sinks.postgres.statements import (
     CHECK_TABLES,
@@ -22,7 +24,7 @@ from sinks.postgres.statements import (
 
 
 class PostgresSink:
-    """Writes devices, images, inference sessions and detections, one transaction per batch.
+    """Writes devices, images, inference sessions and detections, and counts files of jobs: a transaction per batch.
 
     Every row's id is computed from its content, so a batch that is written again finds its rows and changes nothing.
     """
@@ -43,6 +45,7 @@ class PostgresSink:
             # First, or the staging tables would never get the columns that a table does not have yet.
             await connection.execute(CHECK_TABLES)
             await connection.execute(CREATE_STAGING)
+            await connection.execute(CHECK_JOBS)
 
     async def write(self, events: Sequence[DetectionsMade]) -> None:
         """Make ``events`` durable, all or none.
@@ -57,6 +60,9 @@ class PostgresSink:
             await copy_rows(connection, IMAGES, image_rows(events, ids))
             await copy_rows(connection, SESSIONS, session_rows(events))
             await copy_rows(connection, DETECTIONS, detection_rows(events))
+            # Last, so that the rows of jobs are locked for a short time.
+            ended = await count_results(connection, events)
+        note_ended(ended)
 
     async def close(self) -> None:
         """Do nothing: the connections belong to the database, and the process that opened it closes it."""

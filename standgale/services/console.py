@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from console.http.app import create_console
+from console.jobs.publisher import JobPublisher
 from console.parts import ConsoleParts
 from console.routes import console_routers
 from console.uploads.retention import UploadRetention
@@ -38,11 +39,12 @@ def make_console_app(process: Composition) -> FastAPI:
 
 def make_console_workers(process: Composition) -> list[Component]:
     """Make the components that the console needs besides its server, whichever server that is."""
-    database, retry = process.database(), process.settings.retry
+    database, console, retry = process.database(), process.settings.console, process.settings.retry
     return [
         process.keys(),
         UploadRetention(database, process.store(), retry),
         PublishingComponent("outbox", process, lambda publisher: OutboxRelay(database, publisher, retry)),
+        PublishingComponent("job-frames", process, lambda publisher: JobPublisher(database, publisher, console, retry)),
     ]
 
 

@@ -12,6 +12,7 @@ from infra.process.components import Component
 from infra.process.http_server import HttpComponent
 from schemas import topics
 from sinks.postgres.flights import ArrivedFrames, FailedFrames
+from sinks.postgres.jobs import JobFailures
 from sinks.postgres.sink import PostgresSink
 from sinks.sse.http import create_sse_app
 from sinks.sse.hub import DetectionHub
@@ -22,7 +23,12 @@ from standgale.services.composition import Composition
 def make_postgres_sinks(process: Composition, instance_id: str | None) -> list[Component]:
     """Make the components that write detections, and the frames of flights, to PostgreSQL."""
     database = process.database()
-    sinks: tuple[Sink[Any], ...] = (PostgresSink(database), ArrivedFrames(database), FailedFrames(database))
+    sinks: tuple[Sink[Any], ...] = (
+        PostgresSink(database),
+        ArrivedFrames(database),
+        FailedFrames(database),
+        JobFailures(database),
+    )
     return [_make_runner(process, sink, instance_id) for sink in sinks]
 
 

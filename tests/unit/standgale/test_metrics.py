@@ -90,6 +90,8 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "standgale_sse_clients": ("gauge", ("stream",)),
     "standgale_sse_events_sent": ("counter", ("stream",)),
     "standgale_sse_clients_dropped": ("counter", ("stream",)),
+    "inference_jobs": ("counter", ("status",)),
+    "inference_job_duration_seconds": ("histogram", ("status",)),
     "standgale_ready": ("gauge", ("part",)),
     "standgale_http_connections": ("gauge", ("server",)),
     "standgale_http_refused": ("counter", ("server", "reason")),
@@ -123,6 +125,8 @@ def test_only_the_agreed_names_lack_the_prefix() -> None:
         "detections_per_image",
         "model_load_time_seconds",
         "uploaded_files",
+        "inference_jobs",
+        "inference_job_duration_seconds",
     } == WITHOUT_PREFIX
 
 

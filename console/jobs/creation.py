@@ -1,0 +1,134 @@
+"""Makes a job of files of an upload: the job and its files in one transaction."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from console.ids import new_id
+from console.jobs.config import KeptConfig
+from console.jobs.errors import InvalidConfigError, TooManyJobsError
+from console.uploads.errors import upload_not_found
+from infra.database.pool import Connection
+from infra.texts import shortened
+from schemas.ids import frame_id
+
+_DEVICES = 32
+"""The frames of jobs are those of so many devices, so that as many workers share a job."""
+_SHOWN_IDS = 5
+
+# Locked, so that its files are not removed before the job is there.
+_UPLOAD = """
+SELECT id FROM uploads
+WHERE upload_id = $1 AND client_id = $2 AND completed_at IS NOT NULL AND removed_at IS NULL AND expires_at > now()
+FOR KEY SHARE
+"""
+_FILES = """
+SELECT id, file_id, captured_at, sha256 FROM uploaded_files
+WHERE upload_id = $1 AND ($2::varchar[] IS NULL OR file_id = ANY($2)) ORDER BY position
+"""
+_OPEN_JOBS = """
+SELECT count(*) FROM (SELECT FROM jobs WHERE finished_at IS NULL AND client_id = $1 LIMIT $2) AS open
+"""
+_INSERT_JOB = """
+INSERT INTO jobs (id, job_id, client_id, upload_id, retry_of, config, total_images)
+VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING created_at
+"""
+_INSERT_FILES = """
+INSERT INTO job_files (job_id, position, file_id, frame_id, device_id)
+SELECT $1, * FROM unnest($2::int[], $3::uuid[], $4::uuid[], $5::varchar[])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """Describes a job that was made."""
+
+    job_id: str
+    created_at: datetime
+    file_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobFile:
+    """Identifies a file of a job, and what its frame's id is made of."""
+
+    id: UUID
+    captured_at: datetime
+    sha256: str
+
+    @property
+    def device_id(self) -> str:
+        """The device that the file's frame is of, the same in each job."""
+        return f"jobs-{self.id.int % _DEVICES:02d}"
+
+    @property
+    def frame_id(self) -> UUID:
+        """The id of the file's frame."""
+        return frame_id(self.device_id, self.captured_at, self.sha256)
+
+
+async def find_files(
+    connection: Connection, client_id: str, upload_id: str, file_ids: Sequence[str] | None
+) -> tuple[UUID, list[JobFile]]:
+    """Return the row of an upload, and those of its files that are asked for (None: all), in the order of the upload.
+
+    Raises UploadNotFoundError, and InvalidConfigError for ids of other files.
+    """
+    upload = await connection.fetchrow(_UPLOAD, upload_id, client_id)
+    if upload is None:
+        raise upload_not_found(upload_id)
+    if file_ids is not None:
+        name, count = Counter(file_ids).most_common(1)[0]
+        if count > 1:
+            raise InvalidConfigError.of("file_ids", f"Must name each file once; {shortened(name, 60)} is there twice")
+    rows: list[Any] = await connection.fetch(_FILES, upload["id"], file_ids)
+    if file_ids is not None and len(rows) < len(file_ids):
+        known = {row["file_id"] for row in rows}
+        other = [shortened(name, 60) for name in file_ids if name not in known][:_SHOWN_IDS]
+        raise InvalidConfigError.of("file_ids", f"Must be files of upload {upload_id}; not {', '.join(other)}")
+    if not rows:
+        raise InvalidConfigError.of("upload_id", "The upload has no files")
+    return upload["id"], [JobFile(row["id"], row["captured_at"], row["sha256"]) for row in rows]
+
+
+async def insert_job(
+    connection: Connection,
+    client_id: str,
+    upload: UUID | None,
+    files: Sequence[JobFile],
+    config: KeptConfig,
+    *,
+    most_open: int,
+    retry_of: UUID | None = None,
+) -> NewJob:
+    """Write the job and its files; the caller's transaction keeps both or neither. Raises TooManyJobsError."""
+    open_jobs = await connection.fetchval(_OPEN_JOBS, client_id, most_open)
+    if open_jobs >= most_open:
+        raise TooManyJobsError(
+            f"there are {open_jobs} jobs of this client that have not ended, as many as it may have "
+            "(console.max_open_jobs)",
+            details="Wait until some have ended, or cancel them.",
+        )
+    job, job_id = uuid4(), new_id("job")
+    row = (job, job_id, client_id, upload, retry_of, config.to_json(), len(files))
+    created_at = await connection.fetchval(_INSERT_JOB, *row)
+    await connection.execute(
+        _INSERT_FILES,
+        job,
+        list(range(len(files))),
+        [file.id for file in files],
+        [file.frame_id for file in files],
+        [file.device_id for file in files],
+    )
+    return NewJob(job_id, created_at, len(files))
+
+
+def kept_config(text: str) -> KeptConfig:
+    """Return the options in the row of a job."""
+    return KeptConfig.model_validate(json.loads(text))

@@ -1,0 +1,56 @@
+"""Defines the errors of requests about jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ingest.acceptance.errors import ApiError
+
+
+class InvalidConfigError(ApiError):
+    """A request for a job is not as it must be; ``errors`` names each wrong field, and what it takes."""
+
+    code = "INVALID_CONFIG"
+
+    def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
+        """``errors`` has one entry per fault, with ``field`` and ``error``."""
+        first = errors[0]
+        super().__init__(
+            f"Invalid configuration: {first['field']}: {first['error']}",
+            field=first["field"],
+            details="Correct the fields in errors, and send the request again; /docs describes them.",
+            errors=errors,
+        )
+
+    @classmethod
+    def of(cls, field: str, error: str) -> InvalidConfigError:
+        """Return the error of one field."""
+        return cls([{"field": field, "error": error}])
+
+
+class JobNotFoundError(ApiError):
+    """The client has no such job; that of another client is none of its own."""
+
+    code = "JOB_NOT_FOUND"
+    status = 404
+
+
+class TooManyJobsError(ApiError):
+    """The client has as many jobs that have not ended as it may have."""
+
+    code = "TOO_MANY_JOBS"
+    status = 409
+
+
+class JobEndedError(ApiError):
+    """The job has ended, so it cannot be cancelled."""
+
+    code = "JOB_ENDED"
+    status = 409
+
+
+class NothingToRetryError(ApiError):
+    """The job has no failed files, or has not ended yet."""
+
+    code = "NOTHING_TO_RETRY"
+    status = 409

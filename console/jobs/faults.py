@@ -1,0 +1,69 @@
+"""Says in plain words which fields of a request for a job are wrong, and what they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from console.jobs.errors import InvalidConfigError
+from infra.texts import shortened
+
+_MOST = 20
+_LONGEST_NAME = 60
+
+_RANGES: Mapping[str, tuple[str, str]] = {
+    "confidence_threshold": ("0.0", "1.0"),
+    "iou_threshold": ("0.0", "1.0"),
+    "threshold": ("0.0", "1.0"),
+    "slice_width": ("256", "2048"),
+    "slice_height": ("256", "2048"),
+    "overlap_ratio": ("0.0", "0.5"),
+}
+_PATHS = ("model_path",)
+_TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "missing": lambda _: "Must be given",
+    "float_type": lambda _: "Must be a number, not text",
+    "int_type": lambda _: "Must be a whole number",
+    "int_from_float": lambda _: "Must be a whole number",
+    "bool_type": lambda _: "Must be true or false",
+    "string_type": lambda _: "Must be text",
+    "list_type": lambda _: "Must be a list",
+    "model_type": lambda _: "Must be an object",
+    "model_attributes_type": lambda _: "Must be an object",
+    "string_too_short": lambda _: "Must not be empty",
+    "string_too_long": lambda about: f"Must have at most {about['max_length']:,} characters",
+    "too_short": lambda _: "Must not be empty",
+    "too_long": lambda about: f"Must have at most {about['max_length']:,} entries",
+    "literal_error": lambda about: f"Must be one of {about['expected']}",
+    "string_unicode": lambda _: "Must be text without halves of characters",
+    "value_error": lambda about: str(about["error"]).capitalize(),
+    "json_invalid": lambda about: f"Must be JSON: {about.get('error', 'it cannot be read')}",
+}
+
+
+def config_error(faults: Sequence[Mapping[str, Any]]) -> InvalidConfigError:
+    """Return the error for ``faults`` as pydantic lists them for the body of a request."""
+    return InvalidConfigError([_fault(fault) for fault in faults[:_MOST]])
+
+
+def _fault(fault: Mapping[str, Any]) -> dict[str, str]:
+    # The first part says that it is in the body.
+    parts = [str(part) for part in fault["loc"][1:]]
+    kind, about = fault["type"], fault.get("ctx") or {}
+    if kind == "json_invalid":
+        parts = []
+    name = parts[-1] if parts else ""
+    field = ".".join(shortened(part, _LONGEST_NAME) for part in parts) or "body"
+    return {"field": field, "error": _text(kind, name, about, str(fault["msg"]))}
+
+
+def _text(kind: str, name: str, about: Mapping[str, Any], otherwise: str) -> str:
+    if kind == "extra_forbidden":
+        if name in _PATHS:
+            return "Paths are not accepted; name a version of the model store in config.model, as name and version"
+        return "Is not known; /docs describes the fields"
+    if kind in ("greater_than_equal", "less_than_equal", "finite_number") and name in _RANGES:
+        low, high = _RANGES[name]
+        return f"Must be between {low} and {high}"
+    text = _TEXTS.get(kind)
+    return otherwise if text is None else text(about)

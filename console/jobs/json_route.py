@@ -1,0 +1,46 @@
+"""Reads JSON bodies of requests for jobs: other content types, and wrong fields, have errors of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+
+from console.jobs.faults import config_error
+from ingest.gateway.errors import UnsupportedMediaTypeError
+
+_LONGEST_TYPE = 100
+
+
+class JsonRoute(APIRoute):
+    """Is a route whose body is JSON; what is wrong with it is InvalidConfigError."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler of the framework, with errors of its validation translated."""
+        handle = super().get_route_handler()
+
+        async def handle_json(request: Request) -> Response:
+            if self.body_field is not None:
+                _require_json(request)
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                raise config_error(error.errors()) from error
+
+        return handle_json
+
+
+def _require_json(request: Request) -> None:
+    given = request.headers.get("content-type", "")
+    kind = given.partition(";")[0].strip().lower()
+    if kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json")):
+        return
+    raise UnsupportedMediaTypeError(
+        f"the Content-Type is {given[:_LONGEST_TYPE]!r}; this path takes application/json",
+        details="Upload pictures with POST /api/v1/inference/upload, and name the upload here.",
+        field="Content-Type",
+    )

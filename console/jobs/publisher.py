@@ -1,0 +1,104 @@
+"""Publishes the frames of jobs, so many at a time that no job and no client keeps the detectors from the others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from console.jobs.frames import JobFrames
+from console.jobs.queue import WaitingFile, configs_of, late_files, mark_published, take_files, try_lock
+from console.settings import ConsoleSettings
+from infra.broker.port import OutRecord, Publisher
+from infra.database.pool import Database
+from infra.errors import RecordTooLargeError
+from infra.failure.backoff import Backoff
+from infra.failure.error_texts import error_code, error_text
+from infra.failure.retry import StoppedError, run_until_stop
+from infra.failure.settings import RetrySettings
+from infra.process.health import HealthPart
+from schemas.errors import StandgaleError
+from sinks.metrics import JOBS
+from sinks.postgres.job_counts import FileFailure, count_failures
+from sinks.postgres.jobs import note_ended
+
+logger = logging.getLogger(__name__)
+
+_MOST = 100
+_BUSY_S = 0.05
+_IDLE_S = 0.25
+_PUBLISH_TIMEOUT_S = 10.0
+_TOO_LARGE = "STORAGE_ERROR"
+
+
+class JobPublisher:
+    """Is the component that publishes; several may run, and one of them publishes at a time.
+
+    Killed between the publish and its note in the database, it publishes frames again, with the same ids.
+    """
+
+    name = "job-frames"
+
+    def __init__(
+        self, database: Database, publisher: Publisher, settings: ConsoleSettings, retry: RetrySettings
+    ) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._settings = settings
+        self._backoff = Backoff(retry)
+
+    async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
+        """Publish until ``stop`` is set. After an error it is not ready, and tries again."""
+        failing = False
+        while not stop.is_set():
+            health.beat()
+            try:
+                published = await run_until_stop(self.publish_some(), stop, "publishing frames of jobs", timeout_s=5.0)
+            except StoppedError:
+                return
+            except (StandgaleError, OSError) as error:
+                health.set_not_ready(error_text(error))
+                if not failing:
+                    logger.warning("frames of jobs wait: %s", error_text(error), extra={"code": error_code(error)})
+                failing = True
+                await self._backoff.wait(stop)
+                continue
+            if failing:
+                logger.info("frames of jobs are published again")
+            failing = False
+            self._backoff.reset()
+            health.set_ready()
+            await health.pause(_BUSY_S if published else _IDLE_S, stop)
+
+    async def publish_some(self) -> int:
+        """Publish files whose turn it is; return how many. Raises the errors of database and broker."""
+        settings = self._settings
+        async with self._database.acquire(writing=True) as connection, connection.transaction():
+            if not await try_lock(connection):
+                return 0
+            files = await take_files(
+                connection, window=settings.job_window, most_published=settings.max_published, most=_MOST
+            )
+            files += await late_files(connection, after_s=settings.publish_again_s, most=_MOST)
+            if not files:
+                return 0
+            frames = JobFrames(await configs_of(connection, files))
+            too_large = await self._publish([(file, frames.record(file)) for file in files])
+            begun = await mark_published(connection, files)
+            ended = await count_failures(connection, too_large)
+        JOBS.labels("processing").inc(begun)
+        note_ended(ended)
+        return len(files)
+
+    async def _publish(self, frames: Sequence[tuple[WaitingFile, OutRecord]]) -> list[FileFailure]:
+        """Publish ``frames``; return those that are larger than their topic accepts."""
+        try:
+            async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
+                await self._publisher.publish([record for _, record in frames])
+        except RecordTooLargeError as error:
+            if len(frames) > 1:
+                half = len(frames) // 2
+                return [*await self._publish(frames[:half]), *await self._publish(frames[half:])]
+            file = frames[0][0]
+            return [FileFailure(file.job_id, file.frame_id, _TOO_LARGE, f"The job asks for too much: {error}")]
+        return []

@@ -1,0 +1,139 @@
+"""Reads a job of a client, and makes the body that says what has become of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from console.jobs.errors import JobNotFoundError
+from console.jobs.estimate import Estimates
+from infra.database.pool import Connection
+from infra.texts import shortened
+from schemas.job_events import JobStatus
+from schemas.timestamps import format_utc
+
+COLUMNS = """
+id, job_id, status, created_at, updated_at, started_at, finished_at, total_images, processed_images, failed_images,
+total_detections, confidence_sum, error_code, error_message, error_details,
+config #> '{asked,sahi}' IS NOT NULL AND config #>> '{asked,sahi,enabled}' IS DISTINCT FROM 'false' AS sliced
+"""
+_JOB = f"SELECT {COLUMNS} FROM jobs WHERE job_id = $1 AND client_id = $2"  # noqa: S608 (constants)
+_LONGEST_ID = 60
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """Holds the row of a job."""
+
+    id: UUID
+    job_id: str
+    status: JobStatus
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    total_images: int
+    processed_images: int
+    """Files that have an end: a result or an error"""
+    failed_images: int
+    total_detections: int
+    confidence_sum: float
+    error_code: str | None
+    error_message: str | None
+    error_details: str | None
+    sliced: bool
+    """Whether it asks for slices"""
+
+    @property
+    def percentage(self) -> float | int:
+        """How much has an end; 100 only when all of it has."""
+        share = self.processed_images / self.total_images * 100
+        return int(share) if share == int(share) else min(round(share, 1), 99.9)
+
+    @property
+    def average_confidence(self) -> float:
+        """The mean of the scores of all detections; 0 without any."""
+        return round(self.confidence_sum / self.total_detections, 4) if self.total_detections else 0.0
+
+
+def job_row(row: Mapping[str, Any]) -> JobRow:
+    """Return the job in ``row``, which has :data:`COLUMNS`."""
+    return JobRow(**dict(row.items()))
+
+
+async def find_job(connection: Connection, client_id: str, job_id: str) -> JobRow:
+    """Return the job ``job_id`` of a client. Raises JobNotFoundError."""
+    row: Any = await connection.fetchrow(_JOB, job_id, client_id)
+    if row is None:
+        raise job_not_found(job_id)
+    return job_row(row)
+
+
+def job_not_found(job_id: str) -> JobNotFoundError:
+    """Return the error for a ``job_id`` that the client does not have."""
+    return JobNotFoundError(
+        f"Job not found: {shortened(job_id, _LONGEST_ID)}", details="GET /api/v1/jobs lists your jobs.", field="job_id"
+    )
+
+
+def job_body(job: JobRow, estimates: Estimates) -> dict[str, JsonValue]:
+    """Return the description of ``job`` for its client."""
+    progress: dict[str, JsonValue] = {
+        "total_images": job.total_images,
+        "processed_images": job.processed_images,
+        "failed_images": job.failed_images,
+        "percentage": job.percentage,
+    }
+    body: dict[str, JsonValue] = {
+        "job_id": job.job_id,
+        "status": job.status,
+        "created_at": format_utc(job.created_at),
+        "updated_at": format_utc(job.updated_at),
+        "progress": progress,
+    }
+    if job.started_at is not None:
+        body["started_at"] = format_utc(job.started_at)
+    if job.status == "processing" and job.started_at is not None:
+        progress["current_stage"] = _stage(job)
+        due = estimates.of_running(job.started_at, job.processed_images, job.total_images)
+        progress["estimated_completion"] = format_utc(due)
+    elif job.finished_at is not None:
+        body |= _end(job, job.finished_at)
+    return body
+
+
+def _end(job: JobRow, finished_at: datetime) -> dict[str, JsonValue]:
+    at = format_utc(finished_at)
+    if job.status == "cancelled":
+        return {"cancelled_at": at}
+    if job.status == "failed":
+        error: dict[str, JsonValue] = {
+            "code": job.error_code,
+            "message": job.error_message,
+            "details": job.error_details,
+        }
+        return {"failed_at": at, "error": error}
+    took = finished_at - (job.started_at or job.created_at)
+    summary: dict[str, JsonValue] = {
+        "total_detections": job.total_detections,
+        "average_confidence": job.average_confidence,
+        "processing_time_seconds": round(max(0.0, took.total_seconds()), 3),
+    }
+    place = f"/api/v1/jobs/{job.job_id}"
+    return {
+        "completed_at": at,
+        "summary": summary,
+        "results_url": f"{place}/results",
+        "visualization_url": f"{place}/visualization",
+    }
+
+
+def _stage(job: JobRow) -> str:
+    if job.processed_images == 0:
+        return "Waiting for the first result"
+    return "Running SAHI inference" if job.sliced else "Running inference"

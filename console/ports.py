@@ -1,0 +1,50 @@
+"""Defines what the console needs of others: the rules and the model versions that jobs may name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from schemas.event_base import ModelRef
+
+
+class RulesLibrary(Protocol):
+    """Knows the rules that the operator has installed, and checks texts of rules."""
+
+    async def find(self, name: str) -> str | None:
+        """Return the text of the rules called ``name``; None where there are none."""
+        ...
+
+    async def fault(self, text: str) -> str | None:
+        """Return what is wrong with ``text``, with its line; None when nothing is."""
+        ...
+
+
+class NoRules:
+    """Has no installed rules, and finds no fault: the detector that evaluates a text reports its faults."""
+
+    async def find(self, name: str) -> str | None:
+        """Return None."""
+        del name
+        return None
+
+    async def fault(self, text: str) -> str | None:
+        """Return None."""
+        del text
+        return None
+
+
+class ModelNames(Protocol):
+    """Knows the versions in the model store."""
+
+    async def versions(self) -> Sequence[ModelRef] | None:
+        """Return all versions; None when they cannot be known now."""
+        ...
+
+
+class AnyModel:
+    """Knows no versions: the detector that loads one reports that it is not there."""
+
+    async def versions(self) -> Sequence[ModelRef] | None:
+        """Return None."""
+        return None

@@ -1,0 +1,71 @@
+"""What is kept of the options of a job is what was asked, and only that."""
+
+from __future__ import annotations
+
+import pytest
+
+from console.jobs.config import JobConfig, KeptConfig
+from console.jobs.errors import InvalidConfigError
+from console.jobs.models import require_model
+from console.jobs.options import detect_options
+from console.jobs.rules import rules_of
+from console.ports import AnyModel, NoRules
+from schemas.event_base import ModelRef
+from schemas.events import DetectOptions
+from schemas.job_events import JobRules
+
+
+class Library(NoRules):
+    """Knows one set of rules, and finds a fault in texts with ``wrong``."""
+
+    async def find(self, name: str) -> str | None:
+        return "drop(X) :- small(X)." if name == "small-ones" else None
+
+    async def fault(self, text: str) -> str | None:
+        return "Line 2: a bracket is missing" if "wrong" in text else None
+
+
+class Store(AnyModel):
+    """Has two versions of a model."""
+
+    async def versions(self) -> list[ModelRef] | None:
+        return [ModelRef(name="small", version=version) for version in ("1.0.0", "1.1.0")]
+
+
+def asked(**fields: object) -> JobConfig:
+    return JobConfig.model_validate(fields)
+
+
+def test_options_left_out_are_left_to_the_card() -> None:
+    assert detect_options(JobConfig()) == DetectOptions()
+    assert KeptConfig().to_json() == "{}"
+    assert detect_options(asked(sahi={"enabled": False})).mode == "whole"
+    assert detect_options(asked(sahi={"enabled": True})) == DetectOptions()
+    assert detect_options(asked(sahi={"slice_height": 300})).tile_width == 300
+
+
+def test_kept_options_are_read_back() -> None:
+    kept = KeptConfig(asked=asked(confidence_threshold=0.3, prompt="bird ü"), rules=JobRules(name="a", text="b(c)."))
+    text = kept.to_json()
+    assert text.isascii()
+    assert KeptConfig.model_validate_json(text) == kept
+
+
+async def test_rules_are_found_by_name_or_taken_as_they_are() -> None:
+    named = await rules_of(asked(symbolic_reasoning={"rules_file": "small-ones"}), Library())
+    assert named == JobRules(name="small-ones", text="drop(X) :- small(X).")
+    text = await rules_of(asked(symbolic_reasoning={"rules_file": "keep(x)."}), Library())
+    assert text == JobRules(name="job", text="keep(x).")
+    assert await rules_of(asked(symbolic_reasoning={"enabled": False, "rules_file": "small-ones"}), Library()) is None
+    for wrong in ("/a/rules.pl", "none", "wrong(x)\n"):
+        with pytest.raises(InvalidConfigError):
+            await rules_of(asked(symbolic_reasoning={"rules_file": wrong}), Library())
+
+
+async def test_a_model_that_the_store_does_not_have_is_refused() -> None:
+    for name, version, field in (("small", "2", "config.model.version"), ("large", "1.0.0", "config.model.name")):
+        with pytest.raises(InvalidConfigError) as caught:
+            await require_model(asked(model={"name": name, "version": version}), Store())
+        assert caught.value.field == field
+    await require_model(asked(model={"name": "small", "version": "1.1.0"}), Store())
+    await require_model(asked(model={"name": "small", "version": "9"}), AnyModel())
