@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from secrets import token_hex
 from typing import TypeVar
 from urllib.parse import urlencode
 
@@ -30,6 +31,8 @@ UPLOAD_PATH = "/api/v1/originals/upload"
 _FOLDER = ".originals"
 _KEY = "key"
 _PART, _WHOLE = ".part", ".whole"
+_TAKEN = ".taken-"
+"""Links to whole uploads that are being announced."""
 
 
 class FolderUploads:
@@ -97,14 +100,21 @@ class FolderUploads:
 
     @asynccontextmanager
     async def received(self, device_id: str, sha256: str) -> AsyncIterator[Path | None]:
-        """Give the file itself."""
+        """Give the file under a name of its own, so that it stays when another announcement of it ends first."""
         path = self._folder / device_id / f"{sha256}{_WHOLE}"
-        # The frame store links the file, and a program on this machine may have changed it: it is checked again.
-        found = await self._run("read", partial(_digest_of, path))
-        if found is not None and found != sha256:
-            await self._run("write", partial(path.unlink, missing_ok=True))
-            raise _wrong(sha256, found)
-        yield None if found is None else path
+        taken = path.with_name(f"{sha256}{_TAKEN}{token_hex(8)}")
+        if not await self._run("write", partial(_link, path, taken)):
+            yield None
+            return
+        try:
+            # A program on this machine may have changed it.
+            found = await self._run("read", partial(_digest_of, taken))
+            if found != sha256:
+                await self._run("write", partial(path.unlink, missing_ok=True))
+                raise _wrong(sha256, found or "none")
+            yield taken
+        finally:
+            await asyncio.to_thread(taken.unlink, missing_ok=True)
 
     async def discard(self, device_id: str, sha256: str) -> None:
         """Remove the file."""
@@ -194,7 +204,9 @@ class FolderUploads:
         for device in [path for path in self._folder.iterdir() if path.is_dir()]:
             for path in device.iterdir():
                 with suppress(FileNotFoundError):
-                    if path.lstat().st_mtime < oldest:
+                    status = path.lstat()
+                    # The last link, or write: what is being announced stays.
+                    if max(status.st_mtime, status.st_ctime if _TAKEN in path.name else 0.0) < oldest:
                         path.unlink()
                         removed += 1
             # Not while a new upload has just made a file in it.
@@ -217,9 +229,22 @@ def _is_at(path: Path, status: os.stat_result) -> bool:
         return False
 
 
+def _link(path: Path, link: Path) -> bool:
+    """Give the file another name; return False without a file."""
+    try:
+        os.link(path, link, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _is_other(path: Path, sha256: str) -> bool:
+    return path.stem != sha256 and _TAKEN not in path.name
+
+
 def _count_others(folder: Path, sha256: str, most: int) -> int:
     try:
-        return sum(1 for _ in islice((path for path in folder.iterdir() if path.stem != sha256), most))
+        return sum(1 for _ in islice((path for path in folder.iterdir() if _is_other(path, sha256)), most))
     except FileNotFoundError:
         return 0
 

@@ -91,6 +91,14 @@ async def test_an_original_that_detect_announces_leaves_no_upload(gateway: Gatew
     assert await pending(gateway) == 0
 
 
+async def test_announcements_of_one_original_at_once_are_all_accepted(gateway: Gateway) -> None:
+    assert (await put(gateway, await address(gateway))).status == 200
+    responses = await asyncio.gather(*(announce(gateway, proof=True) for _ in range(6)))
+    assert [response.status for response in responses] == [202] * 6, [response.body for response in responses]
+    assert len({response.json["frame_id"] for response in responses}) == 1
+    assert await pending(gateway) == 0
+
+
 async def test_an_upload_with_another_content_or_size_is_refused(gateway: Gateway) -> None:
     upload = await address(gateway)
     other = tiff(seed=2)

@@ -179,3 +179,31 @@ async def test_an_upload_that_wrote_nothing_is_none_that_waits(tmp_path: Path, u
     assert await uploads.pending(OTHER, 9, 60.0) == 0
     assert await uploads.write(UPLOAD, 0, pieces(DATA)) == len(DATA)
     assert await uploads.pending(OTHER, 9, 60.0) == 1
+
+
+async def test_an_announcement_keeps_its_file_when_another_one_ends(tmp_path: Path, uploads: FolderUploads) -> None:
+    store = FolderFrameStore(tmp_path)
+    await uploads.write(UPLOAD, 0, pieces(DATA))
+    async with uploads.received("drone-1", DIGEST) as first, uploads.received("drone-1", DIGEST) as second:
+        assert first is not None and second is not None
+        assert await uploads.pending(OTHER, 10, 60.0) == 1
+        await store.put_file(first, sha256=DIGEST, media_type="image/tiff")
+        await uploads.discard("drone-1", DIGEST)
+        assert second.read_bytes() == DATA
+        await store.put_file(second, sha256=DIGEST, media_type="image/tiff")
+    assert len([found async for found in store.objects()]) == 1
+    assert list((tmp_path / ".originals" / "drone-1").iterdir()) == []
+    await store.close()
+
+
+async def test_a_sweep_removes_links_of_killed_announcements_by_age(tmp_path: Path, uploads: FolderUploads) -> None:
+    await uploads.write(UPLOAD, 0, pieces(DATA))
+    whole = tmp_path / ".originals" / "drone-1" / f"{DIGEST}.whole"
+    os.utime(whole, (0, 0))
+    async with uploads.received("drone-1", DIGEST) as path:
+        assert await uploads.sweep(60.0) == 1
+        assert path is not None and path.read_bytes() == DATA
+    left = whole.with_name(f"{DIGEST}.taken-0")
+    left.write_bytes(b"")
+    assert await uploads.sweep(-1.0) == 1
+    assert not left.exists()
