@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
@@ -18,6 +19,8 @@ from infra.telemetry.metrics_page import MetricsPage
 from infra.waiting import wait_until_set
 
 STARTING = "starting"
+
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,10 @@ class HealthPart:
         return self._silence_s
 
     @property
+    def _sign_interval_s(self) -> float:
+        return max(self._silence_s / 3, 0.01)
+
+    @property
     def reason(self) -> str | None:
         """All reasons why it is not ready, in one text; None when it is ready."""
         reasons = list(self._waiting.values())
@@ -132,8 +139,17 @@ class HealthPart:
         until = time.monotonic() + seconds
         while not stop.is_set() and (left := until - time.monotonic()) > 0:
             self.beat()
-            await wait_until_set(stop, min(left, max(self._silence_s / 3, 0.01)))
+            await wait_until_set(stop, min(left, self._sign_interval_s))
         self.beat()
+
+    async def wait_for(self, task: asyncio.Future[ResultT], seconds: float) -> bool:
+        """Wait until ``task`` is done, at most ``seconds``, with signs of life; return whether it is done."""
+        until = time.monotonic() + seconds
+        while not task.done() and (left := until - time.monotonic()) > 0:
+            self.beat()
+            await asyncio.wait({task}, timeout=min(left, self._sign_interval_s))
+        self.beat()
+        return task.done()
 
     def set_dead(self, reason: str) -> None:
         """Report that the part ended unexpectedly, so that the process must be restarted."""

@@ -11,7 +11,6 @@ from infra.broker.port import Admin, Broker, TopicPartition
 from infra.broker.reading import respond_within
 from infra.failure.error_texts import error_text
 from infra.process.health import HealthPart
-from infra.waiting import wait_until_set
 from ingest.limits.lag import WATCHED, LagLimits
 
 logger = logging.getLogger(__name__)
@@ -42,11 +41,12 @@ class LagWatch:
         health.set_ready()
         try:
             while not stop.is_set():
+                health.beat()
                 await self._read()
                 refusing = self._limits.refusing()
                 note = f"frames of {refusing} partitions are refused: the detectors are behind" if refusing else None
                 health.set_note(_NOTE, note)
-                await wait_until_set(stop, self._interval_s)
+                await health.pause(self._interval_s, stop)
         finally:
             await self._close()
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Coroutine
 
 from infra.process.health import HealthPart
-from infra.waiting import wait_until_set
 from ingest.readiness.outcomes import Readiness
 
 _FAILING_INTERVAL_S = 2.0
@@ -37,18 +36,19 @@ class DependencyProbe:
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
         """Probe when the readiness needs it, until ``stop`` is set; errors of ``check`` do not end it."""
-        del health  # Real work reports on the part too: both call the readiness, which reports to the part.
+        # Reasons come from the readiness, as those of real work do; of the part only signs of life are given here.
         checking: asyncio.Task[object] | None = None
         began = 0.0
         try:
             while not stop.is_set():
+                health.beat()
                 if checking is None and self._readiness.wants_probe():
                     began = time.monotonic()
                     checking = asyncio.create_task(self._check(), name=f"probe-{self.name}")
                 if checking is not None and await self._wait_until_ended(checking, began):
                     self._report_result(checking, began)
                     checking = None
-                await wait_until_set(stop, self._pause_s())
+                await health.pause(self._pause_s(), stop)
         finally:
             if checking is not None:
                 checking.cancel()

@@ -16,7 +16,6 @@ from infra.failure.retry import STOP_TIMEOUT_S
 from infra.process.health import HealthPart
 from infra.process.monotonic import monotonic_s
 from infra.texts import counted
-from infra.waiting import wait_until_set
 from ingest.sources.metrics import SOURCES
 from ingest.sources.running import PullParts, RunningSource
 from ingest.sources.table import Round, SourceTable
@@ -30,15 +29,14 @@ STATES = ("pulling", "waiting", "failed", "ended")
 _WHAT = "reading the list of sources"
 
 
-async def _within(timeout_s: float, work: Coroutine[None, None, ResultT]) -> ResultT:
+async def _within(timeout_s: float, work: Coroutine[None, None, ResultT], health: HealthPart) -> ResultT:
     """Return the result of ``work``; raise TimeoutError after ``timeout_s``, and do not wait for its cancellation.
 
     A call to a database that is frozen hangs in that, too. What it does later is harmless: leases have numbers.
     """
     task = asyncio.ensure_future(work)
     try:
-        await asyncio.wait({task}, timeout=timeout_s)
-        if not task.done():
+        if not await health.wait_for(task, timeout_s):
             raise TimeoutError(f"no answer within {timeout_s:g} s")
         return task.result()
     finally:
@@ -61,15 +59,17 @@ class SourceKeeper:
         self.running: dict[str, RunningSource] = {}
         """By name; also those that are ending"""
         self._last_problem: str | None = None
+        self._left_out = 0
+        self._hanging: set[str] = set()
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
         """Keep the share until ``stop`` is set, then give everything up."""
         try:
             while not stop.is_set():
                 await self._look(health)
-                await wait_until_set(stop, self._parts.sources.poll_s)
+                await health.pause(self._parts.sources.poll_s, stop)
         finally:
-            await self._leave()
+            await self._leave(health)
 
     async def _look(self, health: HealthPart) -> None:
         settings = self._parts.sources
@@ -78,12 +78,13 @@ class SourceKeeper:
         asked_at_s = monotonic_s()
         try:
             looking = self._table.look(self.puller, reports, lease_s=settings.lease_s, most=settings.most)
-            found = await _within(settings.lease_s, looking)
+            found = await _within(settings.lease_s, looking, health)
         except (StandgaleError, OSError) as error:
             if isinstance(error, StandgaleError) and not is_transient(error):
                 raise
             self._report_problem(error_text(error), health)
             self._forget_lost(done)
+            self._show(health)
             return
         if self._last_problem is not None:
             logger.info("%s works again", _WHAT)
@@ -92,7 +93,10 @@ class SourceKeeper:
         for name in done:
             del self.running[name]
         self._follow(found, asked_at_s)
+        self._report_left_out(found)
         self._show(health)
+        # A camera that is off is no reason to restart this process, or to send it no traffic.
+        health.set_ready()
 
     def _follow(self, found: Round, asked_at_s: float) -> None:
         """Do what the table says: extend, end what is no longer ours or too much, begin what was taken."""
@@ -122,6 +126,16 @@ class SourceKeeper:
             logger.info("source %s is pulled here", taken.name, extra={"source": taken.name, "lease": taken.lease})
             running.start()
 
+    def _report_left_out(self, found: Round) -> None:
+        if found.left_out and not self._left_out:
+            logger.warning(
+                "%d more sources are this process's share than sources.most (%d) allows, and no process pulls them: "
+                "start more processes, or raise it",
+                found.left_out,
+                self._parts.sources.most,
+            )
+        self._left_out = found.left_out
+
     def _forget_lost(self, done: list[str]) -> None:
         """Forget what ended with its lease: there is nothing to give up."""
         for name in done:
@@ -139,11 +153,21 @@ class SourceKeeper:
         for state in STATES:
             SOURCES.labels(state).set(states[state])
         texts = [f"{states[state]} {state}" for state in STATES if states[state]]
-        health.set_note("sources", f"{counted(len(self.running), 'source')} ({', '.join(texts)})" if texts else None)
-        # A camera that is off is no reason to restart this process, or to send it no traffic.
-        health.set_ready()
+        more = f"; {self._left_out} more are not pulled, by sources.most" if self._left_out else ""
+        text = f"{counted(len(self.running), 'source')} ({', '.join(texts)}){more}"
+        health.set_note("sources", text if texts or more else None)
+        self._show_hanging(health)
 
-    async def _leave(self) -> None:
+    def _show_hanging(self, health: HealthPart) -> None:
+        """Report sources whose threads do not end; only a restart of the process ends those."""
+        hanging = {name: each.stopping_s for name, each in self.running.items() if each.stopping_s > health.silence_s}
+        for name in self._hanging - hanging.keys():
+            health.clear_waiting(f"ending source {name}")
+        for name, seconds in hanging.items():
+            health.set_hanging(f"ending source {name}", f"source {name} has not ended for {seconds:.0f} s")
+        self._hanging = set(hanging)
+
+    async def _leave(self, health: HealthPart) -> None:
         for each in self.running.values():
             each.stop()
         await asyncio.gather(*(each.wait(STOP_TIMEOUT_S) for each in self.running.values()))
@@ -152,7 +176,7 @@ class SourceKeeper:
         for state in STATES:
             SOURCES.labels(state).set(0)
         try:
-            await _within(STOP_TIMEOUT_S / 2, self._table.leave(self.puller, reports))
+            await _within(STOP_TIMEOUT_S / 2, self._table.leave(self.puller, reports), health)
         except (StandgaleError, OSError) as error:
             logger.warning(
                 "the sources could not be given up (%s); other processes pull them when the leases end",

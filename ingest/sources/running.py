@@ -11,6 +11,7 @@ from pathlib import Path
 from infra.failure.backoff import Backoff
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
+from infra.process.monotonic import monotonic_s
 from infra.telemetry.logs import redact
 from ingest.acceptance.acceptance import Acceptance
 from ingest.settings import VideoSettings
@@ -63,6 +64,7 @@ class RunningSource:
         self._parts = parts
         self._health = HealthPart(f"video {taken.name}", silence_s=0.0, clock=lambda: 0.0, is_exported=False)
         self._stop = asyncio.Event()
+        self._stopping_since_s: float | None = None
         self._failure: str | None = None
         self._failed_after = 0
         """How many frames had been accepted then; with more it works again"""
@@ -75,12 +77,19 @@ class RunningSource:
 
     def stop(self) -> None:
         """Ask it to end; it is :attr:`done` some moments later."""
+        if self._stopping_since_s is None:
+            self._stopping_since_s = monotonic_s()
         self._stop.set()
 
     @property
     def is_stopping(self) -> bool:
         """Whether it was asked to end."""
         return self._stop.is_set()
+
+    @property
+    def stopping_s(self) -> float:
+        """For how long it has been asked to end without being done; 0: it was not, or is done."""
+        return 0.0 if self._stopping_since_s is None or self.done else monotonic_s() - self._stopping_since_s
 
     @property
     def done(self) -> bool:
@@ -103,14 +112,14 @@ class RunningSource:
             return "ended", None
         if self._failure is not None and self.state.counts.accepted == self._failed_after:
             return "failed", self._failure
+        if self.is_stopping:
+            return "waiting", None
         reason = self._health.reason
         return ("pulling", None) if reason is None else ("waiting", redact(reason)[:_MAX_REASON])
 
     def report(self, *, gives_up: bool = False) -> Report:
         """Return what the database keeps about it."""
         state, reason = self.status
-        if gives_up and state == "pulling":
-            state = "waiting"
         return Report(
             name=self.taken.name,
             lease=self.taken.lease,
@@ -152,7 +161,7 @@ class RunningSource:
         except LeaseLostError as error:
             LEASES_LOST.inc()
             logger.warning("%s", error, extra={"source": taken.name})
-            self._stop.set()
+            self.stop()
             return False
         except StandgaleError as error:
             self._fail(redact(str(error)), None)
@@ -193,7 +202,7 @@ class RunningSource:
             self.taken.name,
             extra={"source": self.taken.name},
         )
-        self._stop.set()
+        self.stop()
 
 
 def _counts(stored: dict[str, int]) -> VideoCounts:

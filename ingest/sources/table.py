@@ -52,13 +52,26 @@ _LEAVE = "DELETE FROM video_pullers WHERE puller = $1"
 _BURY = "DELETE FROM video_pullers WHERE alive_until <= clock_timestamp() - interval '1 hour'"
 _PULLERS = "SELECT puller FROM video_pullers WHERE alive_until > clock_timestamp() ORDER BY joined_at, puller"
 _TOTAL = "SELECT count(*) FROM video_sources WHERE removed_at IS NULL AND state <> 'ended'"
+# One statement for all, because one for each would take longer than a lease where the database is far away. It locks in
+# the order of names, as all who lock several rows.
 _REPORT = """
-UPDATE video_sources SET state = $4, reason = $5, counts = $6, lag_s = $7, began_at = $8, accepted_at = $9,
-    reported_at = clock_timestamp(),
-    lease_until = CASE WHEN $10 THEN NULL ELSE clock_timestamp() + $11 * interval '1 second' END,
-    holder = CASE WHEN $10 THEN NULL ELSE holder END
-WHERE name = $1 AND holder = $2 AND lease = $3 AND lease_until > clock_timestamp() AND (removed_at IS NULL OR $10)
-RETURNING name
+WITH given AS (
+    SELECT * FROM unnest($3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::float8[], $9::timestamptz[],
+        $10::timestamptz[], $11::boolean[])
+        AS one (name, lease, state, reason, counts, lag_s, began_at, accepted_at, gives_up)
+), held AS (
+    SELECT source.name FROM video_sources AS source JOIN given USING (name)
+    WHERE holder = $1 AND source.lease = given.lease AND lease_until > clock_timestamp()
+        AND (removed_at IS NULL OR gives_up)
+    ORDER BY source.name FOR UPDATE OF source
+)
+UPDATE video_sources AS source SET state = given.state, reason = given.reason, counts = given.counts::jsonb,
+    lag_s = given.lag_s, began_at = given.began_at, accepted_at = given.accepted_at, reported_at = clock_timestamp(),
+    lease_until = CASE WHEN gives_up THEN NULL ELSE clock_timestamp() + $2 * interval '1 second' END,
+    holder = CASE WHEN gives_up THEN NULL ELSE holder END
+FROM given JOIN held USING (name)
+WHERE source.name = given.name AND lease_until > clock_timestamp()
+RETURNING source.name, gives_up
 """
 _TAKE = """
 UPDATE video_sources SET holder = $1, lease = lease + 1, lease_until = clock_timestamp() + $2 * interval '1 second'
@@ -144,6 +157,8 @@ class Round:
     taken: Sequence[TakenSource] = field(default=())
     share: int = 0
     """How many sources this process is to have"""
+    left_out: int = 0
+    """How many more would be its share, if it were allowed to have so many"""
 
 
 class SourceTable:
@@ -195,10 +210,11 @@ class SourceTable:
             await connection.execute(_CLEAN)
             await connection.execute(_BURY)
             pullers = [row["puller"] for row in await connection.fetch(_PULLERS)]
-            share = min(most, share_of(puller, pullers, await connection.fetchval(_TOTAL)))
+            due = share_of(puller, pullers, await connection.fetchval(_TOTAL))
+            share = min(most, due)
             wanted = share - len(renewed)
             rows = await connection.fetch(_TAKE, puller, lease_s, wanted) if wanted > 0 else []
-        return Round(renewed, tuple(TakenSource(**_read(row)) for row in rows), share)
+        return Round(renewed, tuple(TakenSource(**_read(row)) for row in rows), share, due - share)
 
     async def leave(self, puller: str, reports: Sequence[Report]) -> None:
         """Give up all sources of ``puller``, which ends."""
@@ -217,17 +233,18 @@ def share_of(puller: str, pullers: Sequence[str], sources: int) -> int:
 
 
 async def _renew(connection: Connection, puller: str, reports: Sequence[Report], lease_s: float) -> frozenset[str]:
-    renewed = set()
-    # In the order of names, as all who lock several rows.
-    for each in sorted(reports, key=lambda report: report.name):
-        found = await connection.fetchval(
-            _REPORT,
-            *(each.name, puller, each.lease, each.state, each.reason, _json(each.counts), each.lag_s),
-            *(each.began_at, each.accepted_at, each.gives_up, lease_s),
-        )
-        if found is not None and not each.gives_up:
-            renewed.add(found)
-    return frozenset(renewed)
+    if not reports:
+        return frozenset()
+    columns = [list(column) for column in zip(*map(_values, reports), strict=True)]
+    rows = await connection.fetch(_REPORT, puller, lease_s, *columns)
+    return frozenset(row["name"] for row in rows if not row["gives_up"])
+
+
+def _values(report: Report) -> tuple[object, ...]:
+    return (
+        *(report.name, report.lease, report.state, report.reason, _json(report.counts), report.lag_s),
+        *(report.began_at, report.accepted_at, report.gives_up),
+    )
 
 
 async def _why_not_added(connection: Connection, name: str, device_id: str) -> str:

@@ -110,11 +110,17 @@ class VideoDecoder:
         self._camera_start: datetime | None = None
 
     def close(self) -> None:
-        """End the thread that reads a camera, and its connection; the container may be closed after it."""
+        """End the thread that reads a camera, and its connection; the container may be closed after it.
+
+        Afterwards nothing here refers to itself, so that FFmpeg's decoder, its threads and its pictures are freed at
+        once: Python's search for such circles knows nothing of their size, and comes late.
+        """
         if self._queue is not None:
             assert self._opened.network is not None
             self._opened.network.close()
             self._queue.join()
+        self._queue, self._packets = None, iter(())
+        self._ahead.clear()
 
     def lag_s(self) -> float:
         """Return how far behind a camera decoding is; 0 for files, which wait."""

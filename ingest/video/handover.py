@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from traceback import clear_frames
 
 from ingest.video.port import VideoFrame
 
@@ -65,6 +66,7 @@ class Handover:
         finally:
             # Closes what the iterator has open, in this thread.
             getattr(frames, "close", lambda: None)()
+            _forget_variables(error)
             self._put(_End(error))
 
     def _put(self, item: VideoFrame | _End) -> bool:
@@ -74,3 +76,10 @@ class Handover:
             # The loop is closed: the process ends, and nobody asks for frames any more.
             return False
         return True
+
+
+def _forget_variables(error: BaseException | None) -> None:
+    """Clear what the functions that ``error`` went through had in variables, such as FFmpeg's decoder."""
+    while error is not None:
+        clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

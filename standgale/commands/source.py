@@ -175,7 +175,10 @@ def _state(source: ListedSource) -> str:
     if source.removed_at is not None:
         return "being removed"
     if source.state != "ended" and not source.is_held:
-        return "not pulled: no process has it; run standgale sources, or standgale up with the extra video"
+        return (
+            "not pulled: no process has it; run standgale sources, or standgale up with the extra video (where those "
+            "run, one more, or raise sources.most)"
+        )
     state = source.state if source.reason is None else f"{source.state}: {source.reason}"
     # A holder that is alive reports each second.
     is_old = source.is_held and source.report_age_s is not None and source.report_age_s > 5

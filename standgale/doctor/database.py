@@ -16,8 +16,11 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "inference_sessions": ("SELECT", "INSERT"),
     "detections": ("SELECT", "INSERT"),
     "device_tokens": ("SELECT",),
+    "flights": ("SELECT", "INSERT", "UPDATE"),
+    "video_sources": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "video_pullers": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
-"""The privileges on each table that gateway and PostgreSQL sink need."""
+"""The privileges on each table that gateway, PostgreSQL sink, and processes that pull cameras need."""
 _MIGRATE = "standgale migrate up (standgale up does it when it starts)"
 
 

@@ -69,7 +69,24 @@ async def test_a_removed_source_is_gone_when_its_puller_gives_it_up(table: Sourc
 
 async def test_no_puller_has_more_than_it_may(table: SourceTable) -> None:
     await table.add("b", "cam-b", "rtsp://cam.test/2", has_login=False, options={})
-    assert len((await table.look("a", [], lease_s=60, most=1)).taken) == 1
+    found = await table.look("a", [], lease_s=60, most=1)
+    assert (len(found.taken), found.share, found.left_out) == (1, 1, 1)
+
+
+async def test_one_statement_renews_all_leases_of_a_puller(table: SourceTable, database: Database) -> None:
+    for number in range(1, 50):
+        await table.add(f"cam-{number}", f"cam-{number}", f"rtsp://cam.test/{number}", has_login=False, options={})
+    taken = (await table.look("a", [], lease_s=60, most=50)).taken
+    reports = [
+        Report(each.name, each.lease - (number == 0), "waiting", None, {}, 0.0, None, None, gives_up=number == 1)
+        for number, each in enumerate(sorted(taken, key=lambda one: one.name))
+    ]
+    statements: list[str] = []
+    async with database.acquire() as connection:
+        with connection.query_logger(lambda logged: statements.append(logged.query)):
+            renewed = await tables._renew(connection, "a", reports, 60.0)
+    assert sum("video_sources" in text for text in statements) == 1
+    assert renewed == {each.name for each in reports[2:]}
 
 
 async def test_a_puller_that_is_frozen_inside_a_transaction_keeps_no_source(

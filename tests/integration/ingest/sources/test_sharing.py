@@ -50,6 +50,13 @@ async def wait_for_shares(site: SourceSite, shares: list[int]) -> None:
             await asyncio.sleep(0.05)
 
 
+async def wait_for_pullers(site: SourceSite, count: int) -> None:
+    """Wait until so many processes have joined; starting one takes long on a busy machine."""
+    async with asyncio.timeout(30), site.database.acquire() as connection:
+        while await connection.fetchval("SELECT count(*) FROM video_pullers") < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
 async def require_order(site: SourceSite) -> None:
     for frames in (await site.frames()).values():
         assert len({frame.frame_id for frame in frames}) == len(frames)
@@ -86,6 +93,7 @@ async def test_a_frozen_process_publishes_nothing_after_its_lease(cameras: JpegC
     await site.wait_for(lambda rows: rows[0].counts.get("accepted", 0) > 3)
     holder = (await site.table.list())[0].holder
     site.start()
+    await wait_for_pullers(site, 2)
     frozen.send(signal.SIGSTOP)
     took_s = await site.wait_for(lambda rows: rows[0].is_held and rows[0].holder != holder)
     # The frozen one counts as there until its lease ends; the other one has no share before.

@@ -136,6 +136,11 @@ async def test_a_database_without_schema_privileges_or_the_right_password(
         await user.execute("REVOKE INSERT ON detections FROM {role}")
         lacking = await database(user.dsn("right"))
         assert f"problem user {user.name} may not INSERT on detections → GRANT INSERT ON detections" in lacking
+        await user.execute("REVOKE UPDATE ON flights FROM {role}")
+        await user.execute("REVOKE DELETE ON video_sources, video_pullers FROM {role}")
+        lacking = await database(user.dsn("right"))
+        for right, table in (("UPDATE", "flights"), ("DELETE", "video_sources"), ("DELETE", "video_pullers")):
+            assert f"user {user.name} may not {right} on {table} → GRANT {right} ON {table}" in lacking
         wrong = await database(user.dsn("wrong"))
         assert "problem" in wrong
         assert "password" in wrong

@@ -89,6 +89,17 @@ async def test_a_check_that_hangs_is_not_asked_again_before_it_ended() -> None:
         await asyncio.wait_for(running, 20)
 
 
+async def test_probe_gives_signs_of_life_until_it_hangs() -> None:
+    part = Health(silence_s=0.3).part("store")
+    probe = DependencyProbe("store", _well, Readiness(part, idle_s=0.0), interval_s=0.5)
+    running = asyncio.create_task(probe.run(asyncio.Event(), part))
+    await asyncio.sleep(0.6)
+    assert part.report().failure is None
+    running.cancel()
+    await asyncio.sleep(0.4)
+    assert "no sign of life" in str(part.report().failure)
+
+
 async def _until(part: HealthPart, reason: str | None) -> None:
     for _ in range(2_000):
         if part.reason == reason:
