@@ -26,6 +26,12 @@ _OWN: Mapping[str, ErrorCode] = {
     "NOTHING_TO_RETRY": ErrorCode(
         "409", "The job has not ended, or has no failed files.", "Look at its status; ask for a new job instead."
     ),
+    "RESULTS_NOT_READY": ErrorCode(
+        "404", "The job, or the file, has no results: it has not ended, or has failed.", "Look at the job's status."
+    ),
+    "VISUALIZATION_DISABLED": ErrorCode(
+        "404", "The job was asked for without pictures.", "Ask for a job with pictures, or use its results."
+    ),
     "STORAGE_ERROR": ErrorCode(
         _IN_A_JOB, "The result of the file could not be stored.", "Retry the job; else tell the operator."
     ),

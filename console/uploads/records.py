@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from console.http.connection import request_connection
 from console.ids import is_id
-from infra.database.pool import Connection, Database
+from console.parts import ConsoleParts
+from infra.database.pool import Connection
 from schemas.events import ImageRef
 from schemas.geometry import CameraGeometry
 
@@ -81,23 +83,23 @@ class UploadRow:
 class UploadRecords:
     """Holds uploads in the database. All methods raise the errors of :meth:`infra.database.pool.Database.acquire`."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, parts: ConsoleParts) -> None:
+        self._parts = parts
 
     async def count_unused(self, client_id: str) -> int:
         """Return how many uploads of the client no job has used yet."""
-        async with self._database.acquire() as connection:
+        async with request_connection(self._parts) as connection:
             return int(await connection.fetchval(_OPEN, client_id))
 
     async def begin(self, upload: UUID, upload_id: str, client_id: str, keep: timedelta) -> None:
         """Write an upload that is not complete yet, so that what it stores is found when it is never completed."""
-        async with self._database.acquire(writing=True) as connection:
+        async with request_connection(self._parts, writing=True) as connection:
             await connection.execute(_BEGIN, upload, upload_id, client_id, keep)
 
     async def add(self, upload: UUID, position: int, file: UploadedFile) -> None:
         """Write one file of an upload; its bytes are stored."""
         image = file.image
-        async with self._database.acquire(writing=True) as connection:
+        async with request_connection(self._parts, writing=True) as connection:
             await connection.execute(
                 _ADD,
                 file.id,
@@ -117,7 +119,7 @@ class UploadRecords:
 
     async def complete(self, upload: UUID) -> datetime:
         """Make the upload visible; return when it expires."""
-        async with self._database.acquire(writing=True) as connection:
+        async with request_connection(self._parts, writing=True) as connection:
             expires_at: datetime = await connection.fetchval(_COMPLETE, upload)
             return expires_at
 
@@ -125,7 +127,7 @@ class UploadRecords:
         """Return an upload of the client with its files, unless it has expired."""
         if not is_id(upload_id, "upl"):
             return None
-        async with self._database.acquire() as connection:
+        async with request_connection(self._parts) as connection:
             row = await connection.fetchrow(_FIND, client_id, upload_id)
             if row is None:
                 return None
@@ -136,7 +138,7 @@ class UploadRecords:
         """Return a file of the client, and whether its bytes are there no more."""
         if not is_id(file_id, "img"):
             return None
-        async with self._database.acquire() as connection:
+        async with request_connection(self._parts) as connection:
             row = await connection.fetchrow(_FIND_FILE, client_id, file_id)
         return None if row is None else (UploadedFile.of(row), row["removed_at"] is not None or row["expired"])
 
@@ -147,7 +149,7 @@ class UploadRecords:
         """
         if not is_id(upload_id, "upl"):
             raise LookupError(upload_id)
-        async with self._database.acquire(writing=True) as connection, connection.transaction():
+        async with request_connection(self._parts, writing=True) as connection, connection.transaction():
             upload = await connection.fetchval(_LOCK, client_id, upload_id)
             if upload is None:
                 raise LookupError(upload_id)

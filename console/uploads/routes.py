@@ -75,7 +75,7 @@ class UploadBody(BaseModel):
 def uploads_router(parts: ConsoleParts) -> APIRouter:
     """Return the routes of uploads and of the original bytes of files."""
     router = APIRouter(tags=["uploads"])
-    records = UploadRecords(parts.database)
+    records = UploadRecords(parts)
     intake = UploadIntake(parts.settings, records, parts.store, parts.slots)
 
     @router.post(UPLOAD_PATH, summary="Upload pictures", openapi_extra=_FORM)

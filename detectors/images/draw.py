@@ -25,10 +25,18 @@ def class_colour(index: int, card: ClassCard) -> tuple[int, int, int]:
     return blue, green, red
 
 
-def draw_detections(image: ImageArray, detections: Detections, classes: Sequence[ClassCard]) -> ImageArray:
+def draw_detections(
+    image: ImageArray,
+    detections: Detections,
+    classes: Sequence[ClassCard],
+    *,
+    labels: bool = True,
+    scores: bool = True,
+) -> ImageArray:
     """Return a copy of ``image`` (uint8 (h, w, 3) BGR) with ``detections`` (frame pixels) drawn, the best one last.
 
-    Lines and text grow with the picture. ``classes`` are the card's, by class number.
+    Lines and text grow with the picture. ``classes`` are the card's, by class number; ``labels`` and ``scores`` say
+    what is written beside each box.
     """
     canvas = image.copy()
     line = max(1, round(max(image.shape[:2]) / 1000))
@@ -41,7 +49,9 @@ def draw_detections(image: ImageArray, detections: Detections, classes: Sequence
         else:
             corners = np.round(detections.quads[place]).astype(np.int32)
             cv2.polylines(canvas, [corners], True, colour, line, cv2.LINE_AA)
-        _draw_label(canvas, f"{classes[index].name} {score:.2f}", (left, top, bottom), colour, line)
+        text = " ".join([classes[index].name] * labels + [f"{score:.2f}"] * scores)
+        if text:
+            _draw_label(canvas, text, (left, top, bottom), colour, line)
     return canvas
 
 

@@ -1,0 +1,186 @@
+"""Writes detections in the formats of results: JSON with pixels, YOLO label lines, COCO, and Pascal VOC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from console.results.bodies import ComparedFile
+from console.results.compare import Comparison
+from console.results.records import Found, ResultFile
+
+Format = Literal["json", "yolo", "coco", "voc"]
+FORMATS: Sequence[Format] = ("json", "yolo", "coco", "voc")
+_NO_XML = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), 0xFFFE, 0xFFFF])
+"""Characters that XML cannot hold, or no reader expects in a name."""
+
+
+def pixel_box(found: Found, width: int, height: int) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom in pixels, two decimals."""
+    left, top, right, bottom = found.box
+    return round(left * width, 2), round(top * height, 2), round(right * width, 2), round(bottom * height, 2)
+
+
+def centre_box(found: Found) -> tuple[float, float, float, float]:
+    """Return the centre, width and height, normalised, six decimals: as YOLO has them."""
+    left, top, right, bottom = found.box
+    return round((left + right) / 2, 6), round((top + bottom) / 2, 6), round(right - left, 6), round(bottom - top, 6)
+
+
+def as_json(file: ResultFile, found: Sequence[Found]) -> dict[str, Any]:
+    """Return one file of the format json; one that failed has its error."""
+    width, height = file.file.image.width, file.file.image.height
+    body: dict[str, Any] = {
+        "file_id": file.file.file_id,
+        "filename": file.file.filename,
+        "detections": [_detection(each, width, height) for each in found],
+        "detection_count": len(found),
+    }
+    if file.failed:
+        body["error"] = {"code": file.error_code, "message": file.error_message}
+    return body
+
+
+def _detection(found: Found, width: int, height: int) -> dict[str, Any]:
+    left, top, right, bottom = pixel_box(found, width, height)
+    x, y, across, down = centre_box(found)
+    body: dict[str, Any] = {
+        "class_id": found.class_id,
+        "class_name": found.label,
+        "confidence": found.confidence,
+        "bbox": {"format": "xyxy", "x_min": left, "y_min": top, "x_max": right, "y_max": bottom},
+        "bbox_normalized": {"format": "yolo", "center_x": x, "center_y": y, "width": across, "height": down},
+    }
+    if found.corners is not None:
+        body["corners"] = _pixel_corners(found.corners, width, height)
+    return body
+
+
+def as_yolo(found: Iterable[Found]) -> str:
+    """Return the label lines of one file: class, centre, width, height (normalised), and the score."""
+    return "".join(
+        f"{each.class_id} {' '.join(map(_number, centre_box(each)))} {_number(each.confidence)}\n" for each in found
+    )
+
+
+def as_voc(file: ResultFile, found: Iterable[Found]) -> str:
+    """Return the annotation of one file in the XML of Pascal VOC; pixels count from 1 in it."""
+    image = file.file.image
+    root = Element("annotation")
+    _add(root, "folder", "")
+    _add(root, "filename", file.file.filename)
+    size = SubElement(root, "size")
+    for name, value in (("width", image.width), ("height", image.height), ("depth", 3)):
+        _add(size, name, value)
+    _add(root, "segmented", 0)
+    for each in found:
+        left, top, right, bottom = pixel_box(each, image.width, image.height)
+        thing = SubElement(root, "object")
+        _add(thing, "name", each.label)
+        _add(thing, "pose", "Unspecified")
+        cut = left <= 0 or top <= 0 or right >= image.width or bottom >= image.height
+        _add(thing, "truncated", int(cut))
+        _add(thing, "difficult", 0)
+        _add(thing, "confidence", _number(each.confidence))
+        box = SubElement(thing, "bndbox")
+        for name, value in (
+            ("xmin", min(image.width, int(left) + 1)),
+            ("ymin", min(image.height, int(top) + 1)),
+            ("xmax", min(image.width, max(int(left) + 1, round(right)))),
+            ("ymax", min(image.height, max(int(top) + 1, round(bottom)))),
+        ):
+            _add(box, name, value)
+    indent(root)
+    return tostring(root, encoding="unicode", xml_declaration=False) + "\n"
+
+
+class CocoDocument:
+    """Collects files into one COCO document; its categories are the classes that were found, by their class number."""
+
+    def __init__(self, job_id: str) -> None:
+        self._job_id = job_id
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+        self._categories: dict[int, str] = {}
+
+    def add(self, file: ResultFile, found: Iterable[Found]) -> None:
+        """Add one file with its detections."""
+        image, number = file.file.image, len(self._images) + 1
+        self._images.append(
+            {
+                "id": number,
+                "file_name": file.file.filename,
+                "width": image.width,
+                "height": image.height,
+                "file_id": file.file.file_id,
+            }
+        )
+        for each in found:
+            left, top, right, bottom = pixel_box(each, image.width, image.height)
+            width, height = round(right - left, 2), round(bottom - top, 2)
+            self._categories.setdefault(each.class_id, each.label)
+            self._annotations.append(
+                {
+                    # pycocotools takes the annotation 0 for none.
+                    "id": len(self._annotations) + 1,
+                    "image_id": number,
+                    "category_id": each.class_id,
+                    "bbox": [left, top, width, height],
+                    "area": round(width * height, 2),
+                    "segmentation": []
+                    if each.corners is None
+                    else [
+                        [side for point in _pixel_corners(each.corners, image.width, image.height) for side in point]
+                    ],
+                    "iscrowd": 0,
+                    "score": each.confidence,
+                }
+            )
+
+    def document(self) -> Mapping[str, Any]:
+        """Return the whole document."""
+        categories = [{"id": number, "name": name} for number, name in sorted(self._categories.items())]
+        return {
+            "info": {"description": f"Detections of {self._job_id}"},
+            "images": self._images,
+            "annotations": self._annotations,
+            "categories": categories,
+        }
+
+
+def _outline(found: Found, width: int, height: int) -> list[list[float]]:
+    """Return the polygon of a rotated box; none of an upright one."""
+    if found.corners is None:
+        return []
+    return [[side for point in _pixel_corners(found.corners, width, height) for side in point]]
+
+
+def _pixel_corners(corners: Sequence[float], width: int, height: int) -> list[list[float]]:
+    return [[round(x * width, 2), round(y * height, 2)] for x, y in zip(corners[::2], corners[1::2], strict=True)]
+
+
+def _number(value: float) -> str:
+    """Write a number without zeros at its end, never with an exponent."""
+    return f"{value:.6f}".rstrip("0").rstrip(".") or "0"
+
+
+def _add(parent: Element, name: str, value: object) -> None:
+    SubElement(parent, name).text = str(value).translate(_NO_XML)
+
+
+def compared(first: ResultFile, second: ResultFile, outcome: Comparison) -> ComparedFile:
+    """Return what two jobs found in one picture; detections are as in the format json."""
+    size = first.file.image.width, first.file.image.height
+    return ComparedFile(
+        filename=first.file.filename,
+        first_file_id=first.file.file_id,
+        second_file_id=second.file.file_id,
+        both=len(outcome.both),
+        relabelled=[
+            {"first": _detection(one, *size), "second": _detection(other, *size), "iou": round(overlap, 4)}
+            for one, other, overlap in outcome.relabelled
+        ],
+        only_first=[_detection(each, *size) for each in outcome.only_first],
+        only_second=[_detection(each, *size) for each in outcome.only_second],
+    )

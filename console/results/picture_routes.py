@@ -1,0 +1,164 @@
+"""Serves the pictures of jobs: where they are, the drawn ones, and all as data URLs."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from starlette.responses import Response
+
+from console.http.callers import Caller, caller_of
+from console.jobs.errors import InvalidConfigError
+from console.parts import ConsoleParts
+from console.results.bodies import InlineList, InlinePictures, Visualization, VisualizationBody, Visualizations
+from console.results.errors import ResultsNotReadyError, VisualizationDisabledError
+from console.results.pictures import DrawOptions, PictureDrawer
+from console.results.records import ResultFile, ResultJob, ResultRecords
+from console.uploads.errors import FileExpiredError
+from infra.errors import ImageMissingError
+
+_Caller = Annotated[Caller, Depends(caller_of)]
+_JobQuery = Annotated[str | None, Query(description="whose boxes; without it those of the last completed job")]
+_JPEG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
+}
+_HEADERS = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
+_MOST_INLINE = 10
+_MOST_INLINE_BYTES = 20_000_000
+
+
+def pictures_router(parts: ConsoleParts) -> APIRouter:
+    """Return the routes of pictures."""
+    router = APIRouter(tags=["results"])
+    records, drawer = ResultRecords(parts), PictureDrawer(parts.store, parts.settings.max_side_px)
+
+    @router.get("/api/v1/jobs/{job_id}/visualization", summary="The pictures of a job")
+    async def visualization(
+        job_id: str,
+        caller: _Caller,
+        file_id: Annotated[str | None, Query(description="only this file")] = None,
+        format: Annotated[str, Query(description="url or base64")] = "url",  # noqa: A002 (the parameter's name)
+    ) -> VisualizationBody:
+        """Return the addresses of all pictures, or the pictures themselves as data URLs, of at most ten files."""
+        if format not in ("url", "base64"):
+            raise InvalidConfigError.of("format", "Must be url or base64")
+        job = await records.job(caller.client_id, job_id)
+        options = _options(job)
+        files = await records.files(job, file_id)
+        if format == "url":
+            entries = [_addresses(job, each) for each in files]
+            return VisualizationBody(data=Visualizations(job_id=job.job_id, visualizations=entries))
+        _require_inline(files)
+        pictures = [await inline(each, options) for each in files]
+        if file_id is not None:
+            return VisualizationBody(data=pictures[0])
+        return VisualizationBody(data=InlineList(job_id=job.job_id, visualizations=pictures))
+
+    async def inline(file: ResultFile, options: DrawOptions) -> InlinePictures:
+        image = file.file.image
+        try:
+            original = await parts.store.get(image)
+            annotated = None
+            if not file.failed:
+                annotated = _data_url("image/jpeg", await drawer.annotated(image, await records.found(file), options))
+        except ImageMissingError as error:
+            raise _expired(file) from error
+        return InlinePictures(
+            file_id=file.file.file_id,
+            filename=file.file.filename,
+            original_image=_data_url(image.media_type, original),
+            annotated_image=annotated,
+            detection_count=file.count,
+        )
+
+    async def drawn(caller: Caller, file_id: str, job_id: str | None, *, small: bool) -> Response:
+        client = caller.client_id
+        job = await (records.latest_job(client, file_id) if job_id is None else records.job(client, job_id))
+        options = _options(job)
+        [file] = await records.files(job, file_id)
+        if file.failed:
+            raise ResultsNotReadyError(
+                f"{file.file.filename} has no result: {file.error_message}", details=file.error_code, field="file_id"
+            )
+        found = await records.found(file)
+        draw = drawer.thumbnail if small else drawer.annotated
+        try:
+            picture = await draw(file.file.image, found, options)
+        except ImageMissingError as error:
+            raise _expired(file) from error
+        return Response(picture, media_type="image/jpeg", headers=_HEADERS)
+
+    @router.get(
+        "/api/v1/files/{file_id}/annotated",
+        summary="A picture with its boxes",
+        response_class=Response,
+        responses=_JPEG,
+    )
+    async def annotated(file_id: str, caller: _Caller, job_id: _JobQuery = None) -> Response:
+        """Return the picture with what a job found in it, as JPEG."""
+        return await drawn(caller, file_id, job_id, small=False)
+
+    @router.get(
+        "/api/v1/files/{file_id}/thumbnail",
+        summary="A small picture with its boxes",
+        response_class=Response,
+        responses=_JPEG,
+    )
+    async def thumbnail(file_id: str, caller: _Caller, job_id: _JobQuery = None) -> Response:
+        """Return the picture with its boxes, at most 320 pixels long, as JPEG."""
+        return await drawn(caller, file_id, job_id, small=True)
+
+    return router
+
+
+def _options(job: ResultJob) -> DrawOptions:
+    """Return what is drawn for a job. Raises VisualizationDisabledError for one that wanted no pictures."""
+    wanted = job.visualization
+    if wanted.get("enabled") is False:
+        raise VisualizationDisabledError(
+            f"job {job.job_id} was asked for without pictures (config.visualization.enabled)",
+            details="Its results are at /results; ask for a job with pictures for them.",
+            field="job_id",
+        )
+    return DrawOptions(wanted.get("show_labels") is not False, wanted.get("confidence_display") is not False)
+
+
+def _addresses(job: ResultJob, file: ResultFile) -> Visualization:
+    path = f"/api/v1/files/{file.file.file_id}"
+    of_job = f"?job_id={job.job_id}"
+    return Visualization(
+        file_id=file.file.file_id,
+        filename=file.file.filename,
+        original_url=f"{path}/original",
+        annotated_url=None if file.failed else f"{path}/annotated{of_job}",
+        thumbnail_url=None if file.failed else f"{path}/thumbnail{of_job}",
+        detection_count=file.count,
+    )
+
+
+def _require_inline(files: Sequence[ResultFile]) -> None:
+    """Raise InvalidConfigError when the pictures are too many, or too large, for one body."""
+    if len(files) > _MOST_INLINE:
+        raise InvalidConfigError.of(
+            "file_id", f"Must name one file: {len(files)} are more than {_MOST_INLINE} in base64; or use format=url"
+        )
+    size_bytes = sum(each.file.image.size_bytes for each in files)
+    if size_bytes > _MOST_INLINE_BYTES and len(files) > 1:
+        raise InvalidConfigError.of(
+            "file_id",
+            f"Must name one file: {size_bytes} bytes are more than {_MOST_INLINE_BYTES} in base64; or use format=url",
+        )
+
+
+def _expired(file: ResultFile) -> FileExpiredError:
+    return FileExpiredError(
+        f"the bytes of {file.file.filename} were removed with their upload",
+        details="Uploads are kept for some days (console.upload_days); results stay.",
+        field="file_id",
+    )
+
+
+def _data_url(media_type: str, data: bytes) -> str:
+    return f"data:{media_type};base64,{b64encode(data).decode()}"

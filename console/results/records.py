@@ -1,0 +1,161 @@
+"""Reads jobs that have ended, their files, and the detections of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from console.http.connection import request_connection
+from console.ids import is_id
+from console.jobs.status import job_not_found
+from console.parts import ConsoleParts
+from console.results.errors import ResultsNotReadyError
+from console.uploads.errors import file_not_found
+from console.uploads.records import UploadedFile
+
+_JOB = "SELECT id, job_id, status, config, error_message FROM jobs WHERE client_id = $1 AND job_id = $2"
+# Equal pictures of a job have one frame, and so one session; each is a file of its own all the same.
+_FILES = """
+SELECT f.*, jf.status, jf.session_id, jf.num_detections, jf.error_code, jf.error_message
+FROM job_files jf JOIN uploaded_files f ON f.id = jf.file_id
+WHERE jf.job_id = $1 AND ($2::varchar IS NULL OR f.file_id = $2) ORDER BY jf.position
+"""
+_FOUND = """
+SELECT label, class_id, confidence, bbox_x1, bbox_y1, bbox_x2, bbox_y2, corners FROM detections
+WHERE session_id = $1 AND image_id = (SELECT image_id FROM inference_sessions WHERE id = $1)
+ORDER BY confidence DESC, id
+"""
+_LATEST = """
+SELECT j.job_id FROM job_files jf JOIN jobs j ON j.id = jf.job_id JOIN uploaded_files f ON f.id = jf.file_id
+WHERE j.client_id = $1 AND f.file_id = $2 AND j.status = 'completed' AND jf.status = 'completed'
+ORDER BY j.finished_at DESC LIMIT 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultJob:
+    """Is a job whose results are complete."""
+
+    id: UUID
+    job_id: str
+    config: dict[str, Any]
+
+    @property
+    def visualization(self) -> dict[str, Any]:
+        """What was asked about pictures."""
+        found = self.config.get("asked", {}).get("visualization")
+        return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFile:
+    """Is one file of a job: what it is, and whether it has a result."""
+
+    file: UploadedFile
+    session: UUID | None
+    count: int
+    error_code: str | None
+    error_message: str | None
+
+    @property
+    def failed(self) -> bool:
+        """Whether no detector could process it."""
+        return self.session is None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Is one detection of a file; the box is normalised to the picture, as are the corners of a rotated one."""
+
+    label: str
+    class_id: int
+    confidence: float
+    box: tuple[float, float, float, float]
+    corners: tuple[float, ...] | None
+
+
+class ResultRecords:
+    """Reads results of one client's jobs. All methods raise the errors of the database besides their own."""
+
+    def __init__(self, parts: ConsoleParts) -> None:
+        self._parts = parts
+
+    async def job(self, client_id: str, job_id: str) -> ResultJob:
+        """Return a job that is completed. Raises JobNotFoundError and ResultsNotReadyError."""
+        row = None
+        if is_id(job_id, "job"):
+            async with request_connection(self._parts) as connection:
+                row = await connection.fetchrow(_JOB, client_id, job_id)
+        if row is None:
+            raise job_not_found(job_id)
+        if row["status"] != "completed":
+            raise _not_ready(job_id, row["status"], row["error_message"])
+        return ResultJob(row["id"], row["job_id"], json.loads(row["config"]))
+
+    async def files(self, job: ResultJob, file_id: str | None = None) -> Sequence[ResultFile]:
+        """Return the files of a job, or the one with ``file_id``. Raises FileNotFoundInUploadError for another one."""
+        if file_id is not None and not is_id(file_id, "img"):
+            raise file_not_found(file_id)
+        async with request_connection(self._parts) as connection:
+            rows = await connection.fetch(_FILES, job.id, file_id)
+        if file_id is not None and not rows:
+            raise file_not_found(file_id)
+        return [
+            ResultFile(
+                UploadedFile.of(row), row["session_id"], row["num_detections"], row["error_code"], row["error_message"]
+            )
+            for row in rows
+        ]
+
+    async def found(self, file: ResultFile) -> Sequence[Found]:
+        """Return the detections of a file, the best first; none of one that failed."""
+        if file.session is None:
+            return ()
+        async with request_connection(self._parts) as connection:
+            rows = await connection.fetch(_FOUND, file.session)
+        return [
+            Found(
+                row["label"],
+                row["class_id"] or 0,
+                round(row["confidence"], 4),
+                (
+                    round(row["bbox_x1"], 6),
+                    round(row["bbox_y1"], 6),
+                    round(row["bbox_x2"], 6),
+                    round(row["bbox_y2"], 6),
+                ),
+                None if row["corners"] is None else tuple(row["corners"]),
+            )
+            for row in rows
+        ]
+
+    async def latest_job(self, client_id: str, file_id: str) -> ResultJob:
+        """Return the job that was the last one with a result of the file. Raises ResultsNotReadyError without one."""
+        job_id = None
+        if is_id(file_id, "img"):
+            async with request_connection(self._parts) as connection:
+                job_id = await connection.fetchval(_LATEST, client_id, file_id)
+        if job_id is None:
+            raise ResultsNotReadyError(
+                f"no completed job has a result of the file {file_id[:60]!r}",
+                details="Ask for a job with it, and wait for its end.",
+                field="file_id",
+            )
+        return await self.job(client_id, job_id)
+
+
+def _not_ready(job_id: str, status: str, error: str | None) -> ResultsNotReadyError:
+    what = {
+        "queued": "it waits for a detector",
+        "processing": "it is being processed",
+        "cancelled": "it was cancelled",
+        "failed": f"it failed: {error}" if error else "it failed",
+    }[status]
+    return ResultsNotReadyError(
+        f"job {job_id} has no results: {what}",
+        details=f"Its status is {status}; GET /api/v1/jobs/{job_id}/status says more.",
+        field="job_id",
+    )

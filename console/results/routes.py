@@ -1,0 +1,208 @@
+"""Serves the results of jobs: data, label files, a zip of all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Query
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+
+from console.http.callers import Caller, caller_of
+from console.jobs.errors import InvalidConfigError
+from console.parts import ConsoleParts
+from console.results.archive import Member, Names, zip_of
+from console.results.bodies import ComparisonBody, ComparisonData, ResultsBody
+from console.results.compare import by_content, compare
+from console.results.formats import FORMATS, CocoDocument, Format, as_json, as_voc, as_yolo, compared
+from console.results.records import ResultFile, ResultJob, ResultRecords
+
+_Caller = Annotated[Caller, Depends(caller_of)]
+_FormatQuery = Annotated[str, Query(description=f"one of {', '.join(FORMATS)}")]
+_BODY: dict[int | str, dict[str, Any]] = {200: {"model": ResultsBody}}
+_ZIP: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
+}
+_JSON = "application/json"
+
+
+def results_router(parts: ConsoleParts) -> APIRouter:
+    """Return the routes of results."""
+    router = APIRouter(tags=["results"])
+    records = ResultRecords(parts)
+
+    @router.get("/api/v1/jobs/{job_id}/results", summary="What a job found", responses=_BODY)
+    async def results(
+        job_id: str,
+        caller: _Caller,
+        format: _FormatQuery = "json",  # noqa: A002 (the parameter's name)
+        file_id: Annotated[str | None, Query(description="only this file")] = None,
+    ) -> Response:
+        """Return the detections of a completed job, file by file in the order of the upload."""
+        wanted = _format(format)
+        job = await records.job(caller.client_id, job_id)
+        files = await records.files(job, file_id)
+        return StreamingResponse(_document(records, job, files, wanted), media_type=_JSON)
+
+    @router.get(
+        "/api/v1/jobs/{job_id}/results/{file_id}/labels.txt",
+        summary="The YOLO label file of one picture",
+        response_class=PlainTextResponse,
+    )
+    async def labels(job_id: str, file_id: str, caller: _Caller) -> Response:
+        """Return one line for each detection: class, centre, width and height (normalised), score."""
+        file = await _one(records, caller, job_id, file_id)
+        return PlainTextResponse(as_yolo(await records.found(file)))
+
+    @router.get(
+        "/api/v1/jobs/{job_id}/results/{file_id}/labels.xml",
+        summary="The Pascal VOC annotation of one picture",
+        response_class=Response,
+    )
+    async def annotation(job_id: str, file_id: str, caller: _Caller) -> Response:
+        """Return the XML of one picture."""
+        file = await _one(records, caller, job_id, file_id)
+        return Response(as_voc(file, await records.found(file)), media_type="application/xml")
+
+    @router.get("/api/v1/jobs/{job_id}/results.zip", summary="All results of a job in one file", responses=_ZIP)
+    async def archive(
+        job_id: str,
+        caller: _Caller,
+        format: _FormatQuery = "yolo",  # noqa: A002 (the parameter's name)
+    ) -> Response:
+        """Return a zip: one label file for each picture (yolo, voc), or one document (json, coco)."""
+        wanted = _format(format)
+        job = await records.job(caller.client_id, job_id)
+        files = await records.files(job)
+        return StreamingResponse(
+            zip_of(_members(records, job, files, wanted)),
+            media_type="application/zip",
+            headers={"Content-Disposition": f'attachment; filename="{job.job_id}-{wanted}.zip"'},
+        )
+
+    @router.get("/api/v1/jobs/{job_id}/compare/{other_id}", summary="What only one of two jobs found")
+    async def comparison(
+        job_id: str,
+        other_id: str,
+        caller: _Caller,
+        iou: Annotated[str, Query(description="how much two boxes overlap that are one, 0.01 to 1")] = "0.5",
+    ) -> ComparisonBody:
+        """Compare two completed jobs in the pictures that both have, by content."""
+        least = _share(iou)
+        jobs = [await records.job(caller.client_id, each) for each in (job_id, other_id)]
+        first, second = [await records.files(job) for job in jobs]
+        return ComparisonBody(data=await _compared(records, jobs, (first, second), least))
+
+    return router
+
+
+async def _one(records: ResultRecords, caller: Caller, job_id: str, file_id: str) -> ResultFile:
+    job = await records.job(caller.client_id, job_id)
+    return (await records.files(job, file_id))[0]
+
+
+def _format(text: str) -> Format:
+    for each in FORMATS:
+        if text == each:
+            return each
+    raise InvalidConfigError.of("format", f"Must be one of {', '.join(FORMATS)}")
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0.01 <= value <= 1.0:
+        raise InvalidConfigError.of("iou", "Must be between 0.01 and 1.0")
+    return value
+
+
+async def _document(
+    records: ResultRecords, job: ResultJob, files: Sequence[ResultFile], wanted: Format
+) -> AsyncIterator[bytes]:
+    """Yield the body piece by piece: the detections of one file are in memory at a time, but for COCO."""
+    head = f'{{"status":"success","data":{{"job_id":"{job.job_id}","format":"{wanted}",'.encode()
+    if wanted == "coco":
+        yield head + b'"coco":' + await _coco(records, job, files) + b"}}"
+        return
+    yield head + (b'"results":[' if wanted == "json" else b'"files":[')
+    for place, file in enumerate(files):
+        found = await records.found(file)
+        entry: dict[str, Any]
+        if wanted == "json":
+            entry = as_json(file, found)
+        else:
+            path = f"/api/v1/jobs/{job.job_id}/results/{file.file.file_id}/labels."
+            entry = {"file_id": file.file.file_id, "filename": file.file.filename}
+            if wanted == "yolo":
+                entry |= {"label_content": as_yolo(found), "download_url": f"{path}txt"}
+            else:
+                entry |= {"xml": as_voc(file, found), "download_url": f"{path}xml"}
+        yield (b"," if place else b"") + orjson.dumps(entry)
+    yield b"]}}"
+
+
+async def _coco(records: ResultRecords, job: ResultJob, files: Sequence[ResultFile]) -> bytes:
+    document = CocoDocument(job.job_id)
+    for file in files:
+        document.add(file, await records.found(file))
+    return orjson.dumps(document.document())
+
+
+async def _members(
+    records: ResultRecords, job: ResultJob, files: Sequence[ResultFile], wanted: Format
+) -> AsyncIterator[tuple[str, Member]]:
+    """Yield what is in the zip: label files by the names of their pictures, or one document."""
+    if wanted in ("json", "coco"):
+
+        async def whole() -> bytes:
+            if wanted == "coco":
+                return await _coco(records, job, files)
+            return b"".join([piece async for piece in _document(records, job, files, wanted)])
+
+        yield f"{job.job_id}.json", whole
+        return
+    names = Names()
+    classes: dict[int, str] = {}
+
+    async def label_file(file: ResultFile) -> bytes:
+        found = await records.found(file)
+        classes.update({each.class_id: each.label for each in found})
+        return (as_yolo(found) if wanted == "yolo" else as_voc(file, found)).encode()
+
+    async def class_names() -> bytes:
+        # A line for each class number, as readers of YOLO labels expect them; a number that was not found is empty.
+        return "".join(f"{classes.get(number, '')}\n" for number in range(max(classes, default=-1) + 1)).encode()
+
+    for file in files:
+        yield names.of(file.file.filename, "txt" if wanted == "yolo" else "xml"), partial(label_file, file)
+    if wanted == "yolo":
+        yield names.of("classes", "txt"), class_names
+
+
+async def _compared(
+    records: ResultRecords, jobs: Sequence[ResultJob], files: Sequence[Sequence[ResultFile]], iou: float
+) -> ComparisonData:
+    first, second = (by_content([each.file.image.sha256 for each in some]) for some in files)
+    shared = [digest for digest in first if digest in second]
+    entries = []
+    for digest in shared:
+        one, other = files[0][first[digest][0]], files[1][second[digest][0]]
+        outcome = compare(await records.found(one), await records.found(other), iou)
+        entries.append(compared(one, other, outcome))
+    return ComparisonData(
+        first_job_id=jobs[0].job_id,
+        second_job_id=jobs[1].job_id,
+        iou=iou,
+        files_compared=len(entries),
+        files_only_first=len(first) - len(shared),
+        files_only_second=len(second) - len(shared),
+        both=sum(each.both for each in entries),
+        relabelled=sum(len(each.relabelled) for each in entries),
+        only_first=sum(len(each.only_first) for each in entries),
+        only_second=sum(len(each.only_second) for each in entries),
+        files=entries,
+    )
