@@ -8,9 +8,10 @@ from pathlib import Path
 from detectors.card.card import BoxesCard, exported_program, read_card, verified_model_file
 from detectors.card.onnx_file import read_onnx_file
 from detectors.engines.inputs import constant_inputs, image_input_of
+from detectors.engines.memory_fit import weights_bytes
 from detectors.engines.measuring.sample_tiles import sample_tiles
 from detectors.engines.port import Engine, EngineRequest, Way
-from detectors.engines.registry import available_threads, load_engine, open_and_check, usable_engines
+from detectors.engines.registry import ENGINES, available_threads, load_engine, open_and_check, usable_engines
 from detectors.errors import InferenceError, ModelLoadError
 from detectors.geometry.arrays import ImageArray, Outputs
 from detectors.heads.choice import choose_head
@@ -23,6 +24,8 @@ from detectors.model.precision_check import why_different, why_unmeasured
 from detectors.settings import EngineKind, Precision
 
 _SAMPLE_TILES = 12
+# Larger weights are not in memory twice, only to have a single tile sooner.
+_MOST_WEIGHTS_TWICE_BYTES = 64 << 20
 # Opsets that every engine supports completely; of others, engines may not support some operators.
 _OPSETS = range(11, 23)
 
@@ -82,6 +85,21 @@ class EngineChecker:
         if entry is None:
             raise ModelLoadError(f"engine {way.engine} is not requested, or cannot be used")
         return open_and_check(entry, self.request.run_as(way, str(way)), self.check)
+
+    def open_lone(self, name: str, way: Way | None) -> Engine | None:
+        """Open engine ``name`` for one tile at a time on all threads; None where that is no other way to run it.
+
+        ``way``: how it runs otherwise; None: in its preferred way. Raises ModelLoadError when it cannot be opened, also
+        where the weights do not fit into memory a second time.
+        """
+        entry = next((one for one in usable_engines(self.kind) if one.name == name), None)
+        if entry is None or entry.gpu or name not in ENGINES or self.request.threads < 2:
+            return None
+        way = way or next(iter(entry.ways(self.request, False)), None)
+        if way is None or way.streams == 1 or weights_bytes(self.request.path) > _MOST_WEIGHTS_TWICE_BYTES:
+            return None
+        alone = replace(way, streams=1, batch=0)
+        return open_and_check(entry, self.request.run_as(alone, str(alone)), self.check)
 
     def ways(self, preferred: str) -> list[Way]:
         """Return the ways to measure, the preferred first; ``preferred``: the engine that is used unmeasured."""

@@ -11,18 +11,21 @@ from pathlib import Path
 
 from detectors.card.card import ModelCard, default_card_path
 from detectors.engines.fallback import FallbackEngine
+from detectors.engines.lone_tiles import LoneTileEngine, why_not_lone
 from detectors.engines.measuring.measurement_cache import MachineKey, MeasurementCache
 from detectors.engines.measuring.measurements import EngineMeasurements
 from detectors.engines.measuring.measuring import WayMeasurer
 from detectors.engines.port import Engine, EngineRequest, Way
 from detectors.engines.registry import check_or_close, load_other, usable_engines
-from detectors.errors import ModelLoadError
+from detectors.errors import InferenceError, ModelLoadError
 from detectors.model.engine_check import EngineChecker
 from detectors.model.least_confidence import why_less_finds_nothing
 from detectors.model.predict import Model
 from detectors.settings import DetectorSettings, EngineKind, Precision
 
 logger = logging.getLogger(__name__)
+
+_LONE_SAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class LoadRequest:
     """Where measurements are kept; None keeps none."""
     fallback: bool = True
     """Whether batches on which the engine fails are given to the next engine."""
+    lone_tiles: bool = False
+    """Whether a tile that comes alone runs on all cores: its frame is ready sooner, weights are in memory twice."""
 
     @classmethod
     def of(cls, settings: DetectorSettings, engines_folder: Path | None = None) -> LoadRequest:
@@ -61,7 +66,7 @@ def load_model(wanted: LoadRequest) -> Model:
     """
     loader = _ModelLoader(wanted)
     engine, why = loader.choose_engine()
-    return loader.make_model(engine, why)
+    return loader.make_model(loader.with_lone_tiles(engine) if wanted.lone_tiles else engine, why)
 
 
 def read_request(wanted: LoadRequest) -> tuple[ModelCard, EngineRequest]:
@@ -101,6 +106,8 @@ class _ModelLoader:
         self._wanted = wanted
         self.checker = EngineChecker(path, wanted.engine, wanted.threads, wanted.precision, wanted.engines_folder)
         self._cache = MeasurementCache(wanted.engines_folder)
+        self._way: Way | None = None
+        """How the engine that was chosen runs; None: in its preferred way"""
 
     def choose_engine(self) -> tuple[Engine, str | None]:
         """Open the engine for the model; return it with the reason, where the engine itself does not have it."""
@@ -116,6 +123,7 @@ class _ModelLoader:
             if (found := self._open_measured()) is not None:
                 return found
             engine, measurements = self.measure(self._wanted.measure_s, ways)
+        self._way = measurements.way
         return engine, measurements.sentence()
 
     def _open_measured(self) -> tuple[Engine, str] | None:
@@ -123,12 +131,14 @@ class _ModelLoader:
         if known is None:
             return None
         try:
-            return self.checker.open_way(known.way), f"{known.sentence()} (measured earlier)"
+            engine = self.checker.open_way(known.way)
         except ModelLoadError as error:
             logger.warning(
                 "%s was fastest but does not run any longer, so ways are measured again: %s", known.way, error
             )
             return None
+        self._way = known.way
+        return engine, f"{known.sentence()} (measured earlier)"
 
     def _open_as_other_version(self, preferred: Engine) -> tuple[Engine, str | None]:
         """Open the engine for a model that is not measured, in the way that was fastest for another version of it.
@@ -152,6 +162,7 @@ class _ModelLoader:
             engine.close()
             return preferred, None
         preferred.close()
+        self._way = known.way
         return engine, f"{known.sentence()} (measured with another version)"
 
     def measure_and_save(self, ways: Sequence[Way]) -> EngineMeasurements:
@@ -180,6 +191,25 @@ class _ModelLoader:
             extra={"seconds": round(time.perf_counter() - start, 1), "measured": measurements.table()},
         )
         return engine, measurements
+
+    def with_lone_tiles(self, engine: Engine) -> Engine:
+        """Return ``engine``, together with one that runs single tiles on all cores where that is faster."""
+        try:
+            lone = self.checker.open_lone(engine.name, self._way)
+        except ModelLoadError as error:
+            logger.debug("single tiles run on some of the cores: %s", error)
+            return engine
+        if lone is None:
+            return engine
+        try:
+            against = why_not_lone(engine, lone, self.checker.samples()[:_LONE_SAMPLES])
+        except InferenceError as error:
+            against = str(error)
+        if against is None:
+            return LoneTileEngine(engine, lone)
+        logger.debug("single tiles run on some of the cores: %s", against)
+        lone.close()
+        return engine
 
     def make_model(self, engine: Engine, why: str | None) -> Model:
         """Return the model on ``engine``, which was chosen for the reason ``why``, with a second one for failures."""

@@ -21,7 +21,7 @@ def make_detector(process: Composition, instance_id: str | None) -> Component:
     """Make the component that detects objects in frames; it configures this process for its engines."""
     configure_process()
     settings = process.settings.detector
-    wanted = LoadRequest.of(settings, process.settings.engines_folder)
+    wanted = replace(LoadRequest.of(settings, process.settings.engines_folder), lone_tiles=True)
     return DetectorWorker(
         WorkerParts(
             broker=process.broker(),

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from detectors.worker.partitions.frames_in_progress import FramesInProgress
+from detectors.worker.pipeline.short_passes import LATELY_S
 from infra.process.monotonic import monotonic_s
 from schemas.topics import FRAMES_LIVE
-
-_LATELY_S = 10.0
 
 
 class Background:
@@ -28,6 +27,6 @@ class Background:
 
     def room(self, free_slots: int) -> int:
         """Return how many more frames that are not live may be taken, of ``free_slots`` at most."""
-        if self._now() - self._live_at_s > _LATELY_S:
+        if self._now() - self._live_at_s > LATELY_S:
             return free_slots
         return max(0, min(free_slots, self._in_progress.max_background - self._in_progress.count_without(FRAMES_LIVE)))

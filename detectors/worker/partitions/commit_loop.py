@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from detectors.worker.partitions.frames_in_progress import FramesInProgress
 from detectors.worker.partitions.partition_queue import Commit, PartitionQueue
@@ -16,6 +16,7 @@ from infra.failure.backoff import Backoff
 from infra.failure.error_texts import error_text
 from infra.failure.metrics import RECORDS_DEAD
 from infra.failure.retry import ConsumerContext, StoppedError
+from schemas.topics import FRAMES_LIVE
 
 logger = logging.getLogger(__name__)
 
@@ -55,15 +56,33 @@ class CommitLoop:
                 # Read first: frames that finish just before the drain ends are then found below.
                 drained = is_drained()
                 self._in_progress.finished.clear()
-                started = [self._start(tasks, queue) for queue in self._in_progress.queues if self._has_work(queue)]
-                if started:
-                    await asyncio.wait(started, timeout=_ROUND_S)
-                    # A short pause lets more frames finish, so that a transaction carries several under load.
-                    await asyncio.sleep(self._interval_s)
+                self._in_progress.live_finished.clear()
+                queues = [queue for queue in self._in_progress.queues if self._has_work(queue)]
+                if queues:
+                    has_live = any(queue.has_finished(FRAMES_LIVE) for queue in queues)
+                    await self._end_round([self._start(tasks, queue) for queue in queues], has_live)
                 elif drained and not self._busy:
                     return
                 else:
                     await self._wait()
+
+    async def _end_round(self, started: Collection[asyncio.Task[None]], has_live: bool) -> None:
+        """Wait for the commits of a round and for a pause, but not longer than until a first live frame is finished."""
+        ending = asyncio.create_task(self._commit_and_pause(started), name="detector-commit-round")
+        if has_live:
+            await ending
+            return
+        live = asyncio.create_task(self._in_progress.live_finished.wait(), name="detector-live-finished")
+        try:
+            await asyncio.wait((ending, live), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ending.cancel()
+            live.cancel()
+
+    async def _commit_and_pause(self, started: Collection[asyncio.Task[None]]) -> None:
+        await asyncio.wait(started, timeout=_ROUND_S)
+        # A short pause lets more frames finish, so that a transaction carries several under load.
+        await asyncio.sleep(self._interval_s)
 
     async def _wait(self) -> None:
         try:

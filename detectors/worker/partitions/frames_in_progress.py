@@ -9,6 +9,7 @@ from contextlib import suppress
 from detectors.worker.partitions.partition_queue import Commit, FrameOutcome, PartitionQueue, PendingRecord
 from detectors.worker.partitions.window import DuplicateWindow
 from infra.broker.port import TopicPartition
+from schemas.topics import FRAMES_LIVE
 
 
 class FramesInProgress:
@@ -28,6 +29,8 @@ class FramesInProgress:
         self._slot_freed = asyncio.Event()
         self.finished = asyncio.Event()
         """Set on each change after which there may be something to commit."""
+        self.live_finished = asyncio.Event()
+        """Set when a live frame is finished."""
 
     @property
     def queues(self) -> list[PartitionQueue]:
@@ -82,6 +85,8 @@ class FramesInProgress:
         """Let ``pending`` be committed with ``outcome``; every pending record is finished here and nowhere else."""
         queue.finish(pending, outcome)
         self.finished.set()
+        if pending.source.topic == FRAMES_LIVE:
+            self.live_finished.set()
 
     def hold(self, queue: PartitionQueue, reason: object) -> None:
         """Stop taking records of ``queue``'s partition until ``release`` is called with the same ``reason``."""

@@ -35,6 +35,7 @@ from detectors.model.predict import Model
 from detectors.tiling.tiles import TilePlan
 from detectors.worker.pipeline.pixels import PixelPool
 from detectors.worker.pipeline.ranked_queue import Rank, RankedQueue
+from detectors.worker.pipeline.short_passes import LATELY_S, ShortPasses
 from detectors.worker.pipeline.threads import DaemonPool, all_ended
 from infra.failure.error_texts import error_text
 from schemas.events import DetectOptions
@@ -117,6 +118,11 @@ class _Batch:
     tiles: list[NDArray[np.uint8]] = field(default_factory=list)
     count: int = 0
 
+    @property
+    def rank(self) -> Rank:
+        """The earliest rank of its frames."""
+        return min(run.frame.rank for run in self.runs)
+
     def add(self, frame: _FrameTask, first: int, tiles: NDArray[np.uint8]) -> None:
         self.runs.append(_TileRun(frame, first, len(tiles)))
         self.tiles.append(tiles)
@@ -155,10 +161,13 @@ class InferencePipeline:
         self._frames: RankedQueue[_Packing | None] = RankedQueue()
         engine_calls = model.engine.parallel
         self._batches: RankedQueue[_Batch | None] = RankedQueue(engine_calls * _BATCHES_AHEAD_PER_ENGINE_CALL)
+        self._short = ShortPasses(model.engine.batch_size)
+        self._spares_live = False
         self._host = DaemonPool(host_threads, "host")
         self._separate = DaemonPool(1, "separate-decoding")
         self._in_progress = 0
         self._live = 0
+        self._live_at = float("-inf")
         self._failures = 0
         self._unlogged = 0
         self._log_at = 0.0
@@ -183,7 +192,7 @@ class InferencePipeline:
         self._in_progress += 1
         self._count_live(rank, 1)
         try:
-            self._host.submit(partial(self._decode, data, _Wanted(asked, camera, rank), done))
+            self._host.submit(partial(self._decode, data, _Wanted(asked, camera, rank), done), rank)
             return await asyncio.wrap_future(done)
         finally:
             self._in_progress -= 1
@@ -193,10 +202,20 @@ class InferencePipeline:
         """Hold other frames while there is a live one, from its decoding to its last pass."""
         if rank is not Rank.LIVE:
             return
+        self._live_at = time.monotonic()
         before, self._live = self._live, self._live + change
         if bool(before) != bool(self._live):
-            self._frames.hold_background(bool(self._live))
-            self._batches.hold_background(bool(self._live))
+            for each in (self._host, self._frames, self._batches):
+                each.hold_background(bool(self._live))
+            self._spare_live()
+
+    def _spare_live(self) -> bool:
+        """Return whether live frames come: then the engine runs others in short passes, one after the other."""
+        spare = bool(self._live) or time.monotonic() - self._live_at < LATELY_S
+        if spare != self._spares_live:
+            self._spares_live = spare
+            self._batches.run_one_background(spare)
+        return spare
 
     @property
     def stalled_s(self) -> float:
@@ -303,9 +322,13 @@ class InferencePipeline:
 
     def _pack_turn(self, packing: _Packing, batch: _Batch) -> _Batch:
         """Cut the tiles of one turn of a frame, pass on the batches that are full, and return the one that is not."""
-        room = self.model.engine.batch_size
+        rank, room = packing.frame.rank, self.model.engine.batch_size
         plan, end = packing.plan, min(len(packing.plan), packing.first + max(room, _TURN_TILES))
         while packing.first < end:
+            if rank is not Rank.LIVE and self._spare_live():
+                room = self._short.tiles
+                if batch.count >= room:
+                    batch = self._emit(batch)
             count = min(room - batch.count, end - packing.first)
             try:
                 batch.add(packing.frame, packing.first, self.model.cut(packing.frame.image, plan, packing.first, count))
@@ -314,22 +337,25 @@ class InferencePipeline:
                 packing.first = len(plan)
                 return batch
             packing.first += count
-            if batch.count == room:
+            if batch.count >= room:
                 batch = self._emit(batch)
         return batch
 
     def _emit(self, batch: _Batch) -> _Batch:
         """Pass ``batch`` to the engine threads, wait while their queue is full, and return a new batch."""
         if batch.runs:
-            self._batches.put(batch, min(run.frame.rank for run in batch.runs))
+            self._batches.put(batch, batch.rank)
         return _Batch()
 
     def _infer(self) -> None:
         """Run batches, and pass their outputs to the host threads; runs in an engine thread."""
         while (batch := self._batches.get()) is not None:
+            start = time.perf_counter()
             try:
                 outputs = self.model.infer(batch.joined())
                 self._moved_at, self._failures = time.monotonic(), 0
+                if batch.rank is not Rank.LIVE and self._spares_live:
+                    self._short.record(batch.count, time.perf_counter() - start)
             except BaseException as error:  # noqa: BLE001 (it fails these frames, never the thread)
                 self._moved_at = time.monotonic()
                 self._log_failure(batch)
@@ -337,8 +363,8 @@ class InferencePipeline:
                     run.frame.fail(InferenceError(f"engine {self.model.engine.name}: {error_text(error)}"))
                 continue
             finally:
-                self._batches.task_done()
-            self._host.submit(partial(self._finish, batch, outputs))
+                self._batches.task_done(batch.rank)
+            self._host.submit(partial(self._finish, batch, outputs), batch.rank)
 
     def _log_failure(self, batch: _Batch) -> None:
         """Log one failure per ``_LOG_EVERY_S``: frames are tried again all the time while an engine does not work."""

@@ -5,36 +5,44 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar, cast
 
+from detectors.worker.pipeline.ranked_queue import Rank, RankedQueue
+
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+# The work takes milliseconds, and a frame has several pieces of it.
+_LONGEST_HOLD_S = 0.2
+
 
 class DaemonPool:
-    """Runs functions in daemon threads, in the order in which they were submitted."""
+    """Runs functions in daemon threads, in the order in which they were submitted; live ones first."""
 
     def __init__(self, count: int, name: str) -> None:
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._work: RankedQueue[Callable[[], None] | None] = RankedQueue(longest_hold_s=_LONGEST_HOLD_S)
         self._threads = [
             threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True) for number in range(count)
         ]
         for thread in self._threads:
             thread.start()
 
-    def submit(self, work: Callable[[], None]) -> None:
+    def submit(self, work: Callable[[], None], rank: Rank = Rank.LIVE) -> None:
         """Run ``work`` in a thread; it must report its result itself."""
-        self._work.put(work)
+        self._work.put(work, rank)
+
+    def hold_background(self, held: bool) -> None:
+        """Begin or end to hold background work; what waited for some tenths of a second runs all the same."""
+        self._work.hold_background(held)
 
     def close(self, timeout_s: float) -> bool:
         """Finish the submitted work and end the threads; return whether all have ended within ``timeout_s``."""
         for _ in self._threads:
-            self._work.put(None)
+            self._work.put(None, Rank.END)
         return all_ended(self._threads, timeout_s)
 
     def _run(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from detectors.errors import InferenceError
 from detectors.model.loading import LoadRequest, load_model
 from detectors.worker.pipeline.pipeline import InferencePipeline
+from detectors.worker.pipeline.ranked_queue import Rank
 from schemas.events import DetectOptions
 from standgale.testing.graphs import write_model
 from tests.faults.fleet import jpeg
@@ -112,3 +114,62 @@ async def test_an_idle_engine_gets_a_batch_that_is_not_full_at_once(
         assert (await asyncio.wait_for(pipeline.detect(small, DetectOptions()), TIMEOUT_S / 2)).tiles == 1
     assert pipeline.close()
     model.close()
+
+
+async def test_other_frames_run_in_single_short_passes_while_live_ones_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A live frame that arrives waits for what runs in the engine."""
+    model = load_model(LoadRequest(write_model(tmp_path), "onnxruntime", 2))
+    monkeypatch.setattr(model.engine, "batch_size", 4)
+    runs, at_once, lock, infer = [0], list[int](), threading.Lock(), model.infer
+    sizes = set[int]()
+
+    def notes(tiles: Any) -> Any:
+        with lock:
+            runs[0] += 1
+            at_once.append(runs[0])
+            sizes.add(len(tiles))
+        time.sleep(0.02)
+        with lock:
+            runs[0] -= 1
+        return infer(tiles)
+
+    monkeypatch.setattr(model, "infer", notes)
+    pipeline = InferencePipeline(model, host_threads=2, max_pixels=10**6)
+    large = cv2.imencode(".jpg", np.zeros((300, 300, 3), np.uint8))[1].tobytes()
+
+    async def detect_two() -> tuple[int, set[int]]:
+        at_once.clear()
+        sizes.clear()
+        await asyncio.gather(*(pipeline.detect(large, DetectOptions(), rank=Rank.BACKGROUND) for _ in range(2)))
+        return max(at_once), set(sizes)
+
+    assert await asyncio.wait_for(detect_two(), TIMEOUT_S) == (2, {2, 4})
+    await asyncio.wait_for(pipeline.detect(jpeg(0, 0), DetectOptions()), TIMEOUT_S)
+    assert await asyncio.wait_for(detect_two(), TIMEOUT_S) == (1, {1})
+    assert pipeline.close()
+    model.close()
+
+
+async def test_decoding_of_other_frames_waits_for_live_ones(
+    pipeline: InferencePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infer, go_on = pipeline.model.infer, threading.Event()
+    monkeypatch.setattr(pipeline.model, "infer", lambda tiles: infer(tiles) if go_on.wait(TIMEOUT_S) else None)
+    live = asyncio.create_task(pipeline.detect(jpeg(0, 0), DetectOptions()))
+    await asyncio.sleep(0.02)
+    decoded = threading.Event()
+    passes = pipeline.model.passes
+
+    def notes(*each: Any) -> Any:
+        decoded.set()
+        return passes(*each)
+
+    monkeypatch.setattr(pipeline.model, "passes", notes)
+    other = asyncio.create_task(pipeline.detect(jpeg(0, 1), DetectOptions(), rank=Rank.BACKGROUND))
+    await asyncio.sleep(0.05)
+    assert not decoded.is_set()
+    go_on.set()
+    await asyncio.wait_for(asyncio.gather(live, other), TIMEOUT_S)
+    assert decoded.is_set()

@@ -6,14 +6,11 @@ import queue
 import threading
 import time
 
-import pytest
-
-from detectors.worker.pipeline import ranked_queue
 from detectors.worker.pipeline.ranked_queue import Rank, RankedQueue
 
 
-def filled(*items: tuple[str, Rank], most: int = 0) -> RankedQueue[str]:
-    made = RankedQueue[str](most)
+def filled(*items: tuple[str, Rank], most: int = 0, longest_hold_s: float = 1.0) -> RankedQueue[str]:
+    made = RankedQueue[str](most, longest_hold_s=longest_hold_s)
     for item, rank in items:
         made.put(item, rank)
     return made
@@ -44,9 +41,8 @@ def test_get_holds_background_items_and_the_end_after_them() -> None:
     assert drained(waiting) == ["b", "end"]
 
 
-def test_get_returns_a_held_item_that_waited_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranked_queue, "_LONGEST_HOLD_S", 0.05)
-    waiting = filled(("b", Rank.BACKGROUND), ("l", Rank.LIVE))
+def test_get_returns_a_held_item_that_waited_long() -> None:
+    waiting = filled(("b", Rank.BACKGROUND), ("l", Rank.LIVE), longest_hold_s=0.05)
     waiting.hold_background(True)
     assert waiting.get(0) == "l"
     began = time.monotonic()
@@ -94,5 +90,22 @@ def test_unfinished_items_are_those_that_run_or_may_run() -> None:
     waiting.put("l", Rank.LIVE)
     waiting.get()
     assert waiting.has_unfinished
-    waiting.task_done()
+    waiting.task_done(Rank.LIVE)
     assert not waiting.has_unfinished
+
+
+def test_get_returns_one_background_item_at_a_time_while_asked_to() -> None:
+    waiting = filled(("b1", Rank.BACKGROUND), ("b2", Rank.BACKGROUND), longest_hold_s=0.01)
+    waiting.run_one_background(True)
+    assert drained(waiting) == ["b1"]
+    time.sleep(0.02)
+    waiting.put("l", Rank.LIVE)
+    assert drained(waiting) == ["l"], "nor when it waited long"
+    thread = threading.Thread(target=lambda: waiting.put(waiting.get(2.0) + " again", Rank.LIVE))
+    thread.start()
+    waiting.task_done(Rank.BACKGROUND)
+    thread.join(2.0)
+    assert drained(waiting) == ["b2 again"]
+    waiting.put("b3", Rank.BACKGROUND)
+    waiting.run_one_background(False)
+    assert drained(waiting) == ["b3"]
