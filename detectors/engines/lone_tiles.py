@@ -1,20 +1,16 @@
-"""Runs a tile that comes alone on all cores, where the engine gives each tile only some of them."""
+"""Runs a tile that comes alone on many cores, where the engine gives each tile only some of them."""
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 
 import numpy as np
 
 from detectors.engines.port import Engine
 from detectors.geometry.arrays import ImageArray, Outputs
 
-_MOST_ROUNDS = 6
-_ENOUGH_S = 0.5
-# On a busy machine threads that wait for each other gain nothing, at that moment; this finds where they never do.
-_CLEARLY_SLOWER = 1.5
+MOST_THREADS = 8
+"""More threads would wait for each other longer than they compute, in a graph that is run for one tile."""
 
 
 class LoneTileEngine:
@@ -32,14 +28,14 @@ class LoneTileEngine:
         self._lock = threading.Lock()
         self._running_on_first = 0
         self.name = first.name
-        self.reason = f"{first.reason}; a tile alone runs on all threads"
+        self.reason = f"{first.reason}; a tile alone runs on many threads"
         self.batch_size = first.batch_size
         self.parallel = first.parallel
 
     def run(self, tiles: ImageArray) -> Outputs:
         """See :class:`detectors.engines.port.Engine`."""
         if len(tiles) == 1:
-            # Two single tiles one after the other, on all cores, are finished no later than both at a time.
+            # Two single tiles one after the other, on many cores, are finished no later than both at a time.
             with self._one_at_a_time:
                 if not self._running_on_first:
                     return self._lone.run(tiles)
@@ -57,29 +53,13 @@ class LoneTileEngine:
         self._lone.close()
 
 
-def why_not_lone(
-    first: Engine, lone: Engine, samples: ImageArray, clock: Callable[[], float] = time.perf_counter
-) -> str | None:
-    """Return why ``lone`` may not run single tiles for ``first``, or None.
+def have_same_outputs(first: Engine, lone: Engine, samples: ImageArray) -> bool:
+    """Return whether both engines give the very same outputs for each of ``samples``, uint8 (N, H, W, 3) BGR, alone.
 
-    ``samples``: uint8 (N, H, W, 3) BGR, on which both are compared. Raises InferenceError when one of them fails.
+    Raises InferenceError when one of them fails.
     """
-    times: dict[Engine, list[float]] = {first: [], lone: []}
-    began, rounds = clock(), 0
-    # Other load may slow any run, so the fastest of many counts; the first round compares all outputs.
-    while rounds == 0 or (rounds < _MOST_ROUNDS and clock() - began < _ENOUGH_S):
-        for number in range(len(samples)):
-            outputs = [_timed(engine, samples[number : number + 1], times[engine], clock) for engine in times]
-            if not all(np.array_equal(one, other) for one, other in zip(*outputs, strict=True)):
-                return "its outputs are not the very same"
-        rounds += 1
-    if min(times[lone]) > _CLEARLY_SLOWER * min(times[first]):
-        return "it is slower"
-    return None
-
-
-def _timed(engine: Engine, tile: ImageArray, times: list[float], clock: Callable[[], float]) -> Outputs:
-    start = clock()
-    outputs = engine.run(tile)
-    times.append(clock() - start)
-    return outputs
+    for number in range(len(samples)):
+        tile = samples[number : number + 1]
+        if not all(np.array_equal(one, other) for one, other in zip(first.run(tile), lone.run(tile), strict=True)):
+            return False
+    return True

@@ -8,6 +8,7 @@ from pathlib import Path
 from detectors.card.card import BoxesCard, exported_program, read_card, verified_model_file
 from detectors.card.onnx_file import read_onnx_file
 from detectors.engines.inputs import constant_inputs, image_input_of
+from detectors.engines.lone_tiles import MOST_THREADS
 from detectors.engines.memory_fit import weights_bytes
 from detectors.engines.measuring.sample_tiles import sample_tiles
 from detectors.engines.port import Engine, EngineRequest, Way
@@ -87,7 +88,7 @@ class EngineChecker:
         return open_and_check(entry, self.request.run_as(way, str(way)), self.check)
 
     def open_lone(self, name: str, way: Way | None) -> Engine | None:
-        """Open engine ``name`` for one tile at a time on all threads; None where that is no other way to run it.
+        """Open engine ``name`` for one tile at a time on many threads; None where that is no other way to run it.
 
         ``way``: how it runs otherwise; None: in its preferred way. Raises ModelLoadError when it cannot be opened, also
         where the weights do not fit into memory a second time.
@@ -99,7 +100,8 @@ class EngineChecker:
         if way is None or way.streams == 1 or weights_bytes(self.request.path) > _MOST_WEIGHTS_TWICE_BYTES:
             return None
         alone = replace(way, streams=1, batch=0)
-        return open_and_check(entry, self.request.run_as(alone, str(alone)), self.check)
+        request = replace(self.request.run_as(alone, str(alone)), threads=min(self.request.threads, MOST_THREADS))
+        return open_and_check(entry, request, self.check)
 
     def ways(self, preferred: str) -> list[Way]:
         """Return the ways to measure, the preferred first; ``preferred``: the engine that is used unmeasured."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from detectors.card.card import ModelCard, default_card_path
 from detectors.engines.fallback import FallbackEngine
-from detectors.engines.lone_tiles import LoneTileEngine, why_not_lone
+from detectors.engines.lone_tiles import LoneTileEngine, have_same_outputs
 from detectors.engines.measuring.measurement_cache import MachineKey, MeasurementCache
 from detectors.engines.measuring.measurements import EngineMeasurements
 from detectors.engines.measuring.measuring import WayMeasurer
@@ -47,7 +47,7 @@ class LoadRequest:
     fallback: bool = True
     """Whether batches on which the engine fails are given to the next engine."""
     lone_tiles: bool = False
-    """Whether a tile that comes alone runs on all cores: its frame is ready sooner, weights are in memory twice."""
+    """Whether a tile that comes alone runs on many cores: its frame is ready sooner, weights are in memory twice."""
 
     @classmethod
     def of(cls, settings: DetectorSettings, engines_folder: Path | None = None) -> LoadRequest:
@@ -193,7 +193,7 @@ class _ModelLoader:
         return engine, measurements
 
     def with_lone_tiles(self, engine: Engine) -> Engine:
-        """Return ``engine``, together with one that runs single tiles on all cores where that is faster."""
+        """Return ``engine``, together with one that runs single tiles on many cores."""
         try:
             lone = self.checker.open_lone(engine.name, self._way)
         except ModelLoadError as error:
@@ -202,12 +202,11 @@ class _ModelLoader:
         if lone is None:
             return engine
         try:
-            against = why_not_lone(engine, lone, self.checker.samples()[:_LONE_SAMPLES])
+            if have_same_outputs(engine, lone, self.checker.samples()[:_LONE_SAMPLES]):
+                return LoneTileEngine(engine, lone)
+            logger.debug("single tiles run on some of the cores: the outputs of all together are not the very same")
         except InferenceError as error:
-            against = str(error)
-        if against is None:
-            return LoneTileEngine(engine, lone)
-        logger.debug("single tiles run on some of the cores: %s", against)
+            logger.debug("single tiles run on some of the cores: %s", error)
         lone.close()
         return engine
 
