@@ -9,8 +9,8 @@ from detectors.card.card import BoxesCard, exported_program, read_card, verified
 from detectors.card.onnx_file import read_onnx_file
 from detectors.engines.inputs import constant_inputs, image_input_of
 from detectors.engines.lone_tiles import MOST_THREADS
-from detectors.engines.memory_fit import weights_bytes
 from detectors.engines.measuring.sample_tiles import sample_tiles
+from detectors.engines.memory_fit import weights_bytes
 from detectors.engines.port import Engine, EngineRequest, Way
 from detectors.engines.registry import ENGINES, available_threads, load_engine, open_and_check, usable_engines
 from detectors.errors import InferenceError, ModelLoadError

@@ -127,7 +127,7 @@ class PartitionQueue:
     def has_finished(self, topic: str) -> bool:
         """Return whether ``next_commit`` has a record of ``topic``, where its limit allows."""
         records = self.by_topic.get(TopicPartition(topic, self.partition))
-        return bool(records) and records[0].outcome is not None
+        return records is not None and len(records) > 0 and records[0].outcome is not None
 
     def next_commit(self, limit: int) -> Commit | None:
         """Return the finished prefix of every topic, ``limit`` records at most, or None when nothing is finished.
