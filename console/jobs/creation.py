@@ -17,6 +17,7 @@ from console.uploads.errors import upload_not_found
 from infra.database.pool import Connection
 from infra.texts import shortened
 from schemas.ids import frame_id
+from schemas.job_events import JobStatus
 
 _DEVICES = 32
 """The frames of jobs are those of so many devices, so that as many workers share a job."""
@@ -52,6 +53,7 @@ class NewJob:
     job_id: str
     created_at: datetime
     file_count: int
+    status: JobStatus = "queued"
 
 
 @dataclass(frozen=True, slots=True)

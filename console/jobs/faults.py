@@ -18,6 +18,7 @@ _RANGES: Mapping[str, tuple[str, str]] = {
     "slice_width": ("256", "2048"),
     "slice_height": ("256", "2048"),
     "overlap_ratio": ("0.0", "0.5"),
+    "limit": ("1", "100"),
 }
 _PATHS = ("model_path",)
 _TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
@@ -25,6 +26,10 @@ _TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "float_type": lambda _: "Must be a number, not text",
     "int_type": lambda _: "Must be a whole number",
     "int_from_float": lambda _: "Must be a whole number",
+    "int_parsing": lambda _: "Must be a whole number",
+    "timezone_aware": lambda _: "Must be a time with its zone, as 2026-05-01T12:00:00Z",
+    "datetime_from_date_parsing": lambda _: "Must be a time with its zone, as 2026-05-01T12:00:00Z",
+    "datetime_parsing": lambda _: "Must be a time with its zone, as 2026-05-01T12:00:00Z",
     "bool_type": lambda _: "Must be true or false",
     "string_type": lambda _: "Must be text",
     "list_type": lambda _: "Must be a list",
@@ -47,7 +52,7 @@ def config_error(faults: Sequence[Mapping[str, Any]]) -> InvalidConfigError:
 
 
 def _fault(fault: Mapping[str, Any]) -> dict[str, str]:
-    # The first part says that it is in the body.
+    # The first part says that it is in the body, or in the query.
     parts = [str(part) for part in fault["loc"][1:]]
     kind, about = fault["type"], fault.get("ctx") or {}
     if kind == "json_invalid":

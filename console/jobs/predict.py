@@ -10,10 +10,11 @@ from starlette.responses import Response
 from console.http.callers import Caller, caller_of
 from console.http.connection import request_connection
 from console.http.json_response import json_response
+from console.jobs.bodies import AcceptedBody
 from console.jobs.config import KeptConfig, PredictRequest
 from console.jobs.creation import NewJob, find_files, insert_job
 from console.jobs.estimate import Estimates
-from console.jobs.json_route import JsonRoute
+from console.jobs.job_route import JobRoute
 from console.jobs.models import require_model
 from console.jobs.rules import rules_of
 from console.parts import ConsoleParts
@@ -24,9 +25,9 @@ from sinks.metrics import JOBS
 
 def predict_router(parts: ConsoleParts, estimates: Estimates) -> APIRouter:
     """Return the route that makes jobs."""
-    routes = APIRouter(route_class=JsonRoute, tags=["jobs"])
+    routes = APIRouter(route_class=JobRoute, tags=["jobs"])
 
-    @routes.post("/api/v1/inference/predict", status_code=202, summary="Ask for a job")
+    @routes.post("/api/v1/inference/predict", status_code=202, response_model=AcceptedBody, summary="Ask for a job")
     async def predict(asked: PredictRequest, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
         """Make a job of uploaded files. It is kept before the response, and done later; `status_url` follows it."""
         await require_model(asked.config, parts.models)
@@ -48,7 +49,7 @@ def accepted(job: NewJob, estimated_completion: str) -> Response:
     """Return the response to a request for a job that was made."""
     data = {
         "job_id": job.job_id,
-        "status": "queued",
+        "status": job.status,
         "created_at": format_utc(job.created_at),
         "estimated_completion": estimated_completion,
         "file_count": job.file_count,

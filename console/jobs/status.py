@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +11,7 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
+from console.ids import is_id
 from console.jobs.errors import JobNotFoundError
 from console.jobs.estimate import Estimates
 from infra.database.pool import Connection
@@ -17,12 +19,20 @@ from infra.texts import shortened
 from schemas.job_events import JobStatus
 from schemas.timestamps import format_utc
 
-COLUMNS = """
-id, job_id, status, created_at, updated_at, started_at, finished_at, total_images, processed_images, failed_images,
-total_detections, confidence_sum, error_code, error_message, error_details,
-config #> '{asked,sahi}' IS NOT NULL AND config #>> '{asked,sahi,enabled}' IS DISTINCT FROM 'false' AS sliced
+SELECT = """
+SELECT j.id, j.job_id, j.status, j.created_at, j.updated_at, j.started_at, j.finished_at, j.total_images,
+    j.processed_images, j.failed_images, j.total_detections, j.confidence_sum, j.error_code, j.error_message,
+    j.error_details, u.upload_id, f.job_id AS retry_of,
+    j.config #> '{asked,sahi}' IS NOT NULL AND j.config #>> '{asked,sahi,enabled}' IS DISTINCT FROM 'false' AS sliced
+FROM jobs AS j LEFT JOIN uploads AS u ON u.id = j.upload_id LEFT JOIN jobs AS f ON f.id = j.retry_of
 """
-_JOB = f"SELECT {COLUMNS} FROM jobs WHERE job_id = $1 AND client_id = $2"  # noqa: S608 (constants)
+_JOB = f"{SELECT} WHERE j.job_id = $1 AND j.client_id = $2"
+_FAILURES = """
+SELECT u.file_id, u.filename, f.error_code AS code, f.error_message AS message
+FROM job_files AS f JOIN uploaded_files AS u ON u.id = f.file_id
+WHERE f.job_id = $1 AND f.status = 'failed' ORDER BY f.position LIMIT $2
+"""
+_MOST_FAILURES = 100
 _LONGEST_ID = 60
 
 
@@ -46,6 +56,9 @@ class JobRow:
     error_code: str | None
     error_message: str | None
     error_details: str | None
+    upload_id: str | None
+    retry_of: str | None
+    """The job whose failed files it does again"""
     sliced: bool
     """Whether it asks for slices"""
 
@@ -62,13 +75,13 @@ class JobRow:
 
 
 def job_row(row: Mapping[str, Any]) -> JobRow:
-    """Return the job in ``row``, which has :data:`COLUMNS`."""
+    """Return the job in ``row`` of :data:`SELECT`."""
     return JobRow(**dict(row.items()))
 
 
 async def find_job(connection: Connection, client_id: str, job_id: str) -> JobRow:
     """Return the job ``job_id`` of a client. Raises JobNotFoundError."""
-    row: Any = await connection.fetchrow(_JOB, job_id, client_id)
+    row: Any = await connection.fetchrow(_JOB, job_id, client_id) if is_id(job_id, "job") else None
     if row is None:
         raise job_not_found(job_id)
     return job_row(row)
@@ -79,6 +92,20 @@ def job_not_found(job_id: str) -> JobNotFoundError:
     return JobNotFoundError(
         f"Job not found: {shortened(job_id, _LONGEST_ID)}", details="GET /api/v1/jobs lists your jobs.", field="job_id"
     )
+
+
+async def failures_of(connection: Connection, job: JobRow) -> list[JsonValue]:
+    """Return the files of ``job`` that have failed, with their errors; not more than a client can look at."""
+    if job.failed_images == 0:
+        return []
+    return [dict(row.items()) for row in await connection.fetch(_FAILURES, job.id, _MOST_FAILURES)]
+
+
+async def asked_of(connection: Connection, job: JobRow) -> JsonValue:
+    """Return the options that were asked of ``job``, as they were asked."""
+    text: str = await connection.fetchval("SELECT config FROM jobs WHERE id = $1", job.id)
+    asked: JsonValue = json.loads(text).get("asked", {})
+    return asked
 
 
 def job_body(job: JobRow, estimates: Estimates) -> dict[str, JsonValue]:
@@ -96,6 +123,10 @@ def job_body(job: JobRow, estimates: Estimates) -> dict[str, JsonValue]:
         "updated_at": format_utc(job.updated_at),
         "progress": progress,
     }
+    if job.upload_id is not None:
+        body["upload_id"] = job.upload_id
+    if job.retry_of is not None:
+        body["retry_of"] = job.retry_of
     if job.started_at is not None:
         body["started_at"] = format_utc(job.started_at)
     if job.status == "processing" and job.started_at is not None:

@@ -1,4 +1,4 @@
-"""Reads JSON bodies of requests for jobs: other content types, and wrong fields, have errors of their own."""
+"""Reads the bodies and queries of requests about jobs: what is wrong with them has errors of its own."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ingest.gateway.errors import UnsupportedMediaTypeError
 _LONGEST_TYPE = 100
 
 
-class JsonRoute(APIRoute):
-    """Is a route whose body is JSON; what is wrong with it is InvalidConfigError."""
+class JobRoute(APIRoute):
+    """Is a route whose body is JSON; what is wrong with its fields or its query is InvalidConfigError."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler of the framework, with errors of its validation translated."""
         handle = super().get_route_handler()
 
-        async def handle_json(request: Request) -> Response:
+        async def handle_job(request: Request) -> Response:
             if self.body_field is not None:
                 _require_json(request)
             try:
@@ -31,7 +31,7 @@ class JsonRoute(APIRoute):
             except RequestValidationError as error:
                 raise config_error(error.errors()) from error
 
-        return handle_json
+        return handle_job
 
 
 def _require_json(request: Request) -> None:
