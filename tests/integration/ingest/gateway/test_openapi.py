@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,10 @@ from tests.servers.gateway import TOKEN, running
 pytestmark = pytest.mark.integration
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+# It takes some 15 s; --max-time is no limit, but how long it goes on looking.
+KILLED_AFTER_S = 120.0
 
 
-@pytest.mark.timeout(300)
 async def test_openapi_document_agrees_with_the_responses(tmp_path: Path, database: Database) -> None:
     async with database.acquire() as connection:
         await connection.execute("INSERT INTO devices (device_id) VALUES ('drone-1')")
@@ -41,6 +43,14 @@ async def test_openapi_document_agrees_with_the_responses(tmp_path: Path, databa
     assert int(generated[1]) > 300
 
 
+async def test_a_checker_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    endless = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('begun', flush=True)"
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(TimeoutError):
+        await _output_of((sys.executable, "-c", f"{endless}; time.sleep(600)"), tmp_path, dict(os.environ), 0.5)
+    assert asyncio.get_running_loop().time() - began < 10
+
+
 async def _run(address: str, folder: Path) -> tuple[int, str]:
     command = (
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION), "run", address),
@@ -48,6 +58,12 @@ async def _run(address: str, folder: Path) -> tuple[int, str]:
         *("--seed", "1", "--request-timeout", "5", "--no-color", "--workers", "1", "--no-shrink", "--warnings", "off"),
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.harnesses.openapi_data"}
+    return await _output_of(command, folder, environment, KILLED_AFTER_S)
+
+
+async def _output_of(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], most_s: float
+) -> tuple[int, str]:
     # It keeps what it has found in a folder of the working directory.
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -57,7 +73,7 @@ async def _run(address: str, folder: Path) -> tuple[int, str]:
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        async with asyncio.timeout(240):
+        async with asyncio.timeout(most_s):
             output, _ = await process.communicate()
     finally:
         if process.returncode is None:
