@@ -70,6 +70,9 @@ $(ASYNCAPI): tests/asyncapi/package-lock.json
 	@command -v npm >/dev/null || { echo "npm not found: the AsyncAPI document is not checked"; exit 0; }; \
 	  cd tests/asyncapi && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && touch node_modules/.done
 
+# Tests start hundreds of processes, and pytest rewrites all test modules: without byte code on disk each does it again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Tests that share a server stay in one process, see tests/conftest.py.
 WORKERS ?= 2
 PARALLEL = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder

@@ -173,7 +173,13 @@ def share(one: Shape, two: Shape, metric: Metric) -> float:
         return 0.0  # nothing in common, without clipping
     if all(a[0] == b[0] or a[1] == b[1] for shape in (one, two) for a, b in pairwise(shape)):
         return of_extents  # axis-aligned: as exact as the sides are
-    return _ratio(polygon_area(clipped(one, two)), polygon_area(one), polygon_area(two), metric)
+    return _ratio(_area_inside(one, two), polygon_area(one), polygon_area(two), metric)
+
+
+@lru_cache(maxsize=50_000)
+def _area_inside(one: Shape, two: Shape) -> float:
+    """Return the area that two polygons share: the same pairs come again with each method and metric."""
+    return polygon_area(clipped(one, two))
 
 
 def _share_of_boxes(one: Box, two: Box, metric: Metric) -> float:
