@@ -33,6 +33,7 @@ KNOWN_FIELDS = (
     "priority",
     "sha256",
     "proof",
+    "repeated",
     *CAMERA_FIELDS,
 )
 
@@ -67,6 +68,8 @@ class FrameFields:
     """The image by its digest: to check it, or instead of it"""
     proof: str | None = None
     """Shows that the sender has the image, where it sends only the digest (see :mod:`schemas.possession`)"""
+    repeated: bool = False
+    """The sender may have sent the frame before, and has no answer"""
     video: VideoPosition | None = None
     """The place in the video that the frame comes from; no request can give it"""
     time_name: str = "captured_at"
@@ -110,6 +113,7 @@ def parse_fields(
         topic=None if (priority := given.get("priority")) is None else _topic(priority),
         sha256=None if (digest := given.get("sha256")) is None else parse_digest(digest),
         proof=None if (proof := given.get("proof")) is None else parse_digest(proof, "proof"),
+        repeated=_flag(given, "repeated"),
         time_name=time_name,
     )
 
@@ -136,6 +140,13 @@ def _topic(priority: str) -> str:
             field="priority",
         )
     return topic
+
+
+def _flag(given: Mapping[str, str], name: str) -> bool:
+    text = given.get(name, "false")
+    if text not in ("true", "false"):
+        raise ValidationFailedError(f"{name} is {text[:64]!r}; it must be true or false", field=name)
+    return text == "true"
 
 
 def parse_digest(text: str, name: str = "sha256") -> str:

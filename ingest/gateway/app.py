@@ -130,7 +130,8 @@ def _add_ways_in(app: FastAPI, parts: GatewayParts, verifier: TokenVerifier) -> 
         described.setdefault(path, {})[method.lower()] = operation
 
     settings = parts.settings
-    add(FRAMES_PATH, FramesEndpoint(acceptance, uploads, parts.stream_url), operations.send_frame(settings))
+    recent = None if parts.streams is None else parts.streams.recent
+    add(FRAMES_PATH, FramesEndpoint(acceptance, uploads, parts.stream_url, recent), operations.send_frame(settings))
     if settings.digests_enabled:
         add(KNOWN_PATH, KnownEndpoint(acceptance, uploads, settings), operations.known_frames(settings))
     if parts.answers is not None:

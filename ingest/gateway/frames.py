@@ -14,6 +14,7 @@ from infra.telemetry.logs import bind
 from ingest.acceptance.acceptance import Acceptance
 from ingest.acceptance.device_token import token_of
 from ingest.gateway.request.uploads import Uploads
+from ingest.stream.recent_frames import RecentFrames
 from schemas.events import FrameCaptured, ImageRef
 from schemas.timestamps import format_utc
 from schemas.topics import FRAMES_LIVE
@@ -22,10 +23,14 @@ from schemas.topics import FRAMES_LIVE
 class FramesEndpoint:
     """Is the endpoint as a plain ASGI app, so that the token is checked before the body is read."""
 
-    def __init__(self, acceptance: Acceptance, uploads: Uploads, stream_url: str | None) -> None:
+    def __init__(
+        self, acceptance: Acceptance, uploads: Uploads, stream_url: str | None, recent: RecentFrames | None
+    ) -> None:
+        """``recent`` finds frames that were published before; without it they are published again."""
         self._acceptance = acceptance
         self._uploads = uploads
         self._stream_url = stream_url
+        self._recent = recent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one upload; the error middleware turns errors into responses."""
@@ -33,10 +38,14 @@ class FramesEndpoint:
         with bind(device_id=device_id):
             async with self._uploads.receive(scope, receive, device_id, admit=self._acceptance.require_room) as upload:
                 frame = await self._acceptance.prepare(device_id, upload.image, upload.fields)
-                await self._acceptance.publish([frame.event], upload.fields.topic or FRAMES_LIVE)
+                if not (upload.fields.repeated and await self._is_published(frame.event)):
+                    await self._acceptance.publish([frame.event], upload.fields.topic or FRAMES_LIVE)
                 await self._acceptance.discard_original(frame)
         body = accepted_body(frame.event, frame.warnings, self._stream_url)
         await Response(orjson.dumps(body), 202, media_type="application/json")(scope, receive, send)
+
+    async def _is_published(self, event: FrameCaptured) -> bool:
+        return self._recent is not None and await self._recent.find(event.device_id, str(event.frame_id))
 
 
 def accepted_body(event: FrameCaptured, warnings: Sequence[str], stream_url: str | None) -> dict[str, JsonValue]:

@@ -51,6 +51,8 @@ class _Frame:
     prepared: PreparedFrame | None = None
     error: Exception | None = None
     topic: str = FRAMES_LIVE
+    may_be_published: bool = False
+    """The client says so"""
 
     @property
     def is_examined(self) -> bool:
@@ -140,6 +142,7 @@ class FramePipeline:
             fields = parse_fields(pairs, self._settings.max_metadata_bytes)
             require_device(fields, self._device_id)
             entry.topic = fields.topic or FRAMES_LIVE
+            entry.may_be_published = fields.repeated
             self._acceptance.require_room(self._device_id, entry.topic)
             if frame.image:
                 entry.prepared = await self._acceptance.prepare(self._device_id, frame.image, fields)
@@ -249,8 +252,9 @@ class FramePipeline:
         session = self._session
         assert session is not None
         first = frames[0]
-        if session.unsure:
+        if session.unsure or any(frame.may_be_published for frame in frames):
             await self._recent.read(self._device_id)
+        if session.unsure:
             session.unsure = False
             window = session.answers.maxlen or 0
             session.repeated_below = max(session.repeated_below, first.sequence + window)
@@ -259,8 +263,8 @@ class FramePipeline:
             for frame in frames
             if frame.prepared is not None
             and not (
-                frame.sequence < session.repeated_below
-                and self._recent.has(frame.topic, self._device_id, str(frame.prepared.event.frame_id))
+                (frame.sequence < session.repeated_below or frame.may_be_published)
+                and self._recent.has(self._device_id, str(frame.prepared.event.frame_id))
             )
         ]
         if len(events) < len(frames):

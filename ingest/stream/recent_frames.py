@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from infra.broker.partitioning import partition_for
 from infra.broker.port import Reader, TopicPartition
 from infra.broker.reading import opened_reader, read_between, respond_within
-from infra.errors import RefusedError, TopicMismatchError
+from infra.errors import BrokerUnavailableError, RefusedError, TopicMismatchError
 from infra.failure.error_texts import error_text
 from infra.telemetry.sampled_log import SampledLog
 from schemas.cloudevents import Headers, header
@@ -57,9 +57,17 @@ class RecentFrames:
                     extra={"code": error.code},
                 )
 
-    def has(self, topic: str, device_id: str, frame_id: str) -> bool:
-        """Whether the frame was published before the last :meth:`read`."""
-        return frame_id in self._end_of(topic, device_id).ids
+    def has(self, device_id: str, frame_id: str) -> bool:
+        """Whether the frame was published before the last :meth:`read`, as a live one or as backfill."""
+        return any(frame_id in self._end_of(topic, device_id).ids for topic in (FRAMES_LIVE, FRAMES_BACKFILL))
+
+    async def find(self, device_id: str, frame_id: str) -> bool:
+        """Read, and return whether the frame was published. Raises BrokerUnavailableError."""
+        try:
+            await self.read(device_id)
+        except TimeoutError as error:
+            raise BrokerUnavailableError("the last frames of the partition were not read in time") from error
+        return self.has(device_id, frame_id)
 
     def _end_of(self, topic: str, device_id: str) -> _PartitionEnd:
         source = TopicPartition(topic, partition_for(device_id, self._partitions))

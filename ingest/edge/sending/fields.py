@@ -14,7 +14,11 @@ from schemas.timestamps import format_utc
 
 logger = logging.getLogger(__name__)
 
-_OPTIONAL = ("priority", "flight")
+_OPTIONAL = {
+    "priority": "the backlog does not wait for live frames there",
+    "flight": "frames have no flight there",
+    "repeated": "a frame whose response was lost may be announced twice there",
+}
 
 
 class FrameFields:
@@ -24,8 +28,11 @@ class FrameFields:
         self._live_first = settings.live_s > 0
         self._unknown: set[str] = set()
 
-    def of(self, header: Header, lane: Lane) -> dict[str, JsonValue]:
-        """Return the fields of a frame that is sent from ``lane``; the camera's are numbers, metadata an object."""
+    def of(self, header: Header, lane: Lane, *, maybe_sent: bool = False) -> dict[str, JsonValue]:
+        """Return the fields of a frame that is sent from ``lane``; the camera's are numbers, metadata an object.
+
+        ``maybe_sent``: the gateway may have it.
+        """
         fields: dict[str, JsonValue] = {"captured_at": format_utc(header.captured_at)}
         if header.name:
             fields["original_filename"] = header.name
@@ -33,6 +40,8 @@ class FrameFields:
             fields["priority"] = "backfill"
         if header.flight is not None:
             fields["flight"] = header.flight
+        if maybe_sent:
+            fields["repeated"] = "true"
         fields |= {name: float(value) for name, value in header.camera.items()}
         if header.metadata:
             fields["metadata"] = dict(header.metadata)
@@ -44,8 +53,5 @@ class FrameFields:
         if name not in _OPTIONAL or name in self._unknown or "unknown field" not in refused.reason:
             return False
         self._unknown.add(name)
-        effect = (
-            "frames have no flight there" if name == "flight" else "the backlog does not wait for live frames there"
-        )
-        logger.warning("the gateway does not know the field %s, so it is left out: %s", name, effect)
+        logger.warning("the gateway does not know the field %s, so it is left out: %s", name, _OPTIONAL[name])
         return True

@@ -37,8 +37,10 @@ _OF_STREAM = (CLOSED, "STREAM_BROKEN", "NO_RESPONSE")
 class Send(Protocol):
     """Uploads one frame."""
 
-    def __call__(self, frame: SpooledFrame, lane: Lane, *, is_known: bool = False) -> Awaitable[Outcome]:
-        """Return what became of ``frame``; ``is_known``: the gateway has its image."""
+    def __call__(
+        self, frame: SpooledFrame, lane: Lane, *, is_known: bool = False, maybe_sent: bool = False
+    ) -> Awaitable[Outcome]:
+        """Return what became of ``frame``; ``is_known``: the gateway has its image, ``maybe_sent``: maybe the frame."""
         ...
 
 
@@ -135,7 +137,8 @@ class Sender:
                 return None
             if frame is None:
                 return None
-            outcome = await self._send(frame, lane, is_known=is_known)
+            maybe_sent, entry.maybe_sent = entry.maybe_sent, True
+            outcome = await self._send(frame, lane, is_known=is_known, maybe_sent=maybe_sent)
             return await self._outcomes[lane].take(entry, outcome)
         except SpoolUnavailableError as error:
             return NotSent(str(error), error.code)

@@ -129,7 +129,9 @@ class BacklogStream:
     def give_back(self) -> None:
         """Leave all frames that have no answer to another way of sending, and begin a new session."""
         while self._waiting:
-            self._spool.put_back(self._waiting.popleft().entry)
+            left = self._waiting.popleft()
+            left.entry.maybe_sent |= bool(left.size_bytes)
+            self._spool.put_back(left.entry)
         self._session, self._first = uuid4().hex, 1
 
     async def _talk(self, socket: aiohttp.ClientWebSocketResponse, stop: asyncio.Event) -> Ended | NotSent:
@@ -286,7 +288,8 @@ class BacklogStream:
         if frame is None:
             self._leave_out(entry)
             return True
-        fields = self._fields.of(frame.header, Lane.BACKLOG) | {"sha256": frame.header.sha256}
+        fields = self._fields.of(frame.header, Lane.BACKLOG, maybe_sent=entry.maybe_sent)
+        fields["sha256"] = frame.header.sha256
         if is_known:
             fields["proof"] = await asyncio.to_thread(proof_of, frame.image)
         if turn_back != self._turn_back:

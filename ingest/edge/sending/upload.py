@@ -43,22 +43,25 @@ class Uploader:
         self._bandwidth = bandwidth
         self._turns = turns
 
-    async def send(self, frame: SpooledFrame, lane: Lane, *, is_known: bool = False) -> Outcome:
+    async def send(
+        self, frame: SpooledFrame, lane: Lane, *, is_known: bool = False, maybe_sent: bool = False
+    ) -> Outcome:
         """Upload ``frame`` once, without its bytes if the gateway has them; every failure is an outcome."""
         try:
-            outcome = await self._send(frame, lane, by_digest=is_known)
+            outcome = await self._send(frame, lane, by_digest=is_known, maybe_sent=maybe_sent)
             if is_known and isinstance(outcome, NotSent) and outcome.code == NOT_STORED:
-                outcome = await self._send(frame, lane, by_digest=False)
+                outcome = await self._send(frame, lane, by_digest=False, maybe_sent=maybe_sent)
             while isinstance(outcome, Rejected) and self._fields.is_unknown(outcome):
-                outcome = await self._send(frame, lane, by_digest=False)
+                outcome = await self._send(frame, lane, by_digest=False, maybe_sent=maybe_sent)
             return outcome
         except NotSentError as error:
             return error.outcome
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             return self._connection.failure(error)
 
-    async def _send(self, frame: SpooledFrame, lane: Lane, *, by_digest: bool) -> Outcome:
-        pairs = [(name, _text(value)) for name, value in self._fields.of(frame.header, lane).items()]
+    async def _send(self, frame: SpooledFrame, lane: Lane, *, by_digest: bool, maybe_sent: bool) -> Outcome:
+        fields = self._fields.of(frame.header, lane, maybe_sent=maybe_sent)
+        pairs = [(name, _text(value)) for name, value in fields.items()]
         # Without bytes the fields are in the query, whatever their length.
         by_digest = by_digest and len(urlencode(pairs)) <= _LONGEST_QUERY
         if by_digest:

@@ -28,6 +28,8 @@ class Entry:
     """When it was taken, on the monotonic clock; None: before this process started."""
     flight: str | None = None
     """Of the frame, once it was read"""
+    maybe_sent: bool = False
+    """The gateway may have it: an attempt has no answer, or this process does not know of one"""
     sent_by: Lane | None = None
     """The queue from which it is being sent; such a frame is not dropped."""
 

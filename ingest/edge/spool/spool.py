@@ -30,6 +30,9 @@ _sampled = SampledLog(logger)
 WAITING_FOLDER = "waiting"
 _SPACE_CHECK_S = 1.0
 _DROP_BEYOND_BYTES = 4_000_000
+_MOST_IN_FLIGHT = 64
+"""The largest window of a stream, in frames"""
+_LONGEST_SENDING_S = 30.0
 
 
 class Spool:
@@ -241,13 +244,20 @@ class Spool:
 
     def _load(self) -> None:
         found: list[Entry] = []
+        written_at: dict[str, float] = {}
         for each in os.scandir(self._waiting):
             if each.name.endswith(UNFINISHED):
                 # Its source still has the frame.
                 Path(each.path).unlink(missing_ok=True)
             elif (parts := number_and_key(each.name)) is not None:
-                found.append(Entry(*parts, each.stat().st_size, None))
-        for entry in sorted(found, key=lambda one: one.number):
+                state = each.stat()
+                found.append(Entry(*parts, state.st_size, None))
+                written_at[parts[1]] = state.st_mtime
+        found.sort(key=lambda one: one.number)
+        # A live frame that the former process was sending is one of its last; of the backlog it sent the first.
+        live_since = max(written_at.values(), default=0.0) - self._live_s - _LONGEST_SENDING_S
+        for place, entry in enumerate(found):
+            entry.maybe_sent = place < _MOST_IN_FLIGHT or (self._live_s > 0 and written_at[entry.key] >= live_since)
             self._backlog.append(entry)
             self._by_key[entry.key] = entry
             self._used_bytes += entry.size_bytes

@@ -61,6 +61,12 @@ _ABOUT: dict[str, tuple[str, Json, JsonValue]] = {
         _DIGEST,
         _EXAMPLE_DIGEST,
     ),
+    "repeated": (
+        "`true` when the same frame may have been accepted before and its response was lost: `/api/v1/frames` and the "
+        "stream then do not announce it again where it is among the last frames of its partition. Others ignore it",
+        {"type": "string", "enum": ["true", "false"]},
+        "true",
+    ),
 }
 _TIMESTAMP: Json = {"description": "Another name of captured_at; give one of them", "schema": _TIME}
 _BATCH_TIME: Json = {

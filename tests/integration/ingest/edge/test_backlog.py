@@ -20,6 +20,7 @@ from ingest.edge.sending.gateway import GatewayConnection
 from ingest.edge.sending.sender import Sender
 from ingest.edge.settings import EdgeSettings
 from ingest.edge.spool.counts import Counts
+from ingest.edge.spool.entry import Lane
 from ingest.edge.spool.spool import Spool
 from ingest.settings import GatewaySettings
 from schemas.cloudevents import decode
@@ -200,3 +201,35 @@ async def test_older_gateway_without_stream_digests_and_priority_gets_all_frames
             await edge.until_sent()
             assert edge.spool.counts.refused == 0
     assert got == named(0, 1, 2, 3)
+
+
+async def test_frames_whose_responses_are_lost_are_announced_once(gateway: Gateway, tmp_path: Path) -> None:
+    """By requests alone, half of which fail before or after the gateway has taken the frame."""
+    frames = [frame(number, is_late=number % 2 == 0) for number in range(40)]
+    async with (
+        fault_proxy(gateway.url, fails=0.5, seed=3) as proxy,
+        device(tmp_path / "spool", proxy.url, *frames, use_stream=False, ask_known=False) as edge,
+    ):
+        await edge.until_sent()
+    assert proxy.counts["lost"] + proxy.counts["cut"] > 5
+    assert await names(gateway, FRAMES_LIVE) == named(*range(1, 40, 2))
+    assert await names(gateway) == named(*range(0, 40, 2))
+
+
+async def test_live_frame_whose_response_was_lost_is_not_backlog_as_well(gateway: Gateway, tmp_path: Path) -> None:
+    """It becomes backlog while the stream of the backlog is open."""
+    lost = asyncio.Event()
+
+    async def respond(request: web.Request) -> web.StreamResponse:
+        if request.path == "/api/v1/stream":
+            return web.Response(status=503)
+        await gateway.send(await request.read(), params=dict(request.query))
+        lost.set()
+        return web.Response(status=502)
+
+    async with serving(respond) as url, device(tmp_path / "spool", url, frame(1, is_late=False), live_s=0.3) as edge:
+        await asyncio.wait_for(lost.wait(), 20)
+        await until(lambda: edge.spool.next_of(Lane.BACKLOG) is not None, timeout_s=20)
+        edge.sender.stream._connection.url = gateway.url  # type: ignore[union-attr]
+        await edge.until_sent()
+    assert (await names(gateway, FRAMES_LIVE), await names(gateway)) == (named(1), [])

@@ -38,13 +38,12 @@ async def test_recent_frames_are_the_last_ones_of_the_partition(tmp_path: Path) 
     device = frame_captured(1).device_id
     recent = RecentFrames(broker.reader, PARTITIONS, tail=3)
     first = await _publish(broker, 1, 2, 3, 4)
-    assert not recent.has(FRAMES_LIVE, device, first[3])
+    assert not recent.has(device, first[3])
     await recent.read(device)
-    assert [recent.has(FRAMES_LIVE, device, each) for each in first] == [False, True, True, True]
-    assert not recent.has(FRAMES_BACKFILL, device, first[3])
+    assert [recent.has(device, each) for each in first] == [False, True, True, True]
     further = await _publish(broker, 5)
     await recent.read(device)
-    assert [recent.has(FRAMES_LIVE, device, each) for each in (*first, *further)] == [False, False, True, True, True]
+    assert [recent.has(device, each) for each in (*first, *further)] == [False, False, True, True, True]
     await broker.close()
 
 
@@ -55,7 +54,7 @@ async def test_recent_frames_that_may_not_be_read_stop_nothing(caplog: pytest.Lo
     recent = RecentFrames(refuse, PARTITIONS, tail=3)  # type: ignore[arg-type]
     await recent.read("d")
     await recent.read("d")
-    assert caplog.text.count("lacks the right READ") == 2 and not recent.has(FRAMES_LIVE, "d", "x")
+    assert caplog.text.count("lacks the right READ") == 2 and not recent.has("d", "x")
 
     async def fail() -> None:
         raise BrokerUnavailableError("away")

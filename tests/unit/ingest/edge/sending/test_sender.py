@@ -33,7 +33,9 @@ class Gateway:
     attempts: list[str] = field(default_factory=list)
     accepted: list[str] = field(default_factory=list)
 
-    async def send(self, found: SpooledFrame, lane: Lane, *, is_known: bool = False) -> Outcome:
+    async def send(
+        self, found: SpooledFrame, lane: Lane, *, is_known: bool = False, maybe_sent: bool = False
+    ) -> Outcome:
         name = found.header.name or ""
         self.attempts.append(name)
         outcome = self.respond(name)
@@ -166,7 +168,7 @@ async def test_stop_waits_for_the_upload_in_progress(tmp_path: Path) -> None:
     send = gateway.send
     begun = asyncio.Event()
 
-    async def slow(found: SpooledFrame, lane: Lane, *, is_known: bool = False) -> Outcome:
+    async def slow(found: SpooledFrame, lane: Lane, *, is_known: bool = False, maybe_sent: bool = False) -> Outcome:
         begun.set()
         await asyncio.sleep(0.2)
         return await send(found, lane)
