@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from ingest.acceptance.acceptance import Acceptance
 from ingest.acceptance.parts import AcceptanceParts
 from ingest.readiness.clock import GatewayClock
 from ingest.replay.checkpoint import FILE, Checkpoint, open_checkpoint
+from ingest.replay.errors import CheckpointError
 from ingest.replay.frames import FrameMaker
 from ingest.replay.identity import begin, begin_again, checkpoint_folder
 from ingest.replay.open import SourceOptions, open_source
@@ -33,6 +34,7 @@ from ingest.replay.report import ReplayResult, make_result, write_report
 from ingest.replay.sources.topic import TopicSource
 from ingest.replay.tail import BackfillTail
 from schemas.event_base import ModelRef
+from schemas.model_events import WorkerAvailability
 from schemas.timestamps import format_utc, utc_now
 from schemas.topics import FRAMES_BACKFILL, load_topics
 from standgale.opening import open_command_broker
@@ -108,9 +110,12 @@ async def run_replay(settings: Settings, request: ReplayRequest, progress: Progr
         parts = await _parts(run, source, checkpoint, checkpoint)
         try:
             await Replay(parts).run()
-        finally:
-            result = write_report(checkpoint, progress)
-        return result
+        except BaseException:
+            # The first error says what to do; on a full disk the report fails, too.
+            with suppress(CheckpointError):
+                write_report(checkpoint, progress)
+            raise
+        return write_report(checkpoint, progress)
 
 
 async def _look(run: _Run, source: Source | None, folder: Path) -> ReplayResult:
@@ -228,7 +233,8 @@ def _gate(admin: Admin, most: int, settings: Settings, progress: Progress) -> Ba
 async def _require_model(run: _Run, model: ModelRef) -> None:
     """Raise SettingsError unless the frames of the replay go to ``model``: frame events cannot name a version."""
     lane, device = run.settings.detector.lane, run.request.device
-    activation = (await read_models(run.reader)).activations.get(lane)
+    models = await read_models(run.reader)
+    activation = models.activations.get(lane)
     if activation is not None:
         canary = activation.canary
         if canary is not None and device in canary.devices:
@@ -252,6 +258,22 @@ async def _require_model(run: _Run, model: ModelRef) -> None:
             f"model activate {wanted} --canary-device {device or 'DEVICE'}), then replay; frames that another version "
             "has detected get new detections"
         )
+    lacking = [_lacks(one, model) for one in models.live_workers(lane, utc_now()) if not _serves(one, model)]
+    if lacking:
+        raise SettingsError(
+            f"--model is {_model_text(model)}, which is activated, but not all workers of lane {lane} use it: "
+            f"{'; '.join(lacking[:5])}. Replay when they do: standgale model status"
+        )
+
+
+def _serves(worker: WorkerAvailability, model: ModelRef) -> bool:
+    return any(one.serving and one.model == model for one in worker.models)
+
+
+def _lacks(worker: WorkerAvailability, model: ModelRef) -> str:
+    """Return which worker does not use ``model``, and why."""
+    found = next((one for one in worker.models if one.model == model), None)
+    return f"{worker.worker} ({'it has not read the activation' if found is None else found.detail or found.state})"
 
 
 def _serve_metrics(port: int) -> Callable[[], None]:

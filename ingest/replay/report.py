@@ -74,7 +74,9 @@ def write_report(checkpoint: Checkpoint, progress: Progress) -> ReplayResult:
             path.unlink(missing_ok=True)
         write_whole(folder / _RESULT, orjson.dumps(result, option=orjson.OPT_INDENT_2))
     except OSError as error:
-        raise CheckpointError(f"the report in {folder} cannot be written: {error.strerror}") from error
+        raise CheckpointError(
+            f"the report in {folder} cannot be written: {error.strerror}; correct that, and run the same command again"
+        ) from error
     return result
 
 

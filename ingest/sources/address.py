@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from infra.errors import SettingsError
 from infra.regular_files import read_regular
 from infra.secrets import secrets_in
 from infra.telemetry.logs import add_secrets_to_mask
@@ -13,6 +15,7 @@ from ingest.sources.errors import SourceError
 from ingest.video.options import NetworkAddress, parse_address
 
 _MAX_LOGIN_BYTES = 4_096
+_IS_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def split_login(address: str) -> tuple[str, str | None]:
@@ -26,7 +29,10 @@ def split_login(address: str) -> tuple[str, str | None]:
     parts = urlsplit(address)
     login, _, host = parts.netloc.rpartition("@")
     user, colon, password = login.partition(":")
-    return urlunsplit(parts._replace(netloc=host)), f"{unquote(user)}{colon}{unquote(password)}"
+    plain = f"{unquote(user)}{colon}{unquote(password)}"
+    if not plain.isprintable():
+        raise SettingsError("user and password of an address take no control characters, such as %0A")
+    return urlunsplit(parts._replace(netloc=host)), plain
 
 
 def shown(address: str) -> str:
@@ -42,7 +48,7 @@ def full_address(name: str, address: str, *, has_login: bool, logins: Path, fold
     if not has_login:
         return address
     login = _login(name, logins / name)
-    whole = login if "://" in login else _with_login(address, login)
+    whole = login if _IS_ADDRESS.match(login) else _with_login(address, login)
     add_secrets_to_mask(secrets_in(whole))
     if not isinstance(parse_address(whole), NetworkAddress):
         raise SourceError(f"source {name}: its login file {logins / name} holds an address of a file")
@@ -65,7 +71,7 @@ def allowed_file(path: Path, folders: Sequence[Path]) -> Path:
 
 def _login(name: str, file: Path) -> str:
     try:
-        text = read_regular(file, _MAX_LOGIN_BYTES).decode().strip()
+        text = read_regular(file, _MAX_LOGIN_BYTES).decode().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
         raise SourceError(
@@ -73,8 +79,10 @@ def _login(name: str, file: Path) -> str:
             "machine "
             "that pulls sources, or set sources.logins (STANDGALE_SOURCES__LOGINS)"
         ) from None
-    if not text or any(char.isspace() for char in text):
-        raise SourceError(f"source {name}: its login file {file} holds no user:password, in one line without spaces")
+    # A password may have spaces; without a colon, or in an address, they are a mistake.
+    has_mistake = " " in text and (":" not in text or _IS_ADDRESS.match(text))
+    if not text.strip() or not text.isprintable() or has_mistake:
+        raise SourceError(f"source {name}: its login file {file} holds no user:password in one line, and no address")
     return text
 
 

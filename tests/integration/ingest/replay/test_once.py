@@ -12,7 +12,13 @@ from infra.errors import BrokerUnavailableError, StoreUnavailableError
 from ingest.replay.errors import CheckpointError, SourceUnavailableError
 from standgale.replays import AlreadyDone
 from tests.harnesses.replay_site import write_pictures
-from tests.integration.ingest.replay.runs import InterruptedReplayError, Runs, patched_parts, prepared
+from tests.integration.ingest.replay.runs import (
+    InterruptedReplayError,
+    Runs,
+    interrupted_after,
+    patched_parts,
+    prepared,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -140,6 +146,17 @@ async def test_replay_waits_for_source_and_store_that_are_away(tmp_path: Path) -
     assert failed["source"] == 2
     assert runs.progress.waits == {}
     await require_once(runs)
+
+
+async def test_error_of_a_replay_is_raised_when_its_report_fails_too(tmp_path: Path) -> None:
+    """As on a full disk, where the checkpoint's error says what to do."""
+    runs = await prepared(tmp_path)
+    write_pictures(tmp_path / "pictures", 2)
+    (runs.site.data / "replays" / "x" / "refused.jsonl").mkdir(parents=True)
+    with interrupted_after(1), pytest.raises(InterruptedReplayError):
+        await runs.run(tmp_path / "pictures", name="x")
+    with pytest.raises(CheckpointError, match=r"the report in .*; correct that, and run the same command again"):
+        await runs.run(tmp_path / "pictures", name="x")
 
 
 async def test_replay_of_the_same_picture_twice_publishes_one(tmp_path: Path) -> None:

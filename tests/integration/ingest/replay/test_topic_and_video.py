@@ -11,15 +11,12 @@ import pytest
 
 from infra.broker.event_records import event_record
 from infra.broker.port import OutRecord
-from infra.errors import SettingsError
 from ingest.replay.errors import RefusedItemError, SourceError
 from ingest.replay.sources.topic import TopicSource
 from schemas.events import FrameCaptured
-from schemas.model_events import Canary, ModelActivated
-from schemas.topics import FRAMES_LIVE, MODELS
+from schemas.topics import FRAMES_LIVE
 from standgale.replays import AlreadyDone
-from standgale.testing.factories import frame_captured, model_ref
-from tests.harnesses.replay_site import write_pictures
+from standgale.testing.factories import frame_captured
 from tests.integration.ingest.replay.runs import InterruptedReplayError, interrupted_after, prepared
 
 pytestmark = pytest.mark.integration
@@ -98,26 +95,6 @@ async def test_items_of_a_topic_name_records_deleted_after_an_interruption(tmp_p
         await anext(source.items(f"{partition}:10"))
     await reader.close()
     await broker.close()
-
-
-async def test_replay_with_a_model_needs_that_it_is_active(tmp_path: Path) -> None:
-    runs = await prepared(tmp_path)
-    write_pictures(tmp_path / "pictures", 2)
-    wanted = {"model": model_ref("2.0.0")}
-    with pytest.raises(SettingsError, match=r"standgale model activate finder 2\.0\.0"):
-        await runs.run(tmp_path / "pictures", **wanted)
-    activated = ModelActivated(
-        id=frame_captured().frame_id, lane="default", stable=model_ref("1.0.0"), activated_at=now(),
-        canary=Canary(model=model_ref("2.0.0"), devices=["drone-7"]),
-    )  # fmt: skip
-    about: dict[str, Any] = {"id": activated.id, "source": "/test", "subject": None}
-    await runs.site.publish([event_record(MODELS, activated, **about, time=now(), key="default")])
-    assert (await runs.whole(tmp_path / "pictures")).accepted == 2
-    # Another model is another replay: the frames are published again.
-    assert (await runs.whole(tmp_path / "pictures", **wanted)).accepted == 2
-    assert len(await runs.frames()) == 4
-    with pytest.raises(SettingsError, match=r"use finder@1\.0\.0"):
-        await runs.run(tmp_path / "pictures", **wanted, device="drone-8")
 
 
 async def test_replay_of_a_video_gives_frames_with_their_places(tmp_path: Path) -> None:

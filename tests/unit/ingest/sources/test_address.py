@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -30,12 +31,28 @@ def test_a_password_with_any_characters_is_escaped(tmp_path: Path) -> None:
     assert opened(tmp_path) == "rtsp://admin:geheim%3A7%40%2F%2541@cam.test:554/1?profile=2"
 
 
+@pytest.mark.parametrize("password", ["two words", " begins and ends ", "a://b", "geheimß€"])
+def test_a_password_of_an_address_is_the_same_when_it_is_read_from_its_file(password: str, tmp_path: Path) -> None:
+    address = f"rtsp://admin:{quote(password, safe='')}@cam.test:554/1"
+    plain, login = split_login(address)
+    assert login == f"admin:{password}"
+    (tmp_path / "gate").write_text(f"{login}\n")
+    assert opened(tmp_path, plain) == address
+
+
+def test_a_password_with_control_characters_is_refused() -> None:
+    with pytest.raises(SettingsError, match="no control characters"):
+        split_login("rtsp://admin:a%0Ab@cam.test/1")
+
+
 def test_a_login_file_may_hold_the_whole_address(tmp_path: Path) -> None:
     (tmp_path / "gate").write_text("rtsp://cam.test/1?token=abcdef")
     assert opened(tmp_path) == "rtsp://cam.test/1?token=abcdef"
 
 
-@pytest.mark.parametrize("content", [None, "", "a b", "x" * 5_000, "file:///etc/passwd"])
+@pytest.mark.parametrize(
+    "content", [None, "", "  ", "a b", "a:b\nc", "rtsp://cam.test/1 2", "x" * 5_000, "file:///etc/passwd"]
+)
 def test_errors_about_logins_show_none(content: str | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "gate").write_text(content)
