@@ -61,7 +61,13 @@ def _require_addresses(settings: EdgeSettings) -> None:
             f"{settings.named('video')}"
         )
     if settings.video is not None:
-        parse_address(settings.video.get_secret_value())
+        address = parse_address(settings.video.get_secret_value())
+        if isinstance(address, Path) and address.is_char_device():
+            raise SettingsError(
+                f"{settings.named('video')} is {address}, a device, and devices (V4L2) are not read; let a program "
+                f"such as ffmpeg write pictures into a folder, and give that as {settings.named('folder')} "
+                "(docs/edge.md)"
+            )
 
 
 def _require_folder(settings: EdgeSettings, folder: Path, spool: Path) -> None:
@@ -166,8 +172,11 @@ async def _run(
         all_ended.set()
         await status
     logger.info("stopped; %s in the spool", counted(spool.frames, "frame"))
+    if settings.until != "stopped" and not (clean and all_sent.is_set()):
+        logger.error("the client ended before everything was sent (edge.until is %s)", settings.until)
+        return 1
     if settings.until != "stopped":
-        clean = clean and all_sent.is_set() and report_left(sources)
+        clean = report_left(sources)
     if settings.until == "closed":
         clean = await close_flight_of(settings, spool, connection, hurry, may_close=clean)
     return 0 if clean else 1

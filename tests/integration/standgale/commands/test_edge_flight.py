@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.deploy.ports import free_port
 from ingest.flights.flight import Flight
 from schemas.cloudevents import decode
 from schemas.events import FrameCaptured
@@ -101,3 +102,13 @@ async def test_flight_without_a_frame_is_not_closed(edge: EdgeProcess, flights: 
     assert await ends(edge, "--flight", "north", "--until", "closed") == 1
     assert flights.closed == {}
     assert "no frame was taken for it" in edge.logged()
+
+
+async def test_stop_before_all_is_sent_leaves_the_flight_open(edge: EdgeProcess, flights: CountedFlights) -> None:
+    edge.url = f"http://127.0.0.1:{free_port()}"
+    edge.write(1)
+    edge.start("--flight", "north", "--until", "closed")
+    await edge.wait_until(lambda found: found.frames == 1 and found.state.link_problem is not None)
+    assert edge.stop() == 1
+    assert flights.closed == {}
+    assert "the client ended before everything was sent" in edge.logged()

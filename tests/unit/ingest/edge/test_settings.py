@@ -46,6 +46,7 @@ def test_url_ends_without_a_slash_and_suffixes_are_lower_case() -> None:
         ({"folder": None}, r"edge.folder \(STANDGALE_EDGE__FOLDER\) is not set"),
         ({"token": None}, "standgale device add.*STANDGALE_EDGE__TOKEN_FILE"),
         ({"folder": "missing"}, "which is no folder"),
+        ({"video": "/dev/null"}, r"STANDGALE_EDGE__VIDEO\) is /dev/null, a device.* as edge.folder"),
     ],
 )
 def test_require_settings_names_what_is_missing(tmp_path: Path, changes: dict[str, object], message: str) -> None:
