@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
-# All but "+00:00"; each frame needs several times as text.
+# All but "+00:00".
 _WITHOUT_OFFSET = 26
 
 
@@ -20,7 +21,12 @@ def format_utc(moment: datetime) -> str:
     """
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no time zone; give it one, for example by appending Z")
-    if moment.tzinfo is not UTC:
-        moment = moment.astimezone(UTC)
+    # Equal times of another zone may be an hour apart, where clocks are set back; in UTC they are the same.
+    return _text(moment if moment.tzinfo is UTC else moment.astimezone(UTC))
+
+
+# Each frame needs its two times in several places: id, event, headers, response.
+@lru_cache(maxsize=256)
+def _text(moment: datetime) -> str:
     # Not strftime: it writes the year 999 with three digits.
     return moment.isoformat(timespec="microseconds")[:_WITHOUT_OFFSET] + "Z"

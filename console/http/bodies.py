@@ -11,7 +11,7 @@ from console.settings import ConsoleSettings
 from infra.process.http_connections import address_of
 from ingest.acceptance.errors import ApiError
 from ingest.acceptance.slots import UploadSlots
-from ingest.gateway.request.body import BodyLimit, BodyPieces, DeviceTurns, declared_length, receiving
+from ingest.gateway.request.body import BodyLimit, DeviceTurns, declared_length, read_body
 
 _SETTING = "console.max_body_bytes"
 
@@ -65,16 +65,9 @@ class BodyLimits:
         )
         limit, who = JsonLimit(most_bytes, _SETTING), address_of(scope.get("client"))
         with self._slots.reserve(declared_length(dict(scope["headers"]), limit), who) as slot:
-            async with slot.reading():
-                body = await self._read(BodyPieces(receive, limit, self._turns, who))
+            with slot.reading():
+                body = await read_body(receive, limit, self._settings.body_timeout_s, self._turns, who)
             await self._app(scope, _Replay(body, receive), send)
-
-    async def _read(self, pieces: BodyPieces) -> bytes:
-        chunks: list[bytes] = []
-        async with receiving(pieces, self._settings.body_timeout_s):
-            while (piece := await pieces.next_piece()) is not None:
-                chunks.append(piece)
-        return b"".join(chunks)
 
 
 class _Replay:

@@ -104,19 +104,21 @@ class UploadIntake:
         await self._require_room(client_id)
         # A part that arrives, and one that is stored.
         reserved = min(declared, 2 * settings.max_file_bytes + OVERHEAD_BYTES)
-        with self._slots.reserve(min(reserved, settings.max_in_flight_bytes // 2), client_id) as slot:
-            async with slot.reading():
-                pieces = BodyPieces(request.receive, self._limit, self._turns, client_id)
-                stream = FormStream(pieces.next_piece, boundary, settings.max_files + 32)
-                try:
-                    async with asyncio.timeout(settings.upload_timeout_s):
-                        return await self._read(stream, client_id)
-                except TimeoutError as error:
-                    raise UploadTimeoutError(
-                        f"the upload was not received and stored within {settings.upload_timeout_s:g} s "
-                        "(console.upload_timeout_s); nothing of it was kept",
-                        details="Send fewer files at once, or over a faster connection.",
-                    ) from error
+        with (
+            self._slots.reserve(min(reserved, settings.max_in_flight_bytes // 2), client_id) as slot,
+            slot.reading(),
+        ):
+            pieces = BodyPieces(request.receive, self._limit, self._turns, client_id)
+            stream = FormStream(pieces.next_piece, boundary, settings.max_files + 32)
+            try:
+                async with asyncio.timeout(settings.upload_timeout_s):
+                    return await self._read(stream, client_id)
+            except TimeoutError as error:
+                raise UploadTimeoutError(
+                    f"the upload was not received and stored within {settings.upload_timeout_s:g} s "
+                    "(console.upload_timeout_s); nothing of it was kept",
+                    details="Send fewer files at once, or over a faster connection.",
+                ) from error
 
     async def _require_room(self, client_id: str) -> None:
         unused, most = await self._records.count_unused(client_id), self._settings.max_open_uploads

@@ -25,6 +25,8 @@ MOST_SCANS: Final = 500
 
 # Markers without a segment: restart markers, and TEM.
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
+# Markers with a segment.
+_USUAL = frozenset(range(0x02, 0xFF)) - _STANDALONE - {SOI, EOI}
 # The processes that all our decoders read: Huffman-coded, with up to 8 bits.
 _SUPPORTED = {0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive"}
 _OTHERS = {0xC3: "lossless", 0xC9: "arithmetic-coded", 0xCA: "arithmetic-coded progressive", 0xCB: "lossless"}
@@ -59,8 +61,15 @@ def segments(data: bytes, most: int = MAX_SEGMENTS) -> Iterator[tuple[int, int, 
 
     Ends without one after ``most`` markers. Raises DamagedImageError where the file ends within a segment.
     """
-    position = 2
+    position, size = 2, len(data)
     for _ in range(most):
+        # Mostly the next marker, and its content, follow at once; each frame has about ten.
+        if position + 4 <= size and data[position] == 0xFF and data[position + 1] in _USUAL:
+            end = position + 2 + (data[position + 2] << 8 | data[position + 3])
+            if position + 4 <= end <= size:
+                yield data[position + 1], position + 4, end
+                position = end
+                continue
         marker, position = _next_marker(data, position)
         if marker in _STANDALONE:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Protocol
 
@@ -124,12 +125,15 @@ class ConnectionTable:
 
 def address_of(client: tuple[str, int] | None) -> str:
     """Return what counts as one address: an IPv4 address, or the network of an IPv6 address (64 bits)."""
-    if client is None:
-        return ""
+    return "" if client is None else _address_of_host(client[0])
+
+
+@lru_cache(maxsize=4_096)
+def _address_of_host(host: str) -> str:
     try:
-        address = ip_address(client[0].partition("%")[0])
+        address = ip_address(host.partition("%")[0])
     except ValueError:
-        return client[0]
+        return host
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return str(address.ipv4_mapped)

@@ -6,8 +6,10 @@ import logging
 import re
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from random import getrandbits
 
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.telemetry.logs import bind
@@ -84,7 +86,8 @@ class HttpTelemetry:
                     span.set_attribute("http.route", endpoint)
                 if response.status >= 500:
                     mark_failed(span, str(response.status))
-                self._log_outcome(scope, f"{method} {endpoint}", response.status, seconds)
+                if response.status >= 400 or _FAILURE in scope["state"] or logger.isEnabledFor(logging.DEBUG):
+                    self._log_outcome(scope, f"{method} {endpoint}", response.status, seconds)
 
     def _log_outcome(self, scope: Scope, request: str, status: int, seconds: float) -> None:
         """Write one line: for a success, or a failure without a reason, only when debugging."""
@@ -150,8 +153,15 @@ def endpoint_of(scope: Scope) -> str:
 
 
 def _observe(path: str, method: str, endpoint: str, status: int, seconds: float) -> None:
-    HTTP_REQUESTS.labels(method, endpoint, str(status)).inc()
-    HTTP_DURATION.labels(method, endpoint).observe(seconds)
-    if path.startswith("/api/"):
-        API_REQUESTS.labels(method, endpoint, str(status)).inc()
-        API_DURATION.labels(method, endpoint).observe(seconds)
+    for counter, histogram in _metrics_of(method, endpoint, status, path.startswith("/api/")):
+        counter.inc()
+        histogram.observe(seconds)
+
+
+@lru_cache(maxsize=1_024)
+def _metrics_of(method: str, endpoint: str, status: int, is_api: bool) -> list[tuple[Counter, Histogram]]:
+    """Return what counts such requests and their time, kept because labels are looked up at a cost."""
+    found = [(HTTP_REQUESTS.labels(method, endpoint, str(status)), HTTP_DURATION.labels(method, endpoint))]
+    if is_api:
+        found.append((API_REQUESTS.labels(method, endpoint, str(status)), API_DURATION.labels(method, endpoint)))
+    return found

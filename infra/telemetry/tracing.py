@@ -6,7 +6,7 @@ Without an endpoint no span is made, but the ``traceparent`` of a caller is stil
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple, Protocol
 
@@ -63,6 +63,21 @@ _W3C = TraceContextTextMapPropagator()
 _passing: ContextVar[Trace] = ContextVar("passing_trace", default=NO_TRACE)
 
 
+class _Passing:
+    """Passes the trace of a caller on inside its block, without a span."""
+
+    __slots__ = ("_caller", "_token")
+
+    def __init__(self, caller: Trace) -> None:
+        self._caller = caller
+
+    def __enter__(self) -> None:
+        self._token = _passing.set(self._caller)
+
+    def __exit__(self, *error: object) -> None:
+        _passing.reset(self._token)
+
+
 class _State:
     """Holds the tracer of the process; None while tracing is off."""
 
@@ -114,11 +129,13 @@ def trace_of(headers: Headers) -> Trace:
     return Trace(parent, state) if parent is not None else NO_TRACE
 
 
-@contextmanager
-def http_span(name: str, caller: Trace, attributes: Mapping[str, AttributeValue]) -> Iterator[Span | None]:
+def http_span(
+    name: str, caller: Trace, attributes: Mapping[str, AttributeValue]
+) -> AbstractContextManager[Span | None]:
     """Make the span of one HTTP request on the server, under the trace of the ``caller``."""
-    with _span(name, SpanKind.SERVER, caller, attributes) as span:
-        yield span
+    if _State.tracer is None:
+        return _Passing(caller)
+    return _span(name, SpanKind.SERVER, caller, attributes)
 
 
 @contextmanager
@@ -155,11 +172,8 @@ def batch_span(records: Sequence[TracedRecord], *, group: str) -> Iterator[Span 
 @contextmanager
 def _span(name: str, kind: SpanKind, caller: Trace, attributes: Mapping[str, AttributeValue]) -> Iterator[Span | None]:
     if _State.tracer is None:
-        token = _passing.set(caller)
-        try:
+        with _Passing(caller):
             yield None
-        finally:
-            _passing.reset(token)
         return
     with _State.tracer.start_as_current_span(name, context=_context(caller), kind=kind, attributes=attributes) as span:
         yield span

@@ -13,6 +13,7 @@ from infra.broker.event_records import event_record
 from infra.broker.partitioning import partition_for
 from infra.broker.port import OutRecord
 from infra.errors import BrokerUnavailableError, StoreUnavailableError
+from infra.time_limits import time_limit
 from ingest.acceptance.errors import DigestMismatchError, ForbiddenError, InvalidCaptureTimeError, UnauthorizedError
 from ingest.acceptance.fields import FrameFields
 from ingest.acceptance.known_images import KnownImages, not_stored_error
@@ -228,7 +229,7 @@ class Acceptance:
         timeout_s = self._parts.settings.store_timeout_s
         with self._parts.readiness.store.watch():
             try:
-                async with asyncio.timeout(timeout_s):
+                with time_limit(timeout_s):
                     return await self._parts.store.put(
                         image, sha256=examined.sha256, media_type=examined.info.media_type
                     )
@@ -278,7 +279,7 @@ class Acceptance:
         place = FRAME_TOPICS.index(topic) * partitions + partition_for(device_id, partitions)
         with self._parts.readiness.broker.watch(place):
             try:
-                async with asyncio.timeout(timeout_s):
+                with time_limit(timeout_s):
                     await self._parts.publisher.publish(records)
                 self._parts.clock.set_difference(self._parts.publisher.clock_ahead_s())
             except TimeoutError as error:

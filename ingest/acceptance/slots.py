@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import TracebackType
 
 from infra.process.monotonic import monotonic_s
 from ingest.acceptance.errors import OverloadedError
@@ -36,39 +37,52 @@ class Slot:
     """How much of the body was received, where :class:`UploadSlots` compares how fast uploads are"""
     since_s: float = 0.0
     on_taken_away: Callable[[], None] | None = None
-    """Ends an upload that is not read in :meth:`reading`; given while its body is received"""
-    _reading: asyncio.Timeout | None = None
-    _why: tuple[str, str] = _MOST
+    """Ends the upload; given while its body is received"""
+    why: tuple[str, str] = _MOST
+    """Why it was taken away, and what to do"""
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[None]:
-        """Read the body in this block; raises OverloadedError in it when the slot is taken away."""
-        try:
-            async with asyncio.timeout(None) as self._reading:
-                yield
-        except TimeoutError as error:
-            if not self.taken_away:
-                raise
-            why, details = self._why
-            raise OverloadedError(
-                f"this upload made room for another device, because {why}", details=details
-            ) from error
-        finally:
-            self._reading = None
+    def reading(self) -> SlotReading:
+        """Return a context manager to read the body in; it raises OverloadedError when the slot is taken away."""
+        return SlotReading(self)
 
     @property
     def is_reading(self) -> bool:
         """Whether the body is being read, so that the slot can be taken away."""
-        return self._reading is not None or self.on_taken_away is not None
+        return self.on_taken_away is not None
 
     def take_away(self, why: tuple[str, str] = _MOST) -> None:
         """End the upload."""
-        self.taken_away, self._why = True, why
-        if self.on_taken_away is not None:
-            self.on_taken_away()
-            return
-        assert self._reading is not None
-        self._reading.reschedule(asyncio.get_running_loop().time())
+        self.taken_away, self.why = True, why
+        assert self.on_taken_away is not None
+        self.on_taken_away()
+
+
+class SlotReading:
+    """Is a block of a task that reads a body; the task is cancelled when the slot is taken away."""
+
+    __slots__ = ("_cancelling", "_slot", "_task")
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._cancelling = task, task.cancelling()
+        self._slot.on_taken_away = self._cancel
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._slot.on_taken_away = None
+        if self._slot.taken_away and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            why, details = self._slot.why
+            raise OverloadedError(
+                f"this upload made room for another device, because {why}", details=details
+            ) from error
+
+    def _cancel(self) -> None:
+        self._task.cancel()
 
 
 class UploadSlots:

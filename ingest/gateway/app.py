@@ -27,6 +27,7 @@ from ingest.gateway.error_pages import add_error_pages
 from ingest.gateway.errors import http_exception_response, validation_response
 from ingest.gateway.flights import FlightEndpoints
 from ingest.gateway.frames import FramesEndpoint
+from ingest.gateway.framework import NO_TELEMETRY, GatewayApp, unexpected_response
 from ingest.gateway.gateway_parts import GatewayParts
 from ingest.gateway.known import KnownEndpoint
 from ingest.gateway.openapi import flights as flight_operations
@@ -75,8 +76,13 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
     """Return the gateway's ASGI app. Raises SettingsError when its settings contradict each other."""
     rates = RateLimits(parts.limits)
     verifier, parts = parts.verifier, replace(parts, verifier=rates.verifier(parts.verifier))
-    app = FastAPI(
-        title="Standgale gateway", version=API_VERSION, description=DESCRIPTION, docs_url=None, redoc_url=None
+    app = GatewayApp(
+        title="Standgale gateway",
+        version=API_VERSION,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        telemetry=NO_TELEMETRY,
     )
     # It would redirect to http, also behind a proxy with TLS: then the client would send its token in clear.
     app.router.redirect_slashes = False
@@ -106,6 +112,7 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
     app.add_middleware(HttpTelemetry)
     app.add_exception_handler(HTTPException, http_exception_response)
     app.add_exception_handler(RequestValidationError, validation_response)
+    app.add_exception_handler(Exception, unexpected_response)
     described = _add_ways_in(app, parts, verifier)
     add_operations(app, parts.health)
     _add_documents(app, parts.documents)

@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 import orjson
 from pydantic import JsonValue
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from infra.telemetry.logs import bind
@@ -42,10 +41,17 @@ class FramesEndpoint:
                     await self._acceptance.publish([frame.event], upload.fields.topic or FRAMES_LIVE)
                 await self._acceptance.discard_original(frame)
         body = accepted_body(frame.event, frame.warnings, self._stream_url)
-        await Response(orjson.dumps(body), 202, media_type="application/json")(scope, receive, send)
+        await send_json(send, 202, orjson.dumps(body))
 
     async def _is_published(self, event: FrameCaptured) -> bool:
         return self._recent is not None and await self._recent.find(event.device_id, str(event.frame_id))
+
+
+async def send_json(send: Send, status: int, body: bytes) -> None:
+    """Send a whole response, as the framework's does, which makes more objects for it."""
+    headers = [(b"content-length", str(len(body)).encode()), (b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def accepted_body(event: FrameCaptured, warnings: Sequence[str], stream_url: str | None) -> dict[str, JsonValue]:

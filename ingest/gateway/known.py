@@ -41,7 +41,7 @@ class KnownEndpoint:
             bind(device_id=device_id),
             self._uploads.slots.reserve(declared_length(headers, limit), device_id) as slot,
         ):
-            async with slot.reading():
+            with slot.reading():
                 body = await read_body(receive, limit, self._settings.body_timeout_s, self._uploads.turns, device_id)
             known = await self._acceptance.known.find(self._digests(body))
         await Response(orjson.dumps({"known": known}), media_type="application/json")(scope, receive, send)

@@ -23,6 +23,7 @@ from infra.storage.originals.errors import (
 from infra.storage.originals.folder import FolderUploads
 from infra.storage.originals.port import OriginalUploads, Upload
 from infra.telemetry.logs import bind
+from infra.time_limits import time_limit
 from ingest.acceptance.acceptance import Acceptance
 from ingest.acceptance.device_token import token_of
 from ingest.acceptance.errors import ApiError, DigestMismatchError, ValidationFailedError
@@ -195,7 +196,7 @@ class UploadEndpoint:
         timeout_s = self._settings.body_timeout_s
         while True:
             try:
-                async with slot.reading(), asyncio.timeout(timeout_s):
+                with slot.reading(), time_limit(timeout_s):
                     piece = await pieces.next_piece()
             except TimeoutError as error:
                 raise UploadTimeoutError(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -83,12 +82,24 @@ class Rate:
 
 
 class CountedRequest:
-    """Is one request of an address, with the states of the rates that it is counted for."""
+    """Is one request of an address, with the states of the rates that it is counted for.
+
+    Within its block, the token that is verified is one of this request.
+    """
+
+    __slots__ = ("_rate", "_token", "address", "states")
 
     def __init__(self, address: str, rate: Rate | None = None) -> None:
         self.address = address
         self.states: list[RateState] = []
         self._rate = rate
+
+    def __enter__(self) -> CountedRequest:
+        self._token = _request.set(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _request.reset(self._token)
 
     def count(self) -> None:
         """Count it for its address. Raises RateLimitError when the address has asked too often."""
@@ -123,16 +134,9 @@ class RateLimits:
         self._right_tokens: OrderedDict[bytes, None] = OrderedDict()
         self._most = settings.max_counted
 
-    @contextmanager
-    def request_of(self, address: str) -> Iterator[CountedRequest]:
-        """Yield a request of ``address``, which is not counted yet; its token is verified within the block."""
-        address = address[:_MAX_ADDRESS]
-        request = CountedRequest(address, self._addresses)
-        token = _request.set(request)
-        try:
-            yield request
-        finally:
-            _request.reset(token)
+    def request_of(self, address: str) -> CountedRequest:
+        """Return a request of ``address``, which is not counted yet; its token is verified within its block."""
+        return CountedRequest(address[:_MAX_ADDRESS], self._addresses)
 
     def verifier(self, inner: TokenVerifier) -> TokenVerifier:
         """Return a verifier that asks ``inner``, and counts wrong tokens by address and requests by device."""
@@ -159,8 +163,10 @@ class RateLimits:
         return device
 
     def _remember(self, key: bytes) -> None:
+        if key in self._right_tokens:
+            self._right_tokens.move_to_end(key)
+            return
         self._right_tokens[key] = None
-        self._right_tokens.move_to_end(key)
         if len(self._right_tokens) > self._most:
             self._right_tokens.popitem(last=False)
 

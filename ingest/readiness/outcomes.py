@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from infra.errors import SettingsError, TransientError
@@ -40,6 +39,25 @@ class _FailedPartition:
     """Whether a probe succeeded, but no real work since"""
 
 
+class _Watch:
+    """Is one block of real work; a class, because each frame has two of them."""
+
+    __slots__ = ("_partition", "_readiness")
+
+    def __init__(self, readiness: Readiness, partition: int) -> None:
+        self._readiness = readiness
+        self._partition = partition
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is None:
+            self._readiness.work_succeeded(self._partition)
+        elif isinstance(error, Exception):
+            self._readiness.work_failed(self._partition, error)
+
+
 class Readiness:
     """Makes one part ready or not ready; only the event loop may call it."""
 
@@ -61,16 +79,17 @@ class Readiness:
         self._worked_at: float | None = None
         self._began = False
 
-    @contextmanager
-    def watch(self, partition: int = 0) -> Iterator[None]:
-        """Count the outcome of the block as that of real work on ``partition``."""
-        try:
-            yield
-        except Exception as error:
-            # An error that the record causes says nothing about the part.
-            if isinstance(error, TransientError | SettingsError) or not isinstance(error, StandgaleError):
-                self._fail(partition, error)
-            raise
+    def watch(self, partition: int = 0) -> _Watch:
+        """Return a context manager that counts the outcome of its block as that of real work on ``partition``."""
+        return _Watch(self, partition)
+
+    def work_failed(self, partition: int, error: Exception) -> None:
+        """Count real work that has failed; an error that the record causes says nothing about the part."""
+        if isinstance(error, TransientError | SettingsError) or not isinstance(error, StandgaleError):
+            self._fail(partition, error)
+
+    def work_succeeded(self, partition: int) -> None:
+        """Count real work that has succeeded."""
         self._worked_at = self._clock()
         # Usually nothing failed before, so nothing has changed, and a frame needs no more work here.
         if self._failed or self._logged or not self._began:

@@ -124,7 +124,7 @@ class Batches:
             stream = FormStream(pieces.next_piece, boundary, self._settings.max_batch_images + _MAX_FIELDS + 1)
             reading = _Reading(self._acceptance, self._settings, _Room(stored_bytes))
             try:
-                async with slot.reading():
+                with slot.reading():
                     await self._read(reading, stream, deadline)
                 await reading.wait_until_stored()
             finally:

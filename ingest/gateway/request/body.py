@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from starlette.types import Receive
 
+from infra.time_limits import time_limit
 from ingest.acceptance.errors import ApiError, ValidationFailedError
 from ingest.gateway.errors import UploadIncompleteError, UploadTimeoutError
 from ingest.images.check import FileTooLargeError
@@ -171,20 +170,12 @@ class BodyPieces:
         return piece
 
 
-@asynccontextmanager
-async def receiving(pieces: BodyPieces, timeout_s: float) -> AsyncIterator[None]:
-    """Receive a whole body in this block.
-
-    Raises UploadTimeoutError when it takes longer than ``timeout_s``: a slow client must not keep a slot.
-    """
-    try:
-        async with asyncio.timeout(timeout_s):
-            yield
-    except TimeoutError as error:
-        raise UploadTimeoutError(
-            f"only {pieces.received} bytes were received within {timeout_s:g} s (gateway.body_timeout_s)",
-            details="Send the frame again, smaller or over a faster connection.",
-        ) from error
+def too_slow(pieces: BodyPieces, timeout_s: float) -> UploadTimeoutError:
+    """Return the error for a body that was not received within ``timeout_s``: a slow client must not keep a slot."""
+    return UploadTimeoutError(
+        f"only {pieces.received} bytes were received within {timeout_s:g} s (gateway.body_timeout_s)",
+        details="Send the frame again, smaller or over a faster connection.",
+    )
 
 
 async def read_body(receive: Receive, limit: BodyLimit, timeout_s: float, turns: DeviceTurns, device_id: str) -> bytes:
@@ -195,7 +186,10 @@ async def read_body(receive: Receive, limit: BodyLimit, timeout_s: float, turns:
     """
     pieces = BodyPieces(receive, limit, turns, device_id)
     chunks: list[bytes] = []
-    async with receiving(pieces, timeout_s):
-        while (piece := await pieces.next_piece()) is not None:
-            chunks.append(piece)
-    return b"".join(chunks)
+    try:
+        with time_limit(timeout_s):
+            while (piece := await pieces.next_piece()) is not None:
+                chunks.append(piece)
+    except TimeoutError as error:
+        raise too_slow(pieces, timeout_s) from error
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

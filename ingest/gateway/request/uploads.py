@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from starlette.types import Receive, Scope
 
 from infra.errors import SettingsError
+from infra.time_limits import time_limit
 from ingest.acceptance.acceptance import require_device
 from ingest.acceptance.fields import NO_OTHER_NAMES, FrameFields, parse_fields, sanitise_filename
-from ingest.acceptance.slots import UploadSlots
+from ingest.acceptance.slots import Slot, UploadSlots
 from ingest.gateway.errors import UnsupportedMediaTypeError
-from ingest.gateway.request.body import BodyPieces, DeviceTurns, ImageLimit, declared_length, read_body, receiving
+from ingest.gateway.request.body import BodyPieces, DeviceTurns, ImageLimit, declared_length, read_body, too_slow
 from ingest.gateway.request.multipart import OVERHEAD_BYTES
 from ingest.gateway.request.one_image import read_form
 from ingest.gateway.request.pairs import pairs_of
@@ -57,21 +57,25 @@ class Uploads:
         self.slots = UploadSlots(settings.max_concurrent_uploads, settings.max_in_flight_bytes)
         self.turns = DeviceTurns()
 
-    @asynccontextmanager
-    async def receive(
+    def receive(
         self,
         scope: Scope,
         receive: Receive,
         device_id: str,
         also: Mapping[str, str] = NO_OTHER_NAMES,
         admit: Callable[[str, str], None] = _admit_all,
-    ) -> AsyncIterator[Upload]:
-        """Yield the image of a request of ``device_id``; its memory is reserved until the block ends.
+    ) -> Receiving:
+        """Return a context manager with the image of a request of ``device_id``; until its end memory is reserved.
 
         ``also``: other names of fields. ``admit`` is called with device and topic, and raises an ApiError when such
         frames are refused now; a form may name another topic than the query. Raises an ApiError or FileTooLargeError,
         before the body is read if possible.
         """
+        return Receiving(self, scope, receive, device_id, also, admit)
+
+    async def read(self, receiving: Receiving) -> Upload:
+        """Receive the image; the caller gives the slot back."""
+        scope, receive, device_id, also, admit = receiving.request
         headers: dict[bytes, bytes] = dict(scope["headers"])
         settings = self._settings
         pairs = pairs_of(scope["query_string"], scope["headers"])
@@ -87,33 +91,33 @@ class Uploads:
         if size_bytes == 0 and early.sha256 is not None:
             # The stored image will be in memory instead.
             size_bytes = settings.max_image_bytes
-        with self.slots.reserve(size_bytes, device_id) as slot:
-            async with slot.reading():
-                if is_form:
-                    pieces = BodyPieces(receive, limit, self.turns, device_id)
-                    upload = await self._read_form(scope, pieces, content_type, pairs, also)
-                else:
-                    body = await read_body(receive, limit, settings.body_timeout_s, self.turns, device_id)
-                    upload = Upload(body, early)
-                    del body
-            if upload.fields.topic != early.topic:
-                admit(device_id, upload.fields.topic or FRAMES_LIVE)
-            require_device(upload.fields, device_id)
-            yield upload
+        receiving.slot = slot = self.slots.take(size_bytes, device_id)
+        with slot.reading():
+            if not is_form:
+                return Upload(await read_body(receive, limit, settings.body_timeout_s, self.turns, device_id), early)
+            pieces = BodyPieces(receive, limit, self.turns, device_id)
+            upload = await self._read_form(scope, pieces, content_type, pairs, also)
+        if upload.fields.topic != early.topic:
+            admit(device_id, upload.fields.topic or FRAMES_LIVE)
+        require_device(upload.fields, device_id)
+        return upload
 
     async def _read_form(
         self, scope: Scope, pieces: BodyPieces, content_type: str, pairs: list[tuple[str, str]], also: Mapping[str, str]
     ) -> Upload:
         settings = self._settings
         max_metadata_bytes = settings.max_metadata_bytes
-        async with receiving(pieces, settings.body_timeout_s):
-            form = await read_form(
-                pieces.next_piece,
-                content_type,
-                max_image_bytes=settings.max_image_bytes,
-                max_metadata_bytes=max_metadata_bytes,
-                also=also,
-            )
+        try:
+            with time_limit(settings.body_timeout_s):
+                form = await read_form(
+                    pieces.next_piece,
+                    content_type,
+                    max_image_bytes=settings.max_image_bytes,
+                    max_metadata_bytes=max_metadata_bytes,
+                    also=also,
+                )
+        except TimeoutError as error:
+            raise too_slow(pieces, settings.body_timeout_s) from error
         note_fields(scope, form.fields)
         if form.filename and not any(name == "original_filename" for name, _ in (*pairs, *form.fields)):
             name = sanitise_filename(form.filename)
@@ -122,6 +126,39 @@ class Uploads:
             # An image that is stored is named in the query or a header, so that its memory is reserved before.
             form.fields[:] = [(name, text) for name, text in form.fields if name != "sha256"]
         return Upload(form.image, parse_fields((*pairs, *form.fields), max_metadata_bytes, also))
+
+
+class Receiving:
+    """Is the block in which the image of one request is in memory."""
+
+    __slots__ = ("_uploads", "request", "slot")
+
+    def __init__(
+        self,
+        uploads: Uploads,
+        scope: Scope,
+        receive: Receive,
+        device_id: str,
+        also: Mapping[str, str],
+        admit: Callable[[str, str], None],
+    ) -> None:
+        self._uploads = uploads
+        self.request = scope, receive, device_id, also, admit
+        self.slot: Slot | None = None
+
+    async def __aenter__(self) -> Upload:
+        try:
+            return await self._uploads.read(self)
+        except BaseException:
+            self._give_back()
+            raise
+
+    async def __aexit__(self, *error: object) -> None:
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self.slot is not None:
+            self._uploads.slots.give_back(self.slot)
 
 
 def _content_type(headers: Mapping[bytes, bytes]) -> str:

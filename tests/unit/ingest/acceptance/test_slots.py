@@ -52,9 +52,8 @@ async def test_a_device_without_uploads_takes_the_oldest_slot_of_the_greediest(g
 
     async def slow_upload(number: int) -> None:
         try:
-            with slots.reserve(2_000_000, f"greedy-{number % greedy}") as slot:
-                async with slot.reading():
-                    await asyncio.sleep(60)
+            with slots.reserve(2_000_000, f"greedy-{number % greedy}") as slot, slot.reading():
+                await asyncio.sleep(60)
         except OverloadedError as error:
             if "made room" in str(error):
                 taken_away.append(number)
@@ -102,7 +101,7 @@ async def test_the_slowest_upload_that_had_its_turn_makes_room(monkeypatch: pyte
         try:
             with slots.reserve(0, f"slow-{number}") as slot:
                 slot.received_bytes = 1_000 * (number + 1 if number != 5 else 0)
-                async with slot.reading():
+                with slot.reading():
                     await asyncio.sleep(60)
         except OverloadedError as error:
             ended[number] = f"{error} {error.details}"
