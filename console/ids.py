@@ -8,7 +8,7 @@ from typing import Literal
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 _LENGTH = 16
-Kind = Literal["upl", "img", "job"]
+Kind = Literal["upl", "img", "job", "whk"]
 
 
 def new_id(kind: Kind) -> str:

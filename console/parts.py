@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from console.ports import AnyModel, ModelNames, NoRules, RulesLibrary
 from console.settings import ConsoleSettings
 from infra.database.pool import Database
+from infra.encryption.box import SecretBox
 from infra.process.health import Health
 from infra.storage.frames.port import FrameStore
 from ingest.acceptance.parts import TokenVerifier
@@ -25,6 +26,8 @@ class ConsoleParts:
     """Verifies API keys; the holder of one is the client"""
     database: Database
     store: FrameStore
+    box: SecretBox
+    """Encrypts what clients entrust"""
     limits: LimitsSettings = field(default_factory=LimitsSettings)
     """The rates of addresses, clients and wrong keys"""
     health: Health = field(default_factory=Health)

@@ -10,7 +10,18 @@ _QUICK_START = ("server", "cpu", "embedded")
 
 _OF_SERVER = frozenset(
     (
-        *("alembic", "asyncpg", "cv2", "defusedxml", "fastapi", "fastapi_offline", "httptools", "limits", "numpy"),
+        *(
+            "alembic",
+            "asyncpg",
+            "cryptography",
+            "cv2",
+            "defusedxml",
+            "fastapi",
+            "fastapi_offline",
+            "httptools",
+            "limits",
+            "numpy",
+        ),
         *("opentelemetry", "PIL"),
         *("prometheus_client", "psutil", "python_multipart", "simplejpeg", "sqlalchemy", "starlette", "tqdm"),
         *("uvicorn", "uvloop", "websockets"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+WEBHOOK_CALLS = Counter("standgale_webhook_calls_total", "Calls of web-hooks, and dead letters", ["result"])
 SSE_CLIENTS = Gauge("standgale_sse_clients", "Clients connected now", ["stream"])
 SSE_EVENTS = Counter("standgale_sse_events_sent_total", "Events sent to clients", ["stream"])
 SSE_DROPPED = Counter("standgale_sse_clients_dropped_total", "Clients disconnected because they were slow", ["stream"])

@@ -19,6 +19,7 @@ from detectors.settings import DetectorSettings, ModelStoreSettings
 from infra.broker.settings import BrokerSettings
 from infra.consuming.settings import BatchSettings
 from infra.database.settings import DatabaseSettings
+from infra.encryption.settings import EncryptionSettings
 from infra.failure.settings import RetrySettings
 from infra.process.http_settings import HttpSettings
 from infra.process.settings_reference import Setting, describe_settings, markdown_table
@@ -33,6 +34,7 @@ from ingest.settings import GatewaySettings, VideoSettings
 from ingest.sources.settings import SourcesSettings
 from ingest.stream.settings import StreamSettings
 from sinks.settings import SseSettings
+from sinks.webhooks.settings import WebhookSettings
 
 
 class Settings(Section):
@@ -51,6 +53,8 @@ class Settings(Section):
     video: VideoSettings = VideoSettings()
     sources: SourcesSettings = SourcesSettings()
     console: ConsoleSettings = ConsoleSettings()
+    webhooks: WebhookSettings = WebhookSettings()
+    encryption: EncryptionSettings = EncryptionSettings()
     edge: EdgeSettings = EdgeSettings()
     replay: ReplaySettings = ReplaySettings()
     replay_s3: ReplayS3Settings = ReplayS3Settings()

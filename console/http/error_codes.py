@@ -41,6 +41,12 @@ _OWN: Mapping[str, ErrorCode] = {
     "TOO_MANY_UPLOADS": ErrorCode(
         "409", "The client has too many uploads that no job has used.", "Use them, or delete some of them."
     ),
+    "TOO_MANY_WEBHOOKS": ErrorCode(
+        "409", "The client has as many web-hooks as it may have.", "Delete those that are no longer used."
+    ),
+    "WEBHOOK_NOT_FOUND": ErrorCode(
+        "404", "There is no such web-hook, or it belongs to another client.", "Check the id of the web-hook."
+    ),
     "UPLOAD_IN_USE": ErrorCode("409", "A job that has not ended uses the upload.", "Wait for its end, or cancel it."),
     "UPLOAD_NOT_FOUND": ErrorCode(
         "404", "There is no such upload, or it has expired or belongs to another client.", "Upload the pictures again."

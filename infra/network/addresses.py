@@ -41,22 +41,30 @@ class AddressRules:
     """Only these; empty: public and private ones, but neither this machine nor link-local or multicast addresses"""
     setting: str = "the allowed networks"
     """The name of the setting, for errors"""
+    public_too: bool = False
+    """Public addresses besides ``networks``, and private ones only inside them"""
 
     def allow(self, address: Address) -> bool:
         """Return whether ``address`` may be reached."""
         plain = _plain(address)
+        if self.public_too:
+            return self.holds(plain) or (plain.is_global and not plain.is_multicast and not _is_special(plain))
         if self.networks:
-            return any(plain in network for network in self.networks if network.version == plain.version)
+            return self.holds(plain)
         return not (
             plain.is_loopback
             or plain.is_link_local
             or plain.is_multicast
             or plain.is_unspecified
             or (plain.is_reserved and not plain.is_private)
-            or plain in _CLOUD
-            or any(plain in network for network in _RESERVED if network.version == plain.version)
+            or _is_special(plain)
             or _is_this_network(plain)
         )
+
+    def holds(self, address: Address) -> bool:
+        """Return whether ``address`` is in one of the networks that are named."""
+        plain = _plain(address)
+        return any(plain in network for network in self.networks if network.version == plain.version)
 
 
 def look_up(host: str, port: int) -> list[str]:
@@ -82,7 +90,7 @@ def allowed_addresses(host: str, port: int, rules: AddressRules, lookup: Lookup 
         if not rules.allow(address):
             where = "" if text == host else f" has the address {address}, which"
             setting = rules.setting
-            if not rules.networks:
+            if not rules.networks and not rules.public_too:
                 setting += ", with those of all other hosts: when it is set, only these are allowed"
             raise AddressRefusedError(
                 f"{host}{where} is not allowed: {_kind(address)}. If it is meant, add its network to {setting}"
@@ -112,6 +120,11 @@ def _plain(address: Address) -> Address:
     if inner is None and address in _NAT64:
         inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return inner or address
+
+
+def _is_special(address: Address) -> bool:
+    """Whether it is an address for protocols, or where a cloud serves its machines."""
+    return address in _CLOUD or any(address in network for network in _RESERVED if network.version == address.version)
 
 
 def _is_this_network(address: Address) -> bool:

@@ -93,7 +93,7 @@ def detector(
 
 def sink(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="postgres, sse, or the name of an installed plug-in")],
+    name: Annotated[str, typer.Argument(help="postgres, sse, webhooks, or the name of an installed plug-in")],
     instance_id: Annotated[str | None, typer.Option(help="A stable name for quick restarts.")] = None,
 ) -> None:
     """Run one sink; each sink is a separate consumer group."""
@@ -104,7 +104,7 @@ def sink(
     if name not in sink_names():
         raise SettingsError(f"there is no sink {name!r}; choose one of {', '.join(sink_names())}")
     settings = context_of(context).settings()
-    known: dict[str, Part] = {"postgres": "postgres", "sse": "sse"}
+    known: dict[str, Part] = {"postgres": "postgres", "sse": "sse", "webhooks": "webhooks"}
     require_startable(settings, (known.get(name, "sink"),))
     _run(lambda: run_sink(settings, name, instance_id))
 

@@ -16,6 +16,7 @@ from infra.auth.verifier import TokenVerifier
 from infra.broker.open import open_broker
 from infra.broker.port import Broker, Publisher
 from infra.database.pool import Database
+from infra.encryption.box import SecretBox, open_box
 from infra.failure.retry import retry
 from infra.process.components import Component, run_components
 from infra.process.health import Health, HealthPart
@@ -58,6 +59,7 @@ class Composition:
         self._database: Database | None = None
         self._verifier: TokenVerifier | None = None
         self._keys: TokenVerifier | None = None
+        self._box: SecretBox | None = None
 
     async def __aenter__(self) -> Self:
         configure_logging(self.settings.telemetry, service=self._service, secrets=secrets_of(self.settings))
@@ -123,6 +125,12 @@ class Composition:
             self._database = Database.open(self.settings.database, self.settings.data_dir, secret_file("database.url"))
             self._stack.push_async_callback(self._database.close)
         return self._database
+
+    def box(self) -> SecretBox:
+        """Return what encrypts secrets in the database. Raises SettingsError for keys that are none."""
+        if self._box is None:
+            self._box = open_box(self.settings.encryption, self.settings.data_dir)
+        return self._box
 
     def verifier(self) -> TokenVerifier:
         """Return the verifier of device tokens; it is a component that must run, too."""

@@ -31,6 +31,7 @@ def make_console_app(process: Composition) -> FastAPI:
         process.keys(),
         process.database(),
         process.store(),
+        process.box(),
         limits=settings.limits,
         health=process.health,
     )

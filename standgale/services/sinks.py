@@ -16,6 +16,8 @@ from sinks.postgres.jobs import JobFailures
 from sinks.postgres.sink import PostgresSink
 from sinks.sse.http import create_sse_app
 from sinks.sse.hub import DetectionHub
+from sinks.webhooks.intake import DetectionWebhooks, JobWebhooks
+from sinks.webhooks.sender import WebhookSender
 from standgale.plugins import SINK_PLUGINS, make_sink
 from standgale.services.composition import Composition
 
@@ -81,8 +83,20 @@ def _make_sse(process: Composition, instance_id: str | None) -> list[Component]:
     ]
 
 
+def make_webhook_sinks(process: Composition, instance_id: str | None) -> list[Component]:
+    """Make the components that find out whom to call, and the one that calls."""
+    settings, database = process.settings, process.database()
+    sinks: tuple[Sink[Any], ...] = (
+        JobWebhooks(database, settings.webhooks),
+        DetectionWebhooks(database, settings.webhooks),
+    )
+    sender = WebhookSender(database, process.box(), settings.webhooks, settings.retry)
+    return [*(_make_runner(process, sink, instance_id) for sink in sinks), sender]
+
+
 SINKS: dict[str, Callable[[Composition, str | None], list[Component]]] = {
     "postgres": make_postgres_sinks,
     "sse": _make_sse,
+    "webhooks": make_webhook_sinks,
 }
 """The sinks that ship, for `standgale sink NAME`; others are plug-ins, see docs/write-a-sink.md."""

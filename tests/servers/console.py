@@ -21,6 +21,7 @@ from infra.auth.tokens import ApiKeys
 from infra.auth.verifier import TokenVerifier
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.database.pool import Database
+from infra.encryption.box import SecretBox
 from infra.process.health import Health
 from infra.process.http_server import HttpComponent
 from infra.storage.frames.folder import FolderFrameStore
@@ -98,7 +99,7 @@ async def running_console(
     store = FolderFrameStore(folder / "frames")
     broker = EmbeddedBroker(folder / "broker.db", load_topics())
     health = Health()
-    parts = ConsoleParts(settings or ConsoleSettings(), keys, database, store, health=health)
+    parts = ConsoleParts(settings or ConsoleSettings(), keys, database, store, SecretBox([bytes(32)]), health=health)
     app = create_console(parts, [*(routers or console_routers)(parts), *also])
     component = HttpComponent("console", app, host="127.0.0.1", port=0)
     port, stop = component.bind(), asyncio.Event()

@@ -56,6 +56,7 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "standgale_stream_answer_seconds": ("histogram", ()),
     "standgale_frames_rejected": ("counter", ("reason",)),
     "uploaded_files": ("counter", ()),
+    "standgale_webhook_calls": ("counter", ("result",)),
     "standgale_console_refused": ("counter", ("reason",)),
     "standgale_frames_by_digest": ("counter", ()),
     "standgale_clock_ahead_seconds": ("gauge", ("clock",)),

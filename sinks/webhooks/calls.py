@@ -1,0 +1,145 @@
+"""Calls one web-hook: to an address that was checked, without redirects, within limits of time and size."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from infra.network.addresses import AddressRefusedError, AddressRules, allowed_addresses
+from sinks.webhooks.settings import WebhookSettings
+
+_NO_LONGER = 410
+_SHOWN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Says what became of a call: ``error`` is None when the receiver took the delivery."""
+
+    status: int | None
+    error: str | None
+    retry_after_s: float | None = None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the receiver wants no more calls."""
+        return self.status == _NO_LONGER
+
+
+class _CheckedResolver(AbstractResolver):
+    """Looks up a host once for each connection; what it returns was checked, and is what is connected to."""
+
+    def __init__(self, rules: AddressRules) -> None:
+        self._rules = rules
+
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+        found = await asyncio.to_thread(allowed_addresses, host, port, self._rules)
+        return [
+            ResolveResult(hostname=host, host=each, port=port, family=_family(each), proto=0, flags=0) for each in found
+        ]
+
+    async def close(self) -> None:
+        """Close nothing."""
+
+
+class Caller:
+    """Makes calls; :meth:`close` it at the end."""
+
+    def __init__(self, settings: WebhookSettings) -> None:
+        networks = tuple(ip_network(each) for each in settings.networks)
+        self._rules = AddressRules(networks, settings.named("networks"), public_too=True)
+        self._settings = settings
+        self._session: aiohttp.ClientSession | None = None
+
+    async def post(self, url: str, payload: bytes, headers: Mapping[str, str]) -> Outcome:
+        """Send ``payload`` to ``url``; no error of the receiver or of the network raises."""
+        try:
+            await self._require_allowed(url)
+            async with self._opened().post(
+                url,
+                data=payload,
+                headers={"Content-Type": "application/json", **headers},
+                allow_redirects=False,
+            ) as response:
+                # The body of the response is not read: it may be endless.
+                return _outcome(response)
+        except AddressRefusedError as error:
+            return Outcome(None, str(error))
+        except TimeoutError:
+            return Outcome(None, f"no response within {self._settings.timeout_s:g} s (webhooks.timeout_s)")
+        except (aiohttp.ClientError, OSError, ssl.SSLError, ValueError) as error:
+            cause = error.__cause__ if isinstance(error.__cause__, AddressRefusedError) else error
+            return Outcome(None, f"{type(cause).__name__}: {cause}"[:_SHOWN])
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _require_allowed(self, url: str) -> None:
+        """Raise AddressRefusedError for an address in the url itself, which is not looked up, and for plain http."""
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        plain = parts.scheme != "https" and self._settings.require_https
+        if not plain and not _is_address(host):
+            return
+        found = await asyncio.to_thread(allowed_addresses, host, port, self._rules)
+        if plain and not all(self._rules.holds(ip_address(each.partition("%")[0])) for each in found):
+            raise AddressRefusedError(
+                f"{host} is called by https:// only ({self._settings.named('require_https')}), because it is outside "
+                f"of {self._settings.named('networks')}"
+            )
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(
+                resolver=_CheckedResolver(self._rules),
+                limit=self._settings.concurrency,
+                # The next call looks the host up again, and checks it again.
+                force_close=True,
+                use_dns_cache=False,
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                timeout=aiohttp.ClientTimeout(total=self._settings.timeout_s),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": "standgale-webhooks/1"},
+                trust_env=False,
+                auto_decompress=False,
+            )
+        return self._session
+
+
+def _outcome(response: aiohttp.ClientResponse) -> Outcome:
+    status = response.status
+    if 200 <= status < 300:
+        return Outcome(status, None)
+    if 300 <= status < 400:
+        return Outcome(
+            status, f"the receiver answered {status}; redirects are not followed, because they may lead inside"
+        )
+    asked = response.headers.get("Retry-After", "")
+    return Outcome(
+        status, f"the receiver answered {status}", float(asked) if asked.isdigit() and len(asked) < 6 else None
+    )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _family(address: str) -> int:
+
+    return socket.AF_INET6 if ":" in address else socket.AF_INET

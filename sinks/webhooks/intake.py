@@ -1,0 +1,120 @@
+"""Turns events into deliveries: the ends of jobs, and detections that fit the conditions of web-hooks."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from infra.database.pool import Database
+from schemas.events import DetectionsMade
+from schemas.job_events import JobFinished
+from schemas.timestamps import utc_now
+from schemas.topics import DETECTIONS, JOBS
+from sinks.webhooks.conditions import Conditions
+from sinks.webhooks.payloads import delivery_id, detections_payload, job_payload
+from sinks.webhooks.records import CHECK, NewDelivery, add_deliveries
+from sinks.webhooks.settings import WebhookSettings
+
+# Of a job: the web-hook that it names, and those of its client for all of its jobs.
+_OF_JOBS = """
+SELECT j.id AS job, w.id AS webhook FROM unnest($1::uuid[]) AS wanted (id)
+JOIN jobs j ON j.id = wanted.id
+JOIN webhooks w ON w.client_id = j.client_id AND w.disabled_at IS NULL
+    AND ('job.finished' = ANY(w.events) OR w.id = j.webhook_id)
+"""
+_FOR_DETECTIONS = """
+SELECT id, conditions FROM webhooks WHERE 'detections.found' = ANY(events) AND disabled_at IS NULL
+"""
+
+
+class JobWebhooks:
+    """Is the sink of the ends of jobs."""
+
+    name: str = "webhooks-jobs"
+    event: type[JobFinished] = JobFinished
+    topics: tuple[str, ...] = (JOBS,)
+
+    def __init__(self, database: Database, settings: WebhookSettings) -> None:
+        self._database = database
+        self._settings = settings
+
+    async def open(self) -> None:
+        """Check that the tables exist. Raises DatabaseUnavailableError, and RefusedError (also before a migration)."""
+        async with self._database.acquire() as connection:
+            await connection.execute(CHECK)
+
+    async def write(self, events: Sequence[JobFinished]) -> None:
+        """Keep what is to be delivered about ``events``, once for each event and web-hook."""
+        by_job = {event.job_uuid: event for event in events}
+        async with self._database.acquire(writing=True) as connection, connection.transaction():
+            rows = await connection.fetch(_OF_JOBS, list(by_job))
+            new = [
+                NewDelivery(delivery_id(row["webhook"], event.id), row["webhook"], "job.finished", job_payload(event))
+                for row in rows
+                for event in (by_job[row["job"]],)
+            ]
+            if new:
+                await add_deliveries(connection, new, self._settings.max_waiting)
+
+    async def close(self) -> None:
+        """Do nothing: the connections belong to the database."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    id: UUID
+    conditions: Conditions
+
+
+class DetectionWebhooks:
+    """Is the sink of detections; those of jobs are their clients' alone and call nobody here.
+
+    The web-hooks are read again every ``webhooks.refresh_s``: a new one begins within that time.
+    """
+
+    name: str = "webhooks-detections"
+    event: type[DetectionsMade] = DetectionsMade
+    topics: tuple[str, ...] = (DETECTIONS,)
+
+    def __init__(self, database: Database, settings: WebhookSettings) -> None:
+        self._database = database
+        self._settings = settings
+        self._wanted: Sequence[_Wanted] = ()
+        self._read_at: float | None = None
+
+    async def open(self) -> None:
+        """Check that the tables exist. Raises DatabaseUnavailableError, and RefusedError (also before a migration)."""
+        async with self._database.acquire() as connection:
+            await connection.execute(CHECK)
+
+    async def write(self, events: Sequence[DetectionsMade]) -> None:
+        """Keep what is to be delivered about ``events``, once for each event and web-hook."""
+        await self._refresh()
+        if not self._wanted:
+            return
+        now = utc_now()
+        new = [
+            NewDelivery(delivery_id(each.id, event.id), each.id, "detections.found", detections_payload(event, found))
+            for event in events
+            if event.job_id is None and event.detections
+            for each in self._wanted
+            if (found := each.conditions.matching(event, now))
+        ]
+        if new:
+            async with self._database.acquire(writing=True) as connection:
+                await add_deliveries(connection, new, self._settings.max_waiting)
+
+    async def close(self) -> None:
+        """Do nothing: the connections belong to the database."""
+
+    async def _refresh(self) -> None:
+        now = time.monotonic()
+        if self._read_at is not None and now - self._read_at < self._settings.refresh_s:
+            return
+        async with self._database.acquire() as connection:
+            rows = await connection.fetch(_FOR_DETECTIONS)
+        self._wanted = [_Wanted(row["id"], Conditions.model_validate(json.loads(row["conditions"]))) for row in rows]
+        self._read_at = now
