@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -107,6 +108,8 @@ class PredictRequest(Asked):
     file_ids: Annotated[list[str], Field(min_length=1, max_length=MAX_FILES)] | None = None
     """All files of the upload when left out"""
     config: JobConfig = JobConfig()
+    webhook_id: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    """The web-hook to call when the job has ended"""
 
 
 class KeptConfig(BaseModel):
@@ -116,6 +119,7 @@ class KeptConfig(BaseModel):
 
     asked: JobConfig = JobConfig()
     rules: JobRules | None = None
+    webhook: UUID | None = None
 
     def to_json(self) -> str:
         """Return it as JSON of ASCII characters."""

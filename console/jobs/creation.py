@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from console.ids import new_id
+from console.ids import is_id, new_id
 from console.jobs.config import KeptConfig
 from console.jobs.errors import InvalidConfigError, TooManyJobsError
 from console.uploads.errors import upload_not_found
@@ -37,9 +37,10 @@ _OPEN_JOBS = """
 SELECT count(*) FROM (SELECT FROM jobs WHERE finished_at IS NULL AND client_id = $1 LIMIT $2) AS open
 """
 _INSERT_JOB = """
-INSERT INTO jobs (id, job_id, client_id, upload_id, retry_of, config, total_images)
-VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING created_at
+INSERT INTO jobs (id, job_id, client_id, upload_id, retry_of, config, total_images, webhook_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, (SELECT id FROM webhooks WHERE id = $8)) RETURNING created_at
 """
+_WEBHOOK = "SELECT id FROM webhooks WHERE webhook_id = $1 AND client_id = $2"
 _INSERT_FILES = """
 INSERT INTO job_files (job_id, position, file_id, frame_id, device_id)
 SELECT $1, * FROM unnest($2::int[], $3::uuid[], $4::uuid[], $5::varchar[])
@@ -118,7 +119,7 @@ async def insert_job(
             details="Wait until some have ended, or cancel them.",
         )
     job, job_id = uuid4(), new_id("job")
-    row = (job, job_id, client_id, upload, retry_of, config.to_json(), len(files))
+    row = (job, job_id, client_id, upload, retry_of, config.to_json(), len(files), config.webhook)
     created_at = await connection.fetchval(_INSERT_JOB, *row)
     await connection.execute(
         _INSERT_FILES,
@@ -129,6 +130,18 @@ async def insert_job(
         [file.device_id for file in files],
     )
     return NewJob(job_id, created_at, len(files))
+
+
+async def find_webhook(connection: Connection, client_id: str, webhook_id: str | None) -> UUID | None:
+    """Return the row of the web-hook that a job names. Raises InvalidConfigError for one that the client has not."""
+    if webhook_id is None:
+        return None
+    found: UUID | None = None
+    if is_id(webhook_id, "whk"):
+        found = await connection.fetchval(_WEBHOOK, webhook_id, client_id)
+    if found is None:
+        raise InvalidConfigError.of("webhook_id", f"Must be a web-hook of yours; not {shortened(webhook_id, 60)}")
+    return found
 
 
 def kept_config(text: str) -> KeptConfig:

@@ -12,7 +12,7 @@ from console.http.connection import request_connection
 from console.http.json_response import json_response
 from console.jobs.bodies import AcceptedBody
 from console.jobs.config import KeptConfig, PredictRequest
-from console.jobs.creation import NewJob, find_files, insert_job
+from console.jobs.creation import NewJob, find_files, find_webhook, insert_job
 from console.jobs.estimate import Estimates
 from console.jobs.job_route import JobRoute
 from console.jobs.models import require_model
@@ -35,6 +35,8 @@ def predict_router(parts: ConsoleParts, estimates: Estimates) -> APIRouter:
         async with request_connection(parts, writing=True) as connection:
             load = await estimates.refresh(connection)
             async with connection.transaction():
+                webhook = await find_webhook(connection, caller.client_id, asked.webhook_id)
+                config = config.model_copy(update={"webhook": webhook})
                 upload, files = await find_files(connection, caller.client_id, asked.upload_id, asked.file_ids)
                 job = await insert_job(
                     connection, caller.client_id, upload, files, config, most_open=parts.settings.max_open_jobs

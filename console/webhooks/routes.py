@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from console.http.callers import Caller, caller_of
 from console.http.connection import request_connection
-from console.jobs.json_route import JsonRoute
+from console.jobs.job_route import JobRoute
 from console.parts import ConsoleParts
 from console.webhooks import records
 from console.webhooks.bodies import (
@@ -30,7 +30,7 @@ _MOST_TESTS = 1_000_000
 
 def webhooks_router(parts: ConsoleParts) -> APIRouter:
     """Return the routes of web-hooks."""
-    router = APIRouter(route_class=JsonRoute, tags=["webhooks"])
+    router = APIRouter(route_class=JobRoute, tags=["webhooks"])
 
     @router.post(_PATH, summary="Add a web-hook", status_code=201)
     async def add(asked: NewWebhook, caller: _Caller) -> WebhookBody:

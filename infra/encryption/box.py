@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import mkstemp
 from typing import ClassVar
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -71,9 +72,10 @@ def _read_or_make(path: Path) -> str:
     with suppress(FileNotFoundError):
         return path.read_text(encoding="ascii")
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{_FILE}.{os.getpid()}")
+    # Only its owner can read such a file.
+    descriptor, name = mkstemp(prefix=f"{_FILE}.", dir=path.parent)
+    unfinished = Path(name)
     try:
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(base64.b64encode(os.urandom(_KEY_BYTES)) + b"\n")
             file.flush()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from infra.sections import Section
+from infra.sections import Interval, Section
 
 _Count = Annotated[int, Field(ge=1, le=1_000_000)]
 _Seconds = Annotated[float, Field(gt=0, le=3_600)]
@@ -38,4 +38,4 @@ class WebhookSettings(Section):
         default=7.0,
         description="how long delivered and dead deliveries are kept, for looking at them and sending again",
     )
-    refresh_s: _Seconds = Field(default=2.0, description="how often the web-hooks for detections are read")
+    refresh_s: Interval = Field(default=2.0, description="how often the web-hooks for detections are read")
