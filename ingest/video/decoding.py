@@ -149,6 +149,9 @@ class VideoDecoder:
         # Threads for whole frames delay each frame; a camera's are wanted at once.
         context.thread_type = "SLICE" if self._opened.is_live else "AUTO"
         context.options = {"max_pixels": str(self._settings.max_pixels)}
+        if context.name == "mjpeg":
+            # Else the rest of a JPEG that was cut off is what a picture before it showed there, and is not marked.
+            context.options |= {"err_detect": "explode"}
         if self._only_keys:
             context.skip_frame = "NONKEY"
 
