@@ -144,6 +144,6 @@ def _oldest(folder: Path, names: list[str]) -> tuple[str | None, str | None]:
         try:
             since = datetime.fromtimestamp((folder / name).stat().st_mtime, UTC)
             return format_utc(read_header(folder / name).captured_at), format_utc(since)
-        except (FileNotFoundError, DamagedFrameError):
+        except (OSError, DamagedFrameError):  # it was sent meanwhile, or the client sets it aside
             break
     return None, None

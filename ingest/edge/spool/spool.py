@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 from collections import deque
@@ -33,6 +34,7 @@ _DROP_BEYOND_BYTES = 4_000_000
 _MOST_IN_FLIGHT = 64
 """The largest window of a stream, in frames"""
 _LONGEST_SENDING_S = 30.0
+_BAD_FILE = (errno.EIO, errno.EISDIR)
 
 
 class Spool:
@@ -196,6 +198,9 @@ class Spool:
             self.require_there()
             raise DamagedFrameError(f"{path} was removed by another program") from error
         except OSError as error:
+            if error.errno in _BAD_FILE:
+                # One bad block of the disk must not hold all other frames back.
+                raise DamagedFrameError(f"{path} cannot be read: {error.strerror}") from error
             raise SpoolUnavailableError(f"{path} cannot be read: {error.strerror}") from error
 
     def put_back(self, entry: Entry) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from ingest.edge.port import NewFrame, SpoolUnavailableError, Taken
 from ingest.edge.settings import EdgeSettings
+from ingest.edge.spool import spool as spool_module
 from ingest.edge.spool.counts import Counts
 from ingest.edge.spool.entry import Entry, Lane
 from ingest.edge.spool.frame_file import DamagedFrameError
@@ -285,15 +286,19 @@ async def test_late_frame_of_a_source_is_never_live(open_spool: OpenSpool) -> No
     assert spool.next_of(Lane.BACKLOG) is not None
 
 
-async def test_backlog_waits_for_the_live_frame_before_it_that_is_being_sent(open_spool: OpenSpool) -> None:
+async def test_backlog_waits_for_the_live_frame_before_it_that_is_being_sent(
+    open_spool: OpenSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Otherwise a live upload that fails would put its frame behind later ones."""
-    spool = open_spool(live_s=0.05)
+    now_s = [100.0]
+    monkeypatch.setattr(spool_module, "monotonic_s", lambda: now_s[0])
+    spool = open_spool(live_s=5)
     await spool.add(frame(0))
     await spool.add(frame(1))
     first = spool.next_of(Lane.LIVE)
     assert first is not None
     assert await spool.open(first, Lane.LIVE) is not None
-    await asyncio.sleep(0.1)
+    now_s[0] += 6
     assert spool.next_of(Lane.BACKLOG) is None
     spool.put_back(first)
     assert spool.next_of(Lane.BACKLOG) is first
