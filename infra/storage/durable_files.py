@@ -7,7 +7,6 @@ import errno
 import fcntl
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -104,9 +103,18 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
+def disk_time_s(folder: Path) -> float:
+    """Return the time by which the disk of ``folder`` dates files, in seconds since 1970.
+
+    Machines that share a disk agree on it, whatever their own clocks say.
+    """
+    os.utime(folder)
+    return folder.stat().st_mtime
+
+
 def sweep_files(folder: Path, max_age_s: float) -> None:
     """Remove the files in ``folder`` that were not written to for ``max_age_s``: those of writers that were killed."""
-    oldest = time.time() - max_age_s
+    oldest = disk_time_s(folder) - max_age_s
     for path in folder.iterdir():
         with suppress(FileNotFoundError):  # its writer finished, or another process removed it
             if path.stat().st_mtime < oldest:

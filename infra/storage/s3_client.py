@@ -143,6 +143,7 @@ def hints(settings: type[ObjectStoreSettings]) -> Mapping[str, str]:
         "SignatureDoesNotMatch": (
             f"the secret key does not belong to the access key; correct {settings.variable('secret_key')}"
         ),
+        "RequestTimeTooSkewed": "this machine's clock and that of the store differ; correct the wrong one (NTP)",
         "BadDigest": damaged,
         "InvalidDigest": damaged,
         "XAmzContentChecksumMismatch": damaged,

@@ -66,9 +66,12 @@ class Originals:
             yield path
 
     async def examine(self, path: Path) -> tuple[ImageInfo, Capture]:
-        """Return what the image in the file says. Raises ImageError."""
+        """Return what the image in the file says. Raises ImageError, StoreUnavailableError."""
         async with self._turns:
-            return await asyncio.to_thread(examine_file, path, self._limits)
+            try:
+                return await asyncio.to_thread(examine_file, path, self._limits)
+            except OSError as error:
+                raise StoreUnavailableError(f"cannot read the original {path}: {error.strerror or error}") from error
 
     async def store(self, path: Path, sha256: str, media_type: str) -> str:
         """Store the file, whose digest was checked, and return its address. Raises StoreUnavailableError."""

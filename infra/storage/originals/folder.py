@@ -6,7 +6,6 @@ import asyncio
 import errno
 import fcntl
 import os
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from typing import TypeVar
 from urllib.parse import urlencode
 
 from infra.errors import StoreFullError, StoreUnavailableError
+from infra.storage.durable_files import disk_time_s
 from infra.storage.file_digests import file_digest
 from infra.storage.frames.disk_space import DiskSpace
 from infra.storage.frames.folder import UNFINISHED
@@ -46,8 +46,8 @@ class FolderUploads:
 
     async def grant(self, upload: Upload, lasts_s: float) -> Grant:
         """Return an address of this gateway, with a signature that all gateways of the folder verify."""
-        expires_s = int(time.time() + lasts_s)
-        key = await self._run("read", self._key)
+        key, now_s = await self._run("read", self._key_and_time)
+        expires_s = int(now_s + lasts_s)
         query = urlencode(signed_query(key, upload, expires_s))
         url = f"{UPLOAD_PATH}/{upload.device_id}/{upload.sha256}?{query}"
         headers = {"Content-Type": upload.media_type, "Content-Length": str(upload.size_bytes)}
@@ -55,8 +55,8 @@ class FolderUploads:
 
     async def verify(self, device_id: str, sha256: str, query: Mapping[str, str]) -> Upload:
         """Return the upload that an address allows. Raises BadSignatureError."""
-        key = await self._run("read", self._key)
-        return verified_upload(key, device_id, sha256, query, time.time())
+        key, now_s = await self._run("read", self._key_and_time)
+        return verified_upload(key, device_id, sha256, query, now_s)
 
     async def offset(self, upload: Upload) -> int:
         """Return how many bytes of ``upload`` are here."""
@@ -139,10 +139,11 @@ class FolderUploads:
                 "the disk is mounted, writable and not full"
             ) from error
 
-    def _key(self) -> bytes:
+    def _key_and_time(self) -> tuple[bytes, float]:
+        """Return the key of all gateways, and the time on which they agree."""
         self._require_mounted()
         self._folder.mkdir(exist_ok=True)
-        return signing_key(self._folder / _KEY)
+        return signing_key(self._folder / _KEY), disk_time_s(self._folder)
 
     def _require_mounted(self) -> None:
         """Raise FileNotFoundError where the disk of the store is not mounted."""
@@ -198,9 +199,9 @@ class FolderUploads:
         part.rename(self._path(upload, _WHOLE))
 
     def _sweep(self, max_age_s: float) -> int:
-        oldest, removed = time.time() - max_age_s, 0
         if not self._folder.is_dir():
             return 0
+        oldest, removed = disk_time_s(self._folder) - max_age_s, 0
         for device in [path for path in self._folder.iterdir() if path.is_dir()]:
             for path in device.iterdir():
                 with suppress(FileNotFoundError):

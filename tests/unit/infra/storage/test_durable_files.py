@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,12 @@ def test_sync_file_raises_when_the_disk_cannot_sync(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="input/output"):
         durable_files.sync_folder(tmp_path)
+
+
+def test_a_sweep_goes_by_the_clock_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("new", "old"):
+        (tmp_path / name).write_bytes(b"")
+    os.utime(tmp_path / "old", (0, 0))
+    monkeypatch.setattr(time, "time", lambda: 1e12)
+    durable_files.sweep_files(tmp_path, 3_600.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -207,3 +208,21 @@ async def test_a_sweep_removes_links_of_killed_announcements_by_age(tmp_path: Pa
     left.write_bytes(b"")
     assert await uploads.sweep(-1.0) == 1
     assert not left.exists()
+
+
+@pytest.mark.parametrize("wrong_s", [-864_000.0, 864_000.0])
+async def test_a_gateway_with_a_wrong_clock_keeps_uploads_and_their_addresses(
+    uploads: FolderUploads, monkeypatch: pytest.MonkeyPatch, wrong_s: float
+) -> None:
+    right = await uploads.grant(UPLOAD, 60.0)
+    await uploads.write(UPLOAD, 0, pieces(DATA))
+    now_s = time.time
+    monkeypatch.setattr(time, "time", lambda: now_s() + wrong_s)
+    for grant in (right, await uploads.grant(UPLOAD, 60.0)):
+        query = dict(parse_qsl(urlsplit(grant.url).query))
+        assert await uploads.verify("drone-1", DIGEST, query) == UPLOAD
+        monkeypatch.setattr(time, "time", now_s)
+        assert await uploads.verify("drone-1", DIGEST, query) == UPLOAD
+        monkeypatch.setattr(time, "time", lambda: now_s() + wrong_s)
+    assert await uploads.sweep(60.0) == 0
+    assert await received(uploads) == DATA
