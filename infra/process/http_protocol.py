@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Any
+from typing import Any, cast
 
 import httptools
 import uvicorn
@@ -20,6 +20,7 @@ from infra.process.blocked_writes import BlockedWrites
 from infra.process.error_body import error_response
 from infra.process.http_connections import ConnectionTable, address_of
 from infra.process.http_settings import HttpSettings
+from infra.process.joined_head import JoinedHead
 from infra.process.metrics import HTTP_REFUSED
 from infra.process.websocket_protocol import BoundedWebSocket
 from infra.telemetry.sampled_log import SampledLog
@@ -94,6 +95,7 @@ class BoundedProtocol(BlockedWrites, HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection, or refuse it when there are too many."""
         super().connection_made(transport)
+        self._joined = JoinedHead(transport, self.loop)
         self.address = address_of(self.client)
         self._waiting_since = time.monotonic()
         if not self._table.admit(self):
@@ -204,7 +206,11 @@ class BoundedProtocol(BlockedWrites, HttpToolsProtocol):
         self._progress = True
         self._waiting_since = None
         self._table.set_busy(self)
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:
+            # It has all that a response uses of a transport.
+            self.cycle.transport = cast(asyncio.Transport, self._joined)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
@@ -225,6 +231,7 @@ class BoundedProtocol(BlockedWrites, HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the end of a body that nobody reads."""
+        self._joined.flush()
         super().on_response_complete()
         if self.transport.is_closing():
             return
