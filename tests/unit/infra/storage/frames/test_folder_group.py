@@ -54,12 +54,15 @@ class Disk:
         self.refused: Callable[[str], bool] = lambda path: False
         self.free = threading.Event()
         self.free.set()
+        self.held = 0
+        """How often the disk was asked to sync, also while it is not free"""
         self._sync, self._rename = folder_group.sync_file, os.rename
         monkeypatch.setattr(folder_group, "sync_file", self._sync_file)
         monkeypatch.setattr(os, "rename", self._name)
 
     def _sync_file(self, descriptor: int) -> None:
         path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        self.held += 1
         assert self.free.wait(LIMIT_S)
         if self.refused(path):
             raise OSError(errno.EIO, "Input/output error")
@@ -226,11 +229,12 @@ async def test_a_group_stores_what_fits_on_the_disk(
 async def test_a_put_cancelled_while_it_waits_is_never_written(
     store: FolderFrameStore, disk: Disk, tmp_path: Path
 ) -> None:
-    # The first put prepares the folder; the next ones are with the disk at once.
-    await put(store, 0)
     disk.free.clear()
-    first = [asyncio.create_task(put(store, number)) for number in (1, 2, 3)]
-    await asyncio.sleep(0.05)
+    first = []
+    for busy in (1, 2):
+        first.append(asyncio.create_task(put(store, busy)))
+        while disk.held < busy:
+            await asyncio.sleep(0.01)
     task = asyncio.create_task(put(store, 9))
     await asyncio.sleep(0.05)
     task.cancel()
