@@ -11,6 +11,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from infra.errors import StoreFullError, StoreUnavailableError
 from infra.storage.durable_files import locked_folder
 from infra.storage.frames import folder_group
 from infra.storage.frames.folder import FolderFrameStore
+from standgale.testing.waiting import until
 
 LIMIT_S = 10.0
 
@@ -68,6 +70,9 @@ class Disk:
             raise OSError(errno.EIO, "Input/output error")
         self._sync(descriptor)
         self.steps.append(("sync", path))
+
+    def is_held(self, times: int) -> bool:
+        return self.held >= times
 
     def _name(self, source: str, target: str) -> None:
         self._rename(source, target)
@@ -233,8 +238,7 @@ async def test_a_put_cancelled_while_it_waits_is_never_written(
     first = []
     for busy in (1, 2):
         first.append(asyncio.create_task(put(store, busy)))
-        while disk.held < busy:
-            await asyncio.sleep(0.01)
+        await until(partial(disk.is_held, busy))
     task = asyncio.create_task(put(store, 9))
     await asyncio.sleep(0.05)
     task.cancel()
