@@ -115,6 +115,11 @@ class DetectorSettings(Section):
         default=1,
         description="the most frames of frames.jobs and frames.backfill in progress while live frames come",
     )
+    job_models: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=2,
+        description="the most models that are loaded for jobs beside the active ones; the one used longest ago is "
+        "closed for another one",
+    )
     max_in_flight_bytes: PositiveSize = Field(default=512_000_000, description="the most bytes of images in memory")
     fetch_threads: Threads = Field(default=2, description="threads that decode, cut tiles and merge")
     commit_interval_s: ShortInterval = Field(default=0.05, description="how often finished frames are committed")

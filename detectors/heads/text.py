@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import ValidationError
 
-from detectors.card.card import ModelCard, TextCard
+from detectors.card.card import ClassCard, ModelCard, TextCard
 from detectors.errors import ModelLoadError
 from detectors.geometry.arrays import BoolArray, IndexArray
 from detectors.heads.port import PromptTokens
@@ -84,6 +85,23 @@ def read_prompt(card: ModelCard, card_path: Path) -> Prompt | None:
     path = card_path.parent / card.text.tokenizer
     data = _read(path, f"text.tokenizer in {card_path}")
     return _prompt(data, path, [one.name for one in card.classes], card.text.threshold)
+
+
+def with_prompt(card: ModelCard, prompt: str) -> ModelCard:
+    """Return ``card`` with the classes that ``prompt`` names, with full stops between, in place of its own.
+
+    Raises ModelLoadError for a model that takes no text, and for a prompt without a name or with one that is too long.
+    """
+    if card.text is None:
+        raise ModelLoadError(f"{card.name} {card.version} takes no prompt; ask for its classes, or for another model")
+    names = [name for part in prompt.split(".") if (name := " ".join(part.split()))]
+    if not names:
+        raise ModelLoadError("the prompt names nothing; give names with full stops between: bird . small boat")
+    try:
+        classes = tuple(ClassCard(name=name) for name in names)
+        return ModelCard.model_validate({**card.model_dump(exclude={"classes"}), "classes": classes})
+    except ValidationError as error:
+        raise ModelLoadError(f"the prompt: {error.errors()[0]['msg']}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from detectors.heads.choice import choose_head
 from detectors.heads.classes import ClassNumbers
 from detectors.heads.first_run import first_tiles, why_implausible
 from detectors.heads.port import Head, HeadRequest
-from detectors.heads.text import read_prompt
+from detectors.heads.text import read_prompt, with_prompt
 from detectors.model.least_confidence import least_confidence
 from detectors.model.precision_check import why_different, why_unmeasured
 from detectors.settings import EngineKind, Precision
@@ -38,14 +38,21 @@ class EngineChecker:
     """The head of the engine that was checked last; all engines of one model have the same."""
 
     def __init__(
-        self, path: Path, kind: EngineKind, threads: int, precision: Precision | None, engines_folder: Path | None
+        self,
+        path: Path,
+        kind: EngineKind,
+        threads: int,
+        precision: Precision | None,
+        engines_folder: Path | None,
+        prompt: str | None = None,
     ) -> None:
         """Reads and checks everything except the graph. ``path``: the card; the rest as in LoadRequest.
 
         Raises ModelLoadError when card, file or text are wrong.
         """
         self.kind = kind
-        self.card = read_card(path)
+        card = read_card(path)
+        self.card = card if prompt is None else with_prompt(card, prompt)
         file = verified_model_file(self.card, path)
         self._about = read_onnx_file(file)
         self._prompt = read_prompt(self.card, path)

@@ -46,6 +46,8 @@ class LoadRequest:
     """Where measurements are kept; None keeps none."""
     fallback: bool = True
     """Whether batches on which the engine fails are given to the next engine."""
+    prompt: str | None = None
+    """What a model that takes text looks for, in place of the classes of its card: names with full stops between."""
     lone_tiles: bool = False
     """Whether a tile that comes alone runs on many cores: its frame is ready sooner, weights are in memory twice."""
 
@@ -104,7 +106,9 @@ class _ModelLoader:
         """Raises ModelLoadError when card, file or text are wrong."""
         path = wanted.card or default_card_path()
         self._wanted = wanted
-        self.checker = EngineChecker(path, wanted.engine, wanted.threads, wanted.precision, wanted.engines_folder)
+        self.checker = EngineChecker(
+            path, wanted.engine, wanted.threads, wanted.precision, wanted.engines_folder, wanted.prompt
+        )
         self._cache = MeasurementCache(wanted.engines_folder)
         self._way: Way | None = None
         """How the engine that was chosen runs; None: in its preferred way"""

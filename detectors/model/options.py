@@ -72,9 +72,10 @@ class Resolved:
         """Return the least score that a detection of any class may have."""
         return min(self.confidences)
 
-    def as_options(self) -> DetectOptions:
-        """Return the same options as they are in events."""
+    def as_options(self, prompt: str | None = None) -> DetectOptions:
+        """Return the same options as they are in events, with the ``prompt`` that replaced that of the card."""
         return DetectOptions(
+            prompt=prompt,
             confidence=self.confidence,
             iou=self.iou,
             mode="whole" if self.tile_width is None else None,

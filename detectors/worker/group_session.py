@@ -16,8 +16,9 @@ from detectors.worker.frames.record_processor import RecordProcessor
 from detectors.worker.partitions.commit_loop import CommitLoop
 from detectors.worker.partitions.frames_in_progress import FramesInProgress
 from detectors.worker.partitions.queue_opener import QueueOpener, WindowSource
-from detectors.worker.pipeline.serving import Roster
+from detectors.worker.pipeline.serving import LoadedModel, Roster
 from detectors.worker.quarantine.engine_watch import watch_engines
+from detectors.worker.rollout.job_models import JobModels, NoJobModels
 from infra.broker.port import Consumer
 from infra.consuming.lag_metric import report_lag
 from infra.failure.retry import ConsumerContext
@@ -34,6 +35,7 @@ class GroupSession:
     windows: WindowSource
     attempt: FrameAttempt
     roster: Roster
+    job_models: JobModels | NoJobModels
     now: Callable[[], datetime]
     """The clock that decides which frames are late."""
 
@@ -51,12 +53,14 @@ class GroupSession:
             interval_s=settings.commit_interval_s,
             max_records=settings.max_batch_frames,
         )
-        processor = RecordProcessor(in_progress, context, self.attempt, self.roster, settings.max_in_flight_bytes)
+        processor = RecordProcessor(
+            in_progress, context, self.attempt, self.roster, settings.max_in_flight_bytes, self.job_models
+        )
         lateness = Lateness(settings.late_policy, settings.live_deadline_s, self.now)
         processed = asyncio.Event()
         async with (
             run_beside(self._stop_separate_decoding()),
-            run_beside(watch_engines(self.roster, context.health, self.attempt.quarantine)),
+            run_beside(watch_engines(self._models_in_use, context.health, self.attempt.quarantine)),
             report_lag(self.consumer, context.group, topics.FRAME_TOPICS),
             asyncio.TaskGroup() as group,
         ):
@@ -71,13 +75,16 @@ class GroupSession:
                 await intake.run()
             processed.set()
 
+    def _models_in_use(self) -> list[LoadedModel]:
+        return [*self.roster.all_models, *self.job_models.all_models]
+
     async def _stop_separate_decoding(self) -> None:
         """Leave images that are decoded in a separate process to the next worker when this one has to end.
 
         Each may take ``detector.max_decode_s``, and they wait for each other.
         """
         await self.context.stop.wait()
-        for loaded in self.roster.all_models:
+        for loaded in self._models_in_use():
             loaded.pipeline.stop_separate_decoding()
 
 

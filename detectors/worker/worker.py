@@ -27,6 +27,7 @@ from detectors.worker.pipeline.pipeline import InferencePipeline
 from detectors.worker.quarantine.quarantine import NoQuarantine, Quarantine, QuarantinePort
 from detectors.worker.quarantine.suspects import Suspects
 from detectors.worker.quarantine.trial_process import TrialProcess
+from detectors.worker.rollout.job_models import JobModels, NoJobModels
 from detectors.worker.rollout.model_loader import ModelLoader, ModelSource
 from detectors.worker.rollout.reporting import WorkerIdentity
 from detectors.worker.rollout.rollout import Rollout
@@ -92,7 +93,10 @@ class DetectorWorker:
             async with AsyncExitStack() as stack:
                 quarantine = await self._open_quarantine(context)
                 stack.push_async_callback(quarantine.close)
-                rollout, models_reader = await self._first_model(stack, context, quarantine)
+                loader = self._model_loader(quarantine)
+                rollout, models_reader = await self._first_model(stack, context, loader)
+                job_models = self._job_models(loader, rollout, context)
+                stack.push_async_callback(job_models.close)
                 reader = await context.retry(parts.broker.reader, "connect to the broker")
                 stack.push_async_callback(reader.close)
                 spec = GroupSpec(GROUP, topics.FRAME_TOPICS, instance_id=parts.instance_id, outputs=True)
@@ -101,7 +105,9 @@ class DetectorWorker:
                 health.set_ready()
                 windows = WindowSource(reader, parts.settings.duplicate_window, parts.former_counts)
                 attempt = FrameAttempt(parts.store, GROUP, parts.max_event_bytes, quarantine)
-                session = GroupSession(parts.settings, context, consumer, windows, attempt, rollout.roster, rollout.now)
+                session = GroupSession(
+                    parts.settings, context, consumer, windows, attempt, rollout.roster, job_models, rollout.now
+                )
                 if models_reader is not None:
                     await stack.enter_async_context(run_beside(rollout.run(models_reader)))
                 await session.until_drained()
@@ -128,10 +134,7 @@ class DetectorWorker:
         trials = TrialProcess(max(context.health.silence_s, _SHORTEST_TRIAL_S))
         return Quarantine(suspects, parts.request, self._parts.settings.max_pixels, trials)
 
-    async def _first_model(
-        self, stack: AsyncExitStack, context: ConsumerContext, quarantine: QuarantinePort
-    ) -> tuple[Rollout, Reader | None]:
-        """Return a roll-out whose first model is loaded, and the reader it follows; ``stack`` closes both."""
+    def _model_loader(self, quarantine: QuarantinePort) -> ModelLoader:
         parts, settings = self._parts, self._parts.settings
         pipeline = partial(
             InferencePipeline,
@@ -139,9 +142,21 @@ class DetectorWorker:
             max_pixels=settings.max_pixels,
             max_decode_s=settings.max_decode_s,
         )
+        return ModelLoader(parts.load_model, parts.models, pipeline, quarantine)
+
+    def _job_models(self, loader: ModelLoader, rollout: Rollout, context: ConsumerContext) -> JobModels | NoJobModels:
+        if self._parts.models is None:
+            return NoJobModels()
+        return JobModels(loader, self._parts.settings.job_models, context, lambda: rollout.roster.all_models)
+
+    async def _first_model(
+        self, stack: AsyncExitStack, context: ConsumerContext, loader: ModelLoader
+    ) -> tuple[Rollout, Reader | None]:
+        """Return a roll-out whose first model is loaded, and the reader it follows; ``stack`` closes both."""
+        parts, settings = self._parts, self._parts.settings
         worker = parts.instance_id or f"{socket.gethostname()}-{uuid4().hex[:8]}"
         identity = WorkerIdentity(settings.lane, worker, settings.report_interval_s)
-        rollout = Rollout(identity, ModelLoader(parts.load_model, parts.models, pipeline, quarantine), context)
+        rollout = Rollout(identity, loader, context)
         stack.push_async_callback(rollout.close)
         if parts.models is None:
             await self._until_stopped(rollout.load_first_model(), context)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from detectors.card.card import default_card_path
 from detectors.engines.host import configure_process
 from detectors.model.artefact_model import load_artefact_model
 from detectors.model.loading import LoadRequest, load_model
@@ -45,7 +46,11 @@ def _model_source(process: Composition, wanted: LoadRequest) -> ModelSource:
         request = replace(wanted, card=card or wanted.card)
         return await load_artefact_model(request, store, cache, lambda state: on_state(state, None))
 
-    return ModelSource(store, cache, partial(_load_version, wanted), load_artefact)
+    def load_prompted(card: Path, prompt: str) -> Model:
+        return load_model(replace(wanted, card=card, prompt=prompt, measure_s=0.0))
+
+    own_card = wanted.card or default_card_path()
+    return ModelSource(store, cache, partial(_load_version, wanted), load_artefact, load_prompted, own_card)
 
 
 def _load_version(wanted: LoadRequest, card: Path, busy: bool) -> Model:

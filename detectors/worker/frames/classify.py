@@ -9,7 +9,7 @@ from datetime import datetime
 from detectors.worker.frames.detections_event import detections_key
 from detectors.worker.frames.lateness import Lateness, is_live_record
 from detectors.worker.partitions.window import DetectionsKey, DuplicateWindow
-from detectors.worker.pipeline.serving import LoadedModel
+from detectors.worker.pipeline.serving import AskedModel, LoadedModel
 from infra.broker.port import InRecord
 from schemas.cloudevents import decode
 from schemas.errors import EventError, EventVersionError
@@ -46,10 +46,10 @@ class Late:
 
 @dataclass(frozen=True, slots=True)
 class ToProcess:
-    """Means that the frame is to be processed by ``loaded``, which produces the event of ``event_key``."""
+    """Means that the frame is to be processed by ``model``, which produces the event of ``event_key``."""
 
     frame: FrameCaptured
-    loaded: LoadedModel
+    model: LoadedModel | AskedModel
     event_key: DetectionsKey
 
 
@@ -60,7 +60,7 @@ def classify_record(
     record: InRecord,
     window: DuplicateWindow,
     lateness: Lateness,
-    choose: Callable[[FrameCaptured], LoadedModel],
+    choose: Callable[[FrameCaptured], LoadedModel | AskedModel],
     now: datetime,
 ) -> Classified:
     """Return what is to be done with ``record`` at ``now``; ``choose`` returns a frame's model. Changes nothing."""
@@ -70,10 +70,11 @@ def classify_record(
         return NewerVersion(error)
     except EventError as error:
         return Invalid(error)
-    loaded = choose(frame)
-    event_key = detections_key(frame, loaded.model.card, live=is_live_record(record))
+    chosen = choose(frame)
+    version = chosen.ref if isinstance(chosen, AskedModel) else chosen.model.card
+    event_key = detections_key(frame, version, live=is_live_record(record))
     # A late duplicate is a duplicate, so this comes first.
     if window.contains(event_key):
         return Duplicate(event_key)
     late_s = lateness.seconds_late(record, frame, now)
-    return ToProcess(frame, loaded, event_key) if late_s is None else Late(late_s)
+    return ToProcess(frame, chosen, event_key) if late_s is None else Late(late_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
 from detectors.card.card import ModelCard
@@ -25,15 +26,29 @@ SOURCE = "/standgale/detector"
 Corners = tuple[Point, Point, Point, Point]
 
 
-def detections_id(frame: FrameCaptured, card: ModelCard) -> UUID:
-    """Return the id of the event that ``card``'s model produces for ``frame``."""
-    return detections_event_id(frame.frame_id, frame.job_id, card.name, card.version)
+class NamedVersion(Protocol):
+    """Names a model version: a card, or a reference to one."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Its version."""
+        ...
 
 
-def detections_key(frame: FrameCaptured, card: ModelCard, *, live: bool) -> DetectionsKey:
+def detections_id(frame: FrameCaptured, model: NamedVersion) -> UUID:
+    """Return the id of the event that ``model`` produces for ``frame``."""
+    return detections_event_id(frame.frame_id, frame.job_id, model.name, model.version)
+
+
+def detections_key(frame: FrameCaptured, model: NamedVersion, *, live: bool) -> DetectionsKey:
     """Return the key of that event in the duplicate window; ``live``: the frame is in the live topic."""
     frame_id = str(frame.frame_id) if frame.job_id is None else None
-    return DetectionsKey(str(detections_id(frame, card)), frame_id, live)
+    return DetectionsKey(str(detections_id(frame, model)), frame_id, live)
 
 
 def make_detections(
@@ -62,7 +77,7 @@ def make_detections(
         video=frame.video,
         flight_id=frame.flight_id,
         model=ModelRef(name=card.name, version=card.version),
-        options=result.options.as_options(),
+        options=result.options.as_options(frame.options.prompt),
         detections=_detections(event_id, card, result),
         timings=Timings(
             queued_ms=max(0.0, (detected_at - frame.received_at).total_seconds() * 1_000 - total_ms),

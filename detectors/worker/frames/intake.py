@@ -27,7 +27,7 @@ from detectors.worker.frames.record_processor import RecordProcessor, RecordTask
 from detectors.worker.partitions.frames_in_progress import FramesInProgress
 from detectors.worker.partitions.partition_queue import FrameOutcome, PartitionQueue, PendingRecord
 from detectors.worker.partitions.queue_opener import QueueOpener
-from detectors.worker.pipeline.serving import Roster
+from detectors.worker.pipeline.serving import LoadedModel, Roster
 from infra.broker.port import Consumer, InRecord, Loss
 from infra.failure.dead_letter_records import LOST_REASON, loss_text, lost_letter, report_loss
 from infra.failure.retry import ConsumerContext, StoppedError
@@ -90,11 +90,14 @@ class FrameIntake:
         frames of one device are finished.
         """
         most = min(free_slots, self._in_progress.most_at_once)
+        of_jobs = self._in_progress.job_room
         full = self._in_progress.full_partitions
         without = [*self._in_progress.held_partitions, *full]
         others = self._background.room(most)
         for topic in self._order.next_order():
             limit = most if topic == topics.FRAMES_LIVE else others
+            if topic == topics.FRAMES_JOBS:
+                limit = min(limit, of_jobs)
             if limit and (
                 records := await self._consumer.poll(max_records=limit, timeout_s=0, topics=(topic,), without=without)
             ):
@@ -106,7 +109,9 @@ class FrameIntake:
             # Others are polled again soon: a frame of theirs may have been committed.
             live = (topics.FRAMES_LIVE,)
             return await self._consumer.poll(max_records=most, timeout_s=_FULL_WAIT_S, topics=live, without=without)
-        return await self._consumer.poll(max_records=others, timeout_s=_POLL_TIMEOUT_S, without=without)
+        some = tuple(topic for topic in topics.FRAME_TOPICS if topic != topics.FRAMES_JOBS or of_jobs)
+        most = min(others, of_jobs) if of_jobs else others
+        return await self._consumer.poll(max_records=most, timeout_s=_POLL_TIMEOUT_S, topics=some, without=without)
 
     def _accept(self, record: InRecord) -> None:
         """Append ``record`` to its partition's queue, and start with it as soon as the queue is open."""
@@ -130,7 +135,8 @@ class FrameIntake:
             return
         match self._classify(task):
             case ToProcess() as frame:
-                self._roster.acquire(frame.loaded)
+                if isinstance(frame.model, LoadedModel):
+                    self._roster.acquire(frame.model)
                 task.queue.claim_event(task.pending, frame.event_key)
                 self._start(task, self._processor.process(task, frame))
             case Duplicate(event_key):

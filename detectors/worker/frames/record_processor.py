@@ -22,8 +22,9 @@ from detectors.worker.partitions.frames_in_progress import FramesInProgress
 from detectors.worker.partitions.holds import Holds, WakeSignal
 from detectors.worker.partitions.partition_queue import FrameOutcome, PartitionQueue, PendingRecord
 from detectors.worker.pipeline.memory_budget import MemoryBudget
-from detectors.worker.pipeline.serving import LoadedModel, Roster
+from detectors.worker.pipeline.serving import AskedModel, LoadedModel, Roster
 from detectors.worker.quarantine.proof_image import PROOF_IMAGE
+from detectors.worker.rollout.job_models import JobModelError, JobModels, NoJobModels
 from infra.broker.port import InRecord
 from infra.failure.backoff import Backoff
 from infra.failure.error_texts import error_code, error_text, is_transient
@@ -89,6 +90,8 @@ class _FrameState:
     loaded: LoadedModel
     backoff: Backoff
     failures: _FailuresByJudge
+    is_job_model: bool = False
+    """Whether the model was loaded for the frame's job; when that fails, the job fails, and nobody waits"""
 
 
 class RecordProcessor:
@@ -101,8 +104,10 @@ class RecordProcessor:
         attempt: FrameAttempt,
         roster: Roster,
         max_bytes: int,
+        job_models: JobModels | NoJobModels | None = None,
     ) -> None:
         """``max_bytes``: the memory that all running attempts may use together."""
+        self._job_models = job_models or NoJobModels()
         self._in_progress = in_progress
         self._context = context
         self.attempt = attempt
@@ -115,7 +120,16 @@ class RecordProcessor:
 
     async def process(self, task: RecordTask, wanted: ToProcess) -> None:
         """Detect on the frame of ``task``, and release the model that was acquired for it."""
-        state = _FrameState(wanted.frame, wanted.loaded, Backoff(self._context.policy), _FailuresByJudge(task.record))
+        loaded = wanted.model
+        if isinstance(loaded, AskedModel):
+            found = await self._wait_for_model(task, loaded)
+            if found is None:
+                return
+            loaded, is_job_model = found, True
+        else:
+            is_job_model = False
+        failures = _FailuresByJudge(task.record)
+        state = _FrameState(wanted.frame, loaded, Backoff(self._context.policy), failures, is_job_model)
         names = {"device_id": state.frame.device_id, "frame_id": str(state.frame.frame_id)}
         try:
             with bind(**names), consumer_span(task.record, group=self._context.group):
@@ -129,6 +143,25 @@ class RecordProcessor:
             self._holds.release(task.queue, task.pending)
         if outcome is not None:
             self._in_progress.finish(task.queue, task.pending, outcome)
+
+    async def _wait_for_model(self, task: RecordTask, asked: AskedModel) -> LoadedModel | None:
+        """Return the model that a frame of a job asks for; None when the frame has an outcome without it, or none here.
+
+        The frame uses no slot meanwhile, and holds no partition: live frames go on.
+        """
+        self._in_progress.begin_wait(task.pending)
+        try:
+            return await self._job_models.acquire(asked, lambda: not task.pending.is_void)
+        except StoppedError as stopped:
+            logger.info("a frame is left to the next worker: %s", stopped)
+            return None
+        except JobModelError as error:
+            self._count_failure(task, error)
+            dead = self.attempt.make_dead_letter(task.record, error, 1, asked.ref.name)
+            self._in_progress.finish(task.queue, task.pending, dead)
+            return None
+        finally:
+            self._in_progress.end_wait(task.pending)
 
     async def reject(self, task: RecordTask, error: Exception) -> None:
         """Make a dead letter of ``task``, whose record holds no frame; hold it while too many records are dead."""
@@ -208,7 +241,7 @@ class RecordProcessor:
         judge, loaded = self._judge_for(state), state.loaded
         history = state.failures.history_for(judge)
         verdict = judge.record_failure(history, error)
-        if verdict is Verdict.DEAD:
+        if verdict is Verdict.DEAD or (verdict is Verdict.HOLD and state.is_job_model):
             return self.attempt.make_dead_letter(task.record, error, history.attempts, loaded.ref.name)
         if verdict is Verdict.HOLD:
             what = f"process frames with {loaded.ref.name} {loaded.ref.version}"
@@ -241,7 +274,7 @@ class RecordProcessor:
     def _take_new_model(self, task: RecordTask, state: _FrameState) -> FrameOutcome | None:
         """Give a held frame to the model that would get it now; return an outcome when that makes it a duplicate."""
         former, loaded = state.loaded, self._roster.choose(state.frame)
-        if loaded is former:
+        if loaded is former or isinstance(loaded, AskedModel):
             return None
         self._roster.acquire(loaded)
         self._roster.release(former)

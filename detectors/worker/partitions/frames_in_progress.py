@@ -26,6 +26,7 @@ class FramesInProgress:
         # Not less: few frames in progress also mean few in a commit, and one device may be the only one.
         self._share = max(1, max_frames - max(1, max_frames // 4))
         self._queues: dict[int, PartitionQueue] = {}
+        self._waiting: set[PendingRecord] = set()
         self._slot_freed = asyncio.Event()
         self.finished = asyncio.Event()
         """Set on each change after which there may be something to commit."""
@@ -62,7 +63,27 @@ class FramesInProgress:
 
     def free_slots(self) -> int:
         """Return how many more frames may be accepted."""
-        return self._max_frames - sum(len(queue) for queue in self._queues.values() if not queue.holds)
+        used = sum(len(queue) for queue in self._queues.values() if not queue.holds)
+        return self._max_frames - used + len(self._waiting)
+
+    @property
+    def job_room(self) -> int:
+        """How many frames of jobs may be accepted at once.
+
+        None while one of them waits for its model: those behind it could not be committed, and would use up the slots
+        of live frames. And never so many that their partition would be full.
+        """
+        return 0 if self._waiting else max(1, self._max_frames // 2)
+
+    def begin_wait(self, pending: PendingRecord) -> None:
+        """Give the slot of ``pending`` to others while it waits for a model that takes long to load."""
+        self._waiting.add(pending)
+        self._slot_freed.set()
+
+    def end_wait(self, pending: PendingRecord) -> None:
+        """Take the slot of ``pending`` back."""
+        self._waiting.discard(pending)
+        self._slot_freed.set()
 
     def count_without(self, topic: str) -> int:
         """Return how many frames of other topics than ``topic`` are in progress, of partitions that are not held."""

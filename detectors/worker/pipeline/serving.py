@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _HASH_BYTES = 8
 _FLOAT_BITS = 53
+_SHOWN_PROMPT = 60
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -66,6 +67,19 @@ class LoadedModel:
             "an engine does not return: its thread and its memory stay until the process ends",
             extra={"model": self.ref.name, "version": self.ref.version, "engine": self.model.engine.name},
         )
+
+
+@dataclass(frozen=True, slots=True)
+class AskedModel:
+    """Names the model that a frame of a job asks for, where no active one is it."""
+
+    ref: ModelRef
+    prompt: str | None = None
+    """What it is to look for; None: what its card says"""
+
+    def __str__(self) -> str:
+        name = f"{self.ref.name} {self.ref.version}"
+        return name if self.prompt is None else f"{name} with the prompt {self.prompt[:_SHOWN_PROMPT]!r}"
 
 
 def is_canary_frame(canary: Canary, frame: FrameCaptured) -> bool:
@@ -109,14 +123,24 @@ class Roster:
         """Call ``call`` whenever a model was closed."""
         self._drained = call
 
-    def choose(self, frame: FrameCaptured) -> LoadedModel:
-        """Return the model for ``frame``; changes nothing."""
+    def choose(self, frame: FrameCaptured) -> LoadedModel | AskedModel:
+        """Return the model for ``frame``, or which it asks for when that is no active one; changes nothing."""
+        asked, prompt = frame.model, frame.options.prompt
+        if asked is None and prompt is None:
+            return self._active_for(frame)
+        if asked is None:
+            return AskedModel(self._active_for(frame).ref, prompt)
+        if prompt is None:
+            for active in (self.stable, self.canary):
+                if active is not None and active.ref == asked:
+                    return active
+        return AskedModel(asked, prompt)
+
+    def _active_for(self, frame: FrameCaptured) -> LoadedModel:
         canary = self.canary
-        return (
-            canary
-            if canary is not None and self._rule is not None and is_canary_frame(self._rule, frame)
-            else self.stable
-        )
+        if canary is not None and self._rule is not None and is_canary_frame(self._rule, frame):
+            return canary
+        return self.stable
 
     def acquire(self, loaded: LoadedModel) -> None:
         """Keep ``loaded`` open for one more frame, until ``release``."""

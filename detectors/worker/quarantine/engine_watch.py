@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 
-from detectors.worker.pipeline.serving import Roster
+from detectors.worker.pipeline.serving import LoadedModel
 from detectors.worker.quarantine.quarantine import QuarantinePort
 from infra.process.health import HealthPart
 
@@ -13,8 +14,10 @@ _CHECKS_PER_SILENCE = 4
 _LONGEST_PAUSE_S = 5.0
 
 
-async def watch_engines(roster: Roster, health: HealthPart, quarantine: QuarantinePort) -> None:
-    """Report in health when an engine hangs, and when it works again; until cancelled.
+async def watch_engines(
+    models: Callable[[], Sequence[LoadedModel]], health: HealthPart, quarantine: QuarantinePort
+) -> None:
+    """Report in health when an engine of ``models`` hangs, and when it works again; until cancelled.
 
     Polling only proves that the event loop runs, so the sign of life is a finished batch. The frames that a hanging
     engine has become suspects, so that a frame which makes an engine hang does so once.
@@ -22,7 +25,7 @@ async def watch_engines(roster: Roster, health: HealthPart, quarantine: Quaranti
     suspected = False
     pause_s = min(health.silence_s / _CHECKS_PER_SILENCE, _LONGEST_PAUSE_S)
     while True:
-        slowest = max(roster.all_models, key=lambda loaded: loaded.pipeline.stalled_s)
+        slowest = max(models(), key=lambda loaded: loaded.pipeline.stalled_s)
         stalled_s = slowest.pipeline.stalled_s
         if stalled_s > health.silence_s:
             if not suspected:

@@ -50,6 +50,10 @@ class ModelSource:
     """Makes a faster engine for the model of a card (None: the worker's own), which takes minutes, and loads the model
     on it; returns None when there is none for this machine.
     """
+    load_prompted: Callable[[Path, str], Model] | None = None
+    """Loads the model of a card with a prompt in place of the card's classes."""
+    own_card: Path | None = None
+    """The card of the worker's own setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,11 @@ class ModelLoader:
         self._quarantine = quarantine
         self._loads: dict[asyncio.Future[Model], threading.Thread] = {}
 
+    @property
+    def own_card(self) -> Path | None:
+        """The card of the worker's own setting, where its place is known."""
+        return None if self._source is None else self._source.own_card
+
     async def fetch(self, version: Version, *, busy: bool) -> Path | None:
         """Fetch ``version`` and return its card on this machine; None for the worker's own, which needs no fetching.
 
@@ -123,8 +132,8 @@ class ModelLoader:
             )
         return path
 
-    async def load(self, card: Path | None, *, busy: bool) -> LoadedModel:
-        """Load the model of ``card`` (None: the worker's own).
+    async def load(self, card: Path | None, *, busy: bool, prompt: str | None = None) -> LoadedModel:
+        """Load the model of ``card`` (None: the worker's own), with ``prompt`` in place of its card's if given.
 
         ``busy``: another model is used at the same time; then there is time to warm this one up. Raises ModelLoadError,
         or any error of an engine, when it cannot be used.
@@ -133,7 +142,15 @@ class ModelLoader:
             return await self._load_and_wrap(partial(_load_timed, self._load_own, busy), None)
         if self._source is None:
             raise ModelLoadError(f"{card} cannot be loaded: this worker has no model store")
-        return await self._load_and_wrap(partial(_load_timed, partial(self._source.load, card, busy), busy), card)
+        return await self._load_and_wrap(partial(_load_timed, self._load_call(card, busy, prompt), busy), card)
+
+    def _load_call(self, card: Path, busy: bool, prompt: str | None) -> Callable[[], Model]:
+        assert self._source is not None
+        if prompt is None:
+            return partial(self._source.load, card, busy)
+        if self._source.load_prompted is None:
+            raise ModelLoadError(f"{card} cannot be loaded with a prompt: this worker loads none")
+        return partial(self._source.load_prompted, card, prompt)
 
     async def load_faster(self, loaded: LoadedModel, on_state: OnState) -> LoadedModel | None:
         """Load the model of ``loaded`` on a faster engine, warmed up; None when there is none. Raises as ``load``."""

@@ -103,6 +103,24 @@ def test_the_prompt_decides_what_is_found(tmp_path: Path) -> None:
                 assert found.boxes[found.classes == 0].tolist() == [[80, 80, 100, 100]]
 
 
+def test_a_prompt_of_a_request_takes_the_place_of_the_card(tmp_path: Path) -> None:
+    """C-S1-035."""
+    image = frame(128, 128, {0: (10, 10, 30, 30), 1: (40, 40, 60, 60), 2: (80, 80, 100, 100)})
+    card = write_asked_model(tmp_path, HUGGING_FACE, ("boat",))
+    model = load_model(LoadRequest(card, "onnxruntime", 1, prompt="Blue .  reddish."))
+    with Predictor(model) as predictor:
+        found = predictor.predict(image)
+    names = [model.card.classes[index].name for index in found.classes.tolist()]
+    assert sorted(names) == ["Blue", "reddish"]
+    assert (model.card.name, model.card.version) == (read_card(card).name, read_card(card).version)
+    for prompt, text in ((" . ", "names nothing"), ("blue . Blue", "twice"), ("x" * 200, "100 characters")):
+        with pytest.raises(ModelLoadError, match=text):
+            load_model(LoadRequest(card, "onnxruntime", 1, prompt=prompt))
+    plain = write_model(tmp_path / "plain")
+    with pytest.raises(ModelLoadError, match="takes no prompt"):
+        load_model(LoadRequest(plain, "onnxruntime", 1, prompt="bird"))
+
+
 def test_a_prompt_is_lower_case_and_every_class_knows_its_tokens(tmp_path: Path) -> None:
     prompt = prompt_of(write_asked_model(tmp_path, HUGGING_FACE))
     assert prompt.text == "reddish . big green . blue ."

@@ -30,7 +30,7 @@ from infra.failure.settings import RetrySettings
 from infra.process.health import Health
 from schemas.errors import EventError
 from schemas.event_base import ModelRef
-from schemas.events import FrameCaptured
+from schemas.events import DetectOptions, FrameCaptured
 from schemas.topics import FRAMES_LIVE
 from standgale.testing.waiting import until
 
@@ -133,7 +133,14 @@ class ProcessorHarness:
         task = self.task()
         frame_id = uuid4()
         image = SimpleNamespace(size_bytes=10, width=1, height=1)
-        frame = SimpleNamespace(frame_id=frame_id, device_id="drone", job_id=None, image=image)
+        frame = SimpleNamespace(
+            frame_id=frame_id,
+            device_id="drone",
+            job_id=None,
+            image=image,
+            model=None,
+            options=DetectOptions(),
+        )
         event_key = DetectionsKey(str(frame_id), str(frame_id), live=True)
         self.roster.acquire(self.roster.stable)
         self.queue.claim_event(task.pending, event_key)
