@@ -23,18 +23,20 @@ from infra.process.stopping import waiting_for
 from infra.process.websocket_protocol import MAX_TEXT_BYTES, BoundedWebSocket
 from infra.telemetry.sampled_log import SampledLog
 from infra.telemetry.settings import TelemetrySettings
+from infra.waiting import wait_until_set
 from schemas.errors import StandgaleError
 
 logger = logging.getLogger(__name__)
 
 # The share of the drain time that is left for closing, after requests that do not end were cancelled.
 _HTTP_SHARE = 0.8
-# uvicorn's main loop ticks ten times a second; the limits of time are enforced at every fifth.
+# The limits of time are enforced at every fifth tick.
+_TICK_S = 0.1
 _SWEEP_EVERY_TICKS = 5
+_MOST_TICKS = 1_000_000
 # The kernel would keep megabytes for a client that reads nothing, and hide for minutes that it does not read.
 _SEND_BUFFER_BYTES = 64 * 1024
 _KEEPALIVE_S = 10
-# The largest number that the kernel takes.
 
 
 class StartError(StandgaleError):
@@ -49,6 +51,19 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self._exit = asyncio.Event()
+
+    def exit_now(self) -> None:
+        """End the main loop at once; uvicorn's own would notice it at its next tick."""
+        self.should_exit = True
+        self._exit.set()
+
+    async def main_loop(self) -> None:
+        """Tick until the server is to exit."""
+        counter = 0
+        while not await self.on_tick(counter):
+            counter = (counter + 1) % _MOST_TICKS
+            await wait_until_set(self._exit, _TICK_S)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then set ``listening``. Raises StartError where uvicorn would end the whole process."""
@@ -181,7 +196,7 @@ class HttpComponent:
                 await asyncio.wait({stopped, serving}, return_when=asyncio.FIRST_COMPLETED)
             if stop.is_set() and self._on_stop is not None:
                 self._on_stop()
-            self._server.should_exit = True
+            self._server.exit_now()
             await serving
         finally:
             if not serving.done():

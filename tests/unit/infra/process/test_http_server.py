@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from infra.errors import SettingsError
+from infra.process import http_server
 from infra.process.components import EXIT_FAILED, EXIT_OK, Component, run_components
 from infra.process.health import Health
 from infra.process.http_server import HttpComponent, health_component
@@ -33,6 +34,16 @@ async def served(component: HttpComponent) -> AsyncIterator[str]:
     stop = asyncio.Event()
     serving = asyncio.create_task(component.run(stop, Health().part(component.name)))
     yield f"http://127.0.0.1:{component.bind()}"
+    stop.set()
+    await asyncio.wait_for(serving, 10)
+
+
+async def test_a_stop_ends_the_server_before_its_next_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "_TICK_S", 60.0)
+    stop = asyncio.Event()
+    server = health_component(TelemetrySettings(health_port=0), Health())
+    serving = asyncio.create_task(server.run(stop, Health().part("health")))
+    await asyncio.sleep(0.05)
     stop.set()
     await asyncio.wait_for(serving, 10)
 
