@@ -27,7 +27,7 @@ SETTINGS = GatewaySettings(
     max_original_bytes=4_000_000,
     max_original_side_px=2_000,
     max_pending_originals=3,
-    body_timeout_s=1.0,
+    body_timeout_s=10.0,
     answer_timeout_s=0.3,
 )
 
