@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -43,6 +44,9 @@ async def open_command_broker(
             f"the embedded broker has no file {file}: no service has run there yet, or the file was moved away; "
             "correct STANDGALE_DATA_DIR, or put the file back"
         )
+    if not logging.getLogger().handlers:
+        # It logs each try to connect; a command has no log, and its own error says why none succeeded.
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     topics = {} if as_it_is and settings.broker.kind == "embedded" else load_topics(settings.topics_file)
     broker = open_broker(settings.broker, settings.data_dir, topics, secret_file("broker.sasl_password"))
     try:

@@ -118,6 +118,13 @@ def test_commands_that_look_make_no_file_of_the_embedded_broker(standgale: Stand
     assert not list(standgale.folder.rglob("broker.sqlite*"))
 
 
+def test_an_absent_kafka_is_one_line_on_standard_error(standgale: Standgale) -> None:
+    where = {"STANDGALE_BROKER__KIND": "kafka", "STANDGALE_BROKER__BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    done = standgale("dead", "list", status=2, **where)
+    [line] = done.stderr.splitlines()
+    assert "nothing listens at 127.0.0.1:1" in line
+
+
 def test_topics_and_settings_and_schemas(standgale: Standgale, tmp_path: Path) -> None:
     assert "frames.live" in standgale("topics", "apply").stdout
     assert "as declared" in standgale("topics", "apply").stdout
