@@ -27,6 +27,9 @@ FRAME_LATENCY = Histogram(
 )
 ENGINE_FAILURES = Counter("standgale_engine_failures_total", "Batches of tiles on which an engine failed", ["engine"])
 DUPLICATE_FRAMES = Counter("standgale_duplicate_frames_total", "Frames dropped because they had a detections event")
+RULINGS = Counter("standgale_rulings_total", "Detections that rules confirmed, dropped or relabelled", ["ruling"])
+RULES_PROBLEMS = Counter("standgale_rules_problems_total", "Frames whose rules gave no rulings", ["model"])
+RULES_DURATION = Histogram("standgale_rules_duration_seconds", "Time of rules per frame", buckets=SECONDS)
 FRAMES_LATE = Counter(
     "standgale_frames_late_total", "Live frames put off or given up because they were late", ["policy"]
 )

@@ -34,6 +34,10 @@ EngineKind = Annotated[str, NameOrPlugin(get_args(ShippedEngine), "standgale.eng
 """Names the engine that runs a model's graph; auto: the fastest one on the machine."""
 
 
+RulesEngineKind = Literal["auto", "trealla", "swi"]
+"""Names what runs rules; auto: Trealla where it is installed, else SWI-Prolog."""
+
+
 class ModelStoreSettings(ObjectStoreSettings):
     """Says where models are stored, and where fetched ones are kept."""
 
@@ -132,6 +136,17 @@ class DetectorSettings(Section):
         default=20.0,
         description="the CPU time that decoding one image may take; beyond it the decoding is ended, and the frame "
         "becomes a dead letter",
+    )
+    rules: Path | None = Field(
+        default=None,
+        description="a file of Prolog rules that confirm, drop or relabel detections; wins over those of the model",
+    )
+    use_model_rules: bool = Field(default=True, description="whether the rules in the model card are applied")
+    rules_engine: RulesEngineKind = Field(
+        default="auto", description="what runs rules; auto: Trealla where it is installed, else SWI-Prolog"
+    )
+    max_rules_s: Annotated[float, Field(gt=0, le=0.4)] = Field(
+        default=0.25, description="how long rules may take for a frame; then they are stopped and give no rulings"
     )
     lane: Annotated[str, Field(pattern=LANE_PATTERN)] = Field(
         default="default", description="the roll-out lane: its workers use the model that is activated for it"

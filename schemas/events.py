@@ -83,6 +83,19 @@ class DetectOptions(EventPart):
     """What to look for, of a model that takes text: names of things, with dots between"""
 
 
+RuleName = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class RuleApplied(EventPart):
+    """Names the rule that confirmed or relabelled a detection."""
+
+    name: RuleName
+    """As the rules file calls it"""
+    ruling: Literal["confirmed", "relabelled"]
+    former_label: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    """What the model called a detection that was relabelled"""
+
+
 class Detection(EventPart):
     """Describes one object that was found."""
 
@@ -95,6 +108,33 @@ class Detection(EventPart):
     """Corners, normalised to the frame and rounded to 6 decimals"""
     corners: tuple[Point, Point, Point, Point] | None = None
     """The corners of a rotated box, clockwise as seen; then box is what encloses it within the frame"""
+    rule: RuleApplied | None = None
+    """The rule that confirmed or relabelled it; none where no rule decided"""
+
+
+class DroppedDetection(Detection):
+    """Describes an object that the model found and a rule dropped; it is none of the frame's detections."""
+
+    dropped_by: RuleName
+    """The rule that dropped it"""
+
+
+class RulesReport(EventPart):
+    """Reports what a rules file did with the detections of a frame."""
+
+    file: Annotated[str, Field(min_length=1, max_length=255)]
+    """The name of the rules file"""
+    sha256: Sha256
+    """SHA-256 of the rules file, hexadecimal"""
+    engine: Annotated[str, Field(max_length=100)]
+    """What ran the rules, with its version; empty when nothing could"""
+    elapsed_ms: Milliseconds
+    dropped: list[DroppedDetection] = Field(default_factory=list)
+    """What rules dropped, the best score first"""
+    dropped_by_rule: dict[str, int] = Field(default_factory=dict)
+    """How many detections each rule dropped, by its name"""
+    problem: Annotated[str, Field(max_length=4000)] | None = None
+    """Why the rules gave no rulings; then the detections are what the model found"""
 
 
 class Timings(EventPart):
@@ -194,6 +234,8 @@ class DetectionsMade(Event):
     """Metres on the ground per pixel, where the camera's geometry is known"""
     too_large: Annotated[int, Field(ge=0)] | None = None
     """The number of boxes left out as too large for their class, where gsd_m is known; many mean that gsd_m is wrong"""
+    rules: RulesReport | None = None
+    """What rules did with the detections; none where there are no rules"""
 
 
 class OriginalRecord(EventPart):

@@ -27,6 +27,7 @@ from standgale.commands import (
     kafka,
     migrate,
     replay,
+    rules,
     services,
     source,
     tokens,
@@ -104,6 +105,7 @@ app.add_typer(tokens.device_app, name="device")
 app.add_typer(tokens.key_app, name="key")
 app.add_typer(edge.app, name="edge")
 app.add_typer(source.app, name="source")
+app.add_typer(rules.app, name="rules")
 app.add_typer(topics.app, name="topics")
 app.add_typer(dead.app, name="dead")
 app.add_typer(kafka.app, name="kafka")

@@ -207,6 +207,9 @@ class ModelCard(_CardModel):
     precision: Precision = Field(
         default="auto", description="what the engine computes in; auto: the fastest with outputs close to those of f32"
     )
+    rules: _FileName | None = Field(
+        default=None, description="a file of Prolog rules for the detections; files has its checksum"
+    )
     licence: Annotated[str, Field(min_length=1)]
     training: dict[str, JsonValue] = Field(default_factory=dict, description="where the model comes from")
 
@@ -242,6 +245,12 @@ class ModelCard(_CardModel):
     def _only_two_outputs_need_boxes(self) -> Self:
         if self.boxes is not None and self.layout not in (None, "boxes_scores"):
             raise ValueError(f"boxes: layout {self.layout} has nothing to choose there; leave boxes out")
+        return self
+
+    @model_validator(mode="after")
+    def _rules_have_a_checksum(self) -> Self:
+        if self.rules is not None and self.rules not in self.files:
+            raise ValueError(f"rules: {self.rules} has no checksum; add it to files with its SHA-256")
         return self
 
     @model_validator(mode="after")

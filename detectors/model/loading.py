@@ -21,6 +21,7 @@ from detectors.errors import InferenceError, ModelLoadError
 from detectors.model.engine_check import EngineChecker
 from detectors.model.least_confidence import why_less_finds_nothing
 from detectors.model.predict import Model
+from detectors.rules.rules_file import RulesError, RulesFile, read_rules
 from detectors.settings import DetectorSettings, EngineKind, Precision
 
 logger = logging.getLogger(__name__)
@@ -99,6 +100,16 @@ def measure_model(wanted: LoadRequest) -> EngineMeasurements:
     return loader.measure_and_save(loader.checker.ways(preferred.name))
 
 
+def rules_in(card: ModelCard, path: Path) -> RulesFile | None:
+    """Return the rules that ``card``, the one at ``path``, names; None for none. Raises ModelLoadError."""
+    if card.rules is None:
+        return None
+    try:
+        return read_rules(path.parent / card.rules, [one.name for one in card.classes])
+    except RulesError as error:
+        raise ModelLoadError(f"model card {path}: {error}") from error
+
+
 class _ModelLoader:
     """Chooses an engine for one model, and loads the model on it."""
 
@@ -112,6 +123,7 @@ class _ModelLoader:
         self._cache = MeasurementCache(wanted.engines_folder)
         self._way: Way | None = None
         """How the engine that was chosen runs; None: in its preferred way"""
+        self._rules = rules_in(self.checker.card, path)
 
     def choose_engine(self) -> tuple[Engine, str | None]:
         """Open the engine for the model; return it with the reason, where the engine itself does not have it."""
@@ -221,7 +233,7 @@ class _ModelLoader:
         if why_less is not None:
             logger.warning("%s %s: %s", card.name, card.version, why_less)
         fallback = FallbackEngine(engine, self.make_fallback(engine.name), why)
-        return Model(card, fallback, self.checker.head, least)
+        return Model(card, fallback, self.checker.head, least, self._rules)
 
     def make_fallback(self, name: str) -> Callable[[], Engine]:
         """Return what loads the engine for batches on which engine ``name`` fails."""

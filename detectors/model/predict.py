@@ -23,6 +23,7 @@ from detectors.merging.settling import settle_classes, without_fragments
 from detectors.merging.sizes import largest_px, sorted_by_size
 from detectors.model.options import FrameView, Resolved, resolve
 from detectors.model.passes import Passes, ScaleTiles
+from detectors.rules.rules_file import RulesFile
 from detectors.tiling import tiles as tiling
 from detectors.tiling.sources import ArraySource, TileBatch, TileSource
 from detectors.tiling.tiles import TilePlan, TileSpec
@@ -35,9 +36,20 @@ MAX_CANDIDATES_PER_TILE = 3000
 class Model:
     """Runs the steps of a loaded model. All methods may be called from several threads at once; none keeps state."""
 
-    def __init__(self, card: ModelCard, engine: Engine, head: Head, least_confidence: float | None = None) -> None:
-        """``least_confidence``: the score below which the NMS inside the model leaves boxes out, where it is known."""
+    def __init__(
+        self,
+        card: ModelCard,
+        engine: Engine,
+        head: Head,
+        least_confidence: float | None = None,
+        rules: RulesFile | None = None,
+    ) -> None:
+        """``least_confidence``: the score below which the NMS inside the model leaves boxes out, where it is known.
+
+        ``rules``: those in the card, for what applies rules; the model itself does not.
+        """
         self.card = card
+        self.rules = rules
         self.engine = engine
         self.least_confidence = least_confidence
         self._head = head

@@ -21,6 +21,7 @@ from detectors.model.loading import LoadRequest
 from detectors.model.predict import Model
 from detectors.settings import DetectorSettings
 from detectors.worker.frames.frame_attempt import FrameAttempt
+from detectors.worker.frames.frame_rules import FrameRules, RulesParts
 from detectors.worker.group_session import GroupSession, run_beside
 from detectors.worker.partitions.queue_opener import WindowSource
 from detectors.worker.pipeline.pipeline import InferencePipeline
@@ -72,6 +73,8 @@ class WorkerParts:
     """Where other model versions come from; None: only the worker's own model is used, and no report is published."""
     quarantine: QuarantineParts | None = None
     """How frames that crash an engine are found; None: they are not found."""
+    rules: RulesParts | None = None
+    """How rules are applied to detections; None: not at all."""
     former_counts: tuple[int, ...] = ()
     """How many partitions the frame topics and ``detections`` had before each growth, the newest first."""
 
@@ -104,7 +107,10 @@ class DetectorWorker:
                 stack.push_async_callback(consumer.close)
                 health.set_ready()
                 windows = WindowSource(reader, parts.settings.duplicate_window, parts.former_counts)
-                attempt = FrameAttempt(parts.store, GROUP, parts.max_event_bytes, quarantine)
+                rules = FrameRules(parts.rules)
+                stack.push_async_callback(rules.close)
+                await rules.prepare(rollout.roster.stable.model)
+                attempt = FrameAttempt(parts.store, GROUP, parts.max_event_bytes, quarantine, rules)
                 session = GroupSession(
                     parts.settings, context, consumer, windows, attempt, rollout.roster, job_models, rollout.now
                 )

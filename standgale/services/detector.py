@@ -11,8 +11,13 @@ from detectors.engines.host import configure_process
 from detectors.model.artefact_model import load_artefact_model
 from detectors.model.loading import LoadRequest, load_model
 from detectors.model.predict import Model
+from detectors.rules.engines.choice import open_rules_engine
+from detectors.rules.engines.port import RulesLimits
+from detectors.rules.rules_file import RulesError, read_rules
+from detectors.worker.frames.frame_rules import OperatorOrModelRules, RulesParts
 from detectors.worker.rollout.model_loader import ModelSource, OnState
 from detectors.worker.worker import DetectorWorker, QuarantineParts, WorkerParts
+from infra.errors import SettingsError
 from infra.process.components import Component
 from schemas import topics
 from standgale.services.composition import Composition
@@ -35,7 +40,22 @@ def make_detector(process: Composition, instance_id: str | None) -> Component:
             former_counts=process.topics[topics.DETECTIONS].former_counts,
             quarantine=QuarantineParts(process.settings.data_dir / "detectors", wanted),
             models=_model_source(process, wanted),
+            rules=_rules(process),
         )
+    )
+
+
+def _rules(process: Composition) -> RulesParts:
+    """Read the operator's rules. Raises SettingsError when they have errors."""
+    settings = process.settings.detector
+    try:
+        of_operator = None if settings.rules is None else read_rules(settings.rules)
+    except RulesError as error:
+        raise SettingsError(f"detector.rules (STANDGALE_DETECTOR__RULES): {error}") from error
+    return RulesParts(
+        OperatorOrModelRules(of_operator, settings.use_model_rules),
+        partial(open_rules_engine, settings.rules_engine, process.settings.engines_folder),
+        RulesLimits(seconds=settings.max_rules_s),
     )
 
 

@@ -10,6 +10,8 @@ from uuid import UUID
 
 from detectors.card.card import ModelCard
 from detectors.geometry.normalised import normalise_boxes, normalise_points, round_scores
+from detectors.worker.frames.frame_rules import FrameRulings
+from detectors.worker.frames.rules_report import kept_detections, rules_report
 from detectors.worker.partitions.window import DetectionsKey
 from detectors.worker.pipeline.pipeline import FrameResult
 from infra.broker.event_records import event_record
@@ -55,13 +57,18 @@ def make_detections(
     frame: FrameCaptured,
     card: ModelCard,
     result: FrameResult,
+    rulings: FrameRulings | None = None,
     *,
     detected_at: datetime,
     fetch_ms: float,
     total_ms: float,
 ) -> DetectionsMade:
-    """Return the event for ``frame``; boxes are normalised to the decoded frame, best detection first."""
+    """Return the event for ``frame``; boxes are normalised to the decoded frame, best detection first.
+
+    What rules dropped is none of its detections; the others keep the ids that they would have without rules.
+    """
     event_id = detections_id(frame, card)
+    found = _detections(event_id, card, result)
     return DetectionsMade(
         id=event_id,
         frame_id=frame.frame_id,
@@ -78,7 +85,7 @@ def make_detections(
         flight_id=frame.flight_id,
         model=ModelRef(name=card.name, version=card.version),
         options=result.options.as_options(frame.options.prompt),
-        detections=_detections(event_id, card, result),
+        detections=found if rulings is None else kept_detections(found, rulings.rulings, card),
         timings=Timings(
             queued_ms=max(0.0, (detected_at - frame.received_at).total_seconds() * 1_000 - total_ms),
             fetch_ms=fetch_ms,
@@ -89,6 +96,7 @@ def make_detections(
         ),
         gsd_m=result.view.gsd_m,
         too_large=None if result.view.gsd_m is None else result.detections.too_large,
+        rules=None if rulings is None else rules_report(found, rulings),
     )
 
 

@@ -15,6 +15,7 @@ from detectors.metrics import (
     INFERENCE_REQUESTS,
 )
 from detectors.worker.frames.detections_event import detections_id, detections_record, make_detections
+from detectors.worker.frames.frame_rules import FrameRules
 from detectors.worker.partitions.partition_queue import FrameOutcome
 from detectors.worker.pipeline.ranked_queue import Rank
 from detectors.worker.pipeline.serving import LoadedModel
@@ -41,6 +42,7 @@ class FrameAttempt:
     max_event_bytes: int
     """The largest record that the topic ``detections`` takes."""
     quarantine: QuarantinePort
+    rules: FrameRules
 
     async def detect(self, record: InRecord, frame: FrameCaptured, loaded: LoadedModel) -> FrameOutcome:
         """Fetch ``frame``'s image, run ``loaded`` on it and return its detections event.
@@ -52,10 +54,12 @@ class FrameAttempt:
         fetched = time.perf_counter()
         rank = Rank.LIVE if record.topic == topics.FRAMES_LIVE else Rank.BACKGROUND
         result = await self.quarantine.detect(detections_id(frame, loaded.model.card), loaded, frame, data, rank)
+        rulings = await self.rules.rulings(frame, loaded.model, result, rank)
         event = make_detections(
             frame,
             loaded.model.card,
             result,
+            rulings,
             detected_at=utc_now(),
             fetch_ms=(fetched - start) * 1_000,
             total_ms=(time.perf_counter() - start) * 1_000,

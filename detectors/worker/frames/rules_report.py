@@ -1,0 +1,53 @@
+"""Applies the rulings of a frame to the detections of its event, and reports what was dropped and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from detectors.card.card import ModelCard
+from detectors.rules.rulings import Ruling, Rulings
+from detectors.worker.frames.frame_rules import FrameRulings
+from schemas.events import Detection, DroppedDetection, RuleApplied, RulesReport
+
+_LONGEST_PROBLEM, _LONGEST_NAME = 4_000, 255
+
+
+def kept_detections(found: Sequence[Detection], rulings: Rulings, card: ModelCard) -> list[Detection]:
+    """Return what no rule dropped, in its order, with the rule that confirmed or relabelled it.
+
+    A new label that the model knows brings its class number with it; with another one the number stays.
+    """
+    numbers = {one.name: number for number, one in enumerate(card.classes)}
+    kept = []
+    for number in rulings.kept(len(found)):
+        ruling = rulings.by_number.get(number)
+        kept.append(found[number] if ruling is None else _changed(found[number], ruling, numbers))
+    return kept
+
+
+def _changed(detection: Detection, ruling: Ruling, numbers: dict[str, int]) -> Detection:
+    if ruling.label is None:
+        rule = RuleApplied(name=ruling.rule.name, ruling="confirmed")
+        return detection.model_copy(update={"rule": rule})
+    rule = RuleApplied(name=ruling.rule.name, ruling="relabelled", former_label=detection.label)
+    class_id = numbers.get(ruling.label, detection.class_id)
+    return detection.model_copy(update={"rule": rule, "label": ruling.label, "class_id": class_id})
+
+
+def rules_report(found: Sequence[Detection], made: FrameRulings) -> RulesReport:
+    """Return what the rules did with ``found``, the detections of the model."""
+    rulings = made.rulings
+    dropped = [
+        DroppedDetection(**found[number].model_dump(), dropped_by=rulings.by_number[number].rule.name)
+        for number in range(len(found))
+        if rulings.drops(number)
+    ]
+    return RulesReport(
+        file=made.rules.name[:_LONGEST_NAME],
+        sha256=made.rules.digest,
+        engine=rulings.engine,
+        elapsed_ms=rulings.elapsed_ms,
+        dropped=dropped,
+        dropped_by_rule=rulings.dropped_by_rule(),
+        problem=None if rulings.problem is None else rulings.problem[:_LONGEST_PROBLEM],
+    )
