@@ -83,6 +83,11 @@ class DetectOptions(EventPart):
     """What to look for, of a model that takes text: names of things, with dots between"""
 
 
+def _is_none(value: object) -> bool:
+    """Return whether ``value`` is left out of the JSON, so that frames without rules have events as large as before."""
+    return value is None
+
+
 RuleName = Annotated[str, Field(min_length=1, max_length=100)]
 
 
@@ -108,7 +113,7 @@ class Detection(EventPart):
     """Corners, normalised to the frame and rounded to 6 decimals"""
     corners: tuple[Point, Point, Point, Point] | None = None
     """The corners of a rotated box, clockwise as seen; then box is what encloses it within the frame"""
-    rule: RuleApplied | None = None
+    rule: RuleApplied | None = Field(default=None, exclude_if=_is_none)
     """The rule that confirmed or relabelled it; none where no rule decided"""
 
 
@@ -234,7 +239,7 @@ class DetectionsMade(Event):
     """Metres on the ground per pixel, where the camera's geometry is known"""
     too_large: Annotated[int, Field(ge=0)] | None = None
     """The number of boxes left out as too large for their class, where gsd_m is known; many mean that gsd_m is wrong"""
-    rules: RulesReport | None = None
+    rules: RulesReport | None = Field(default=None, exclude_if=_is_none)
     """What rules did with the detections; none where there are no rules"""
 
 

@@ -56,7 +56,10 @@ class RulesEvaluator:
             if len(detections) > MOST_DETECTIONS:
                 problem = f"the frame has {len(detections):,} detections, and rules take at most {MOST_DETECTIONS:,}"
             else:
-                found, problem = self._evaluated(rules, frame, detections, labels)
+                loaded = self._load(rules)
+                # Starting an engine is no part of a frame's time.
+                start = time.perf_counter()
+                found, problem = self._evaluated(rules, loaded, frame, detections, labels)
         except (SettingsError, RulesEngineError) as error:
             problem = error_text(error)
             self._forget(rules)
@@ -64,9 +67,8 @@ class RulesEvaluator:
         return Rulings(found, problem, name, (time.perf_counter() - start) * 1_000)
 
     def _evaluated(
-        self, rules: RulesFile, frame: FrameFacts, detections: Detections, labels: Sequence[str]
+        self, rules: RulesFile, loaded: _Loaded, frame: FrameFacts, detections: Detections, labels: Sequence[str]
     ) -> tuple[dict[int, Ruling], str | None]:
-        loaded = self._load(rules)
         if self.now() < loaded.paused_until:
             return {}, loaded.problem
         try:
@@ -110,7 +112,8 @@ class RulesEvaluator:
         if loaded is None:
             if self._engine is None:
                 self._engine = self.open_engine()
-            loaded = self._loaded[rules.digest] = _Loaded(self._engine.load(rules.program.text, self.limits))
+            loaded = _Loaded(self._engine.load(rules.program.text, self.limits))
+            self._loaded[rules.digest] = loaded
             while len(self._loaded) > _MOST_PROGRAMS:
                 self._loaded.popitem(last=False)[1].program.close()
         self._loaded.move_to_end(rules.digest)

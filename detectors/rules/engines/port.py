@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
 from schemas.errors import StandgaleError
@@ -39,6 +41,12 @@ class RulesStoppedError(StandgaleError):
         self.output = output
 
 
+@cache
+def base_program() -> str:
+    """Return the clauses of rulings.pl, which engines load before every program."""
+    return Path(__file__).with_name("rulings.pl").read_text(encoding="utf-8")
+
+
 class RulesProgram(Protocol):
     """A program that is loaded; one run at a time."""
 
@@ -61,7 +69,7 @@ class RulesEngine(Protocol):
     """Of the engine, with its version."""
 
     def load(self, program: str, limits: RulesLimits) -> RulesProgram:
-        """Load ``program``, clauses one in a line. Raises as ``RulesProgram.run``."""
+        """Load ``program``, clauses one in a line, behind those of rulings.pl. Raises as ``RulesProgram.run``."""
         ...
 
     def close(self) -> None:

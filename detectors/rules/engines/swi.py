@@ -14,7 +14,7 @@ import time
 from functools import cache
 from pathlib import Path
 
-from detectors.rules.engines.port import DONE, RulesEngineError, RulesLimits, RulesStoppedError, Stop
+from detectors.rules.engines.port import DONE, RulesEngineError, RulesLimits, RulesStoppedError, Stop, base_program
 from infra.errors import SettingsError
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,10 @@ _MAIN = """
 :- use_module(library(lists)).
 :- use_module(library(apply)).
 :- use_module(library(error)).
+:- use_module(library(pairs)).
+% What these load by themselves is loaded now: later no file can be opened.
+:- list_to_set([a, a], _), subtract([a], [b], _), foldl(plus, [1], 0, _), max_list([1], _), last([1], _), plus(1, 2, _).
+:- catch(atom_length(_, _), _, true), catch(atom_length(f(x), _), _, true).
 :- dynamic 'all detections'/1, 'the frame'/1, 'trying rule'/2, 'the rule'/3.
 'load' :- repeat, read(T), ( T == end_of_program -> ! ; assertz(T), fail ).
 'main' :- 'load', put_char(user_output, '\\n'), write(done), nl,
@@ -119,7 +123,7 @@ class SwiProgram:
                 start_new_session=True,
             )
             try:
-                output = self._exchange(f"{self._program}\nend_of_program.\n", _LOAD_S)
+                output = self._exchange(f"{base_program()}{self._program}\nend_of_program.\n", _LOAD_S)
             except RulesStoppedError as error:
                 raise RulesEngineError(f"SWI-Prolog did not take a program: {error}; {error.output[-500:]}") from error
         if "error" in output.lower():

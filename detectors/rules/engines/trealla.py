@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.rules.engines.port import DONE, RulesEngineError, RulesLimits, RulesStoppedError
+from detectors.rules.engines.port import DONE, RulesEngineError, RulesLimits, RulesStoppedError, base_program
 from detectors.rules.engines.wasm_host import EndedError, Exchange, define_host, set_exchange
 from infra.errors import SettingsError
 from infra.extras import install_extra
@@ -45,7 +45,7 @@ _TICK_S = 0.02
 # So many steps take about a second on a slow core: the limit that is the same on every machine.
 _STEPS_PER_S = 2_500_000_000
 # On a busy machine steps take longer; the clock allows that much more, within so many seconds.
-_SLOWER, _LONGEST_S = 3.0, 0.8
+_SLOWER, _LONGEST_S = 3.0, 0.4
 # Memory grows in steps; one that was refused was no larger than this, with programs that grow it little by little.
 _NEAR_LIMIT_BYTES = 32 << 20
 _ERROR = "error("
@@ -77,6 +77,11 @@ class _Changes:
     prolog: int
     """The address of the interpreter."""
 
+    def apply_to(self, machine: _Machine) -> None:
+        """Make these changes in a new ``machine``."""
+        machine.write_pages(self.size_bytes, self.numbers, self.pages)
+        machine.prolog = self.prolog
+
 
 class TreallaEngine:
     """Loads programs into Trealla."""
@@ -104,21 +109,33 @@ class TreallaEngine:
         define_host(linker, self._module)
         self._new = linker.instantiate_pre(self._module)
         self._clock = _Clock(self._engine)
+        self._lock = threading.Lock()
+        self._base: _Changes | None = None
+        self._new_memory = np.zeros(0, np.uint8)
 
     def load(self, program: str, limits: RulesLimits) -> TreallaProgram:
         """See :class:`detectors.rules.engines.port.RulesEngine`."""
+        with self._lock:
+            if self._base is None:
+                self._new_memory = self.machine(limits).copied_memory()
+                self._base = self._loaded(None, base_program(), limits)
+        return TreallaProgram(self, limits, self._loaded(self._base, program, limits))
+
+    def _loaded(self, before: _Changes | None, program: str, limits: RulesLimits) -> _Changes:
+        """Return the changes of a machine that has loaded ``program``, which began with the changes ``before``."""
         machine = self.machine(limits)
-        before = machine.memory().copy()
-        machine.start()
+        if before is None:
+            machine.start()
+        else:
+            before.apply_to(machine)
         output = machine.evaluate(_LOAD, f"{program}\nend_of_program.\n", limits, _LOAD_S)
         if _ERROR in output:
             raise RulesEngineError(f"{self.name} did not take a program: {output.strip()[:500]}")
-        after = machine.memory()
-        grown = np.zeros(len(after), np.uint8)
-        grown[: len(before)] = before
-        numbers = np.flatnonzero((grown != after).reshape(-1, _PAGE).any(axis=1))
-        pages = after.reshape(-1, _PAGE)[numbers].copy()
-        return TreallaProgram(self, limits, _Changes(len(after), numbers, pages, machine.prolog))
+        after = machine.copied_memory()
+        new = np.zeros(len(after), np.uint8)
+        new[: len(self._new_memory)] = self._new_memory
+        numbers = np.flatnonzero((new != after).reshape(-1, _PAGE).any(axis=1))
+        return _Changes(len(after), numbers, after.reshape(-1, _PAGE)[numbers].copy(), machine.prolog)
 
     def machine(self, limits: RulesLimits) -> _Machine:
         """Return a new machine."""
@@ -153,10 +170,8 @@ class TreallaProgram:
         return output
 
     def _new_machine(self) -> _Machine:
-        machine, changes = self._engine.machine(self._limits), self._changes
-        machine.grow(changes.size_bytes)
-        machine.memory().reshape(-1, _PAGE)[changes.numbers] = changes.pages
-        machine.prolog = changes.prolog
+        machine = self._engine.machine(self._limits)
+        self._changes.apply_to(machine)
         self._runs = 0
         return machine
 
@@ -178,18 +193,27 @@ class _Machine:
         self._exports = new.instantiate(self._store).exports(self._store)
         self.prolog = 0
 
-    def memory(self) -> NDArray[np.uint8]:
-        """Return the memory as it is now; growing makes another one."""
+    @property
+    def size_bytes(self) -> int:
+        """How large the memory is."""
         memory: Any = self._exports["memory"]
-        buffer = memory.get_buffer_ptr(self._store)
-        return np.frombuffer(buffer, np.uint8)
+        return int(memory.data_len(self._store))
 
-    def grow(self, size_bytes: int) -> None:
-        """Make the memory at least so large."""
+    def copied_memory(self) -> NDArray[np.uint8]:
+        """Return a copy of the memory; a view of it must not outlive the machine."""
+        return self._memory().copy()
+
+    def _memory(self) -> NDArray[np.uint8]:
         memory: Any = self._exports["memory"]
-        missing = size_bytes - memory.data_len(self._store)
+        return np.frombuffer(memory.get_buffer_ptr(self._store), np.uint8)
+
+    def write_pages(self, size_bytes: int, numbers: NDArray[np.intp], pages: NDArray[np.uint8]) -> None:
+        """Make the memory at least so large, and write ``pages`` over those with these ``numbers``."""
+        memory: Any = self._exports["memory"]
+        missing = size_bytes - self.size_bytes
         if missing > 0:
             memory.grow(self._store, missing // _WASM_PAGE)
+        self._memory().reshape(-1, _PAGE)[numbers] = pages
 
     def start(self) -> None:
         """Start the interpreter."""
@@ -237,7 +261,7 @@ class _Machine:
 
     def out_of_memory(self, limits: RulesLimits, output: str) -> RulesStoppedError | RulesEngineError:
         """Return the error of a run that ended before its end and wrote ``output``."""
-        if limits.memory_bytes - len(self.memory()) < _NEAR_LIMIT_BYTES:
+        if limits.memory_bytes - self.size_bytes < _NEAR_LIMIT_BYTES:
             return RulesStoppedError("memory", f"they needed more than {limits.memory_bytes >> 20} MB", output)
         if _ERROR in output:
             return RulesEngineError(f"{NAME} failed: {output.strip()[-500:]}")
@@ -295,8 +319,11 @@ class _Clock:
                 self._changed.wait_for(lambda: self._running or self._closed)
                 if self._closed:
                     return
+            start = time.monotonic()
             time.sleep(_TICK_S)
-            self._engine.increment_epoch()
+            # On a busy machine a sleep takes longer than asked.
+            for _ in range(max(1, int((time.monotonic() - start) / _TICK_S))):
+                self._engine.increment_epoch()
 
 
 def _text_of(exchange: Exchange) -> str:

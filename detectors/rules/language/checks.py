@@ -147,9 +147,8 @@ class _Checks:
         if not isinstance(label, Atom) or not 0 < len(label.name) <= LONGEST_NAME or not label.name.isprintable():
             self._add("error", label.place, f"a label is a name of at most {LONGEST_NAME} characters, such as cow")
         elif self._labels is not None and label.name not in self._labels:
-            text = (
-                f"the model has no label {label.name}{_alternative(label.name, self._labels)}; it is given all the same"
-            )
+            other = _alternative(label.name, self._labels)
+            text = f"the model has no label {label.name}{other}; the detection gets it all the same"
             self._add("warning", label.place, text)
 
     def _check_goal(self, goal: Term, added: int) -> None:

@@ -30,15 +30,16 @@ class Token:
 class RulesSyntaxError(ValueError):
     """A clause is not Prolog as rules use it; ``place`` says where."""
 
-    def __init__(self, text: str, place: Place) -> None:
+    def __init__(self, text: str, place: Place, *, ends_clause: bool = False) -> None:
+        """``ends_clause``: the next clause begins in the line after the error, as far as that can be told."""
         super().__init__(text)
+        self.ends_clause = ends_clause
         self.text = text
         self.place = place
 
 
 _LAYOUT = re.compile(r"(?:\s+|%[^\n]*|/\*.*?\*/)+", re.DOTALL)
-_NAME = re.compile(r"[^\W\d_A-Z]\w*")
-_VARIABLE = re.compile(r"[A-Z_]\w*")
+_WORD = re.compile(r"[^\W\d]\w*")
 _SYMBOLS = re.compile(r"[+\-*/\\^<>=~:.?@#&$]+")
 _NUMBER = re.compile(
     r"0x(?P<hexadecimal>[0-9a-fA-F]+)|0o(?P<octal>[0-7]+)|0b(?P<binary>[01]+)"
@@ -79,7 +80,8 @@ class Tokens:
                 while (token := self._next(tokens)).kind != "end":
                     tokens.append(token)
             except RulesSyntaxError as error:
-                self._skip_clause()
+                if not error.ends_clause:
+                    self._skip_clause()
                 yield error
                 continue
             yield tokens
@@ -128,11 +130,23 @@ class Tokens:
         if character in _PUNCTUATION or character in "!;":
             self._at = start + 1
             return Token("name" if character in "!;" else "punctuation", character, place, follows=follows)
-        for kind, pattern in (("variable", _VARIABLE), ("name", _NAME), ("name", _SYMBOLS)):
-            if (match := pattern.match(text, start)) is not None:
-                self._at = match.end()
-                return Token("variable" if kind == "variable" else "name", match.group(), place, follows=follows)
+        if (match := _WORD.match(text, start)) is not None:
+            self._at = match.end()
+            return self._word(match.group(), place, follows)
+        if (match := _SYMBOLS.match(text, start)) is not None:
+            self._at = match.end()
+            return Token("name", match.group(), place, follows=follows)
         raise RulesSyntaxError(f"the character {character!r} has no meaning here", place)
+
+    @staticmethod
+    def _word(word: str, place: Place, follows: bool) -> Token:
+        if not (word[0] == "_" or word[0].isupper()):
+            return Token("name", word, place, follows=follows)
+        if not word.isascii():
+            raise RulesSyntaxError(
+                f"{word[:40]} is no variable: variables are written with A to Z, digits and _", place
+            )
+        return Token("variable", word, place, follows=follows)
 
     def _number(self, start: int, place: Place, follows: bool) -> Token:
         if (match := _CHARACTER_CODE.match(self._text, start)) is not None:
@@ -181,9 +195,9 @@ class Tokens:
                 continue
             shown.append(character)
             at += 1
-        # The rest of the line belongs to it, so the next clause is not looked for in it.
         self._at = at
-        raise RulesSyntaxError(f"this quoted text has no end in its line; write {quote} behind it", place)
+        why = f"this quoted text has no end in its line; write {quote} behind it"
+        raise RulesSyntaxError(why, place, ends_clause=True)
 
     def _escape(self, at: int, shown: list[str]) -> int:
         """Add the character that the escape at ``at`` means; return where the text goes on."""

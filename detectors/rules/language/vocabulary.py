@@ -111,7 +111,7 @@ BUILTINS: Mapping[Signature, tuple[Argument, ...]] = {
             (2, "= \\= == \\== @< @> @=< @>= length member memberchk reverse last msort sort =.. atom_length"),
             (2, "atom_chars atom_codes char_code atom_number sum_list max_list min_list keysort copy_term succ"),
             (2, "list_to_set"),
-            (3, "compare functor arg append nth0 nth1 select subtract atom_concat between plus delete"),
+            (3, "compare functor arg append nth0 nth1 select subtract atom_concat between plus"),
             (5, "sub_atom"),
         )
         for name in names.split()

@@ -138,8 +138,9 @@ def test_changes_deep_inside_are_named_by_their_place() -> None:
     definitions = new["$defs"]
     assert isinstance(definitions, dict)
     definitions["Box"]["properties"]["x1"]["maximum"] = 0.5  # type: ignore[index,call-overload]  # known shape
-    (change,) = incompatible_changes(old, new)
-    assert change.startswith("detections[].box.x1: maximum was 1.0, is 0.5")
+    of_detection, of_dropped = incompatible_changes(old, new)
+    assert of_detection.startswith("detections[].box.x1: maximum was 1.0, is 0.5")
+    assert of_dropped.startswith("rules.dropped[].box.x1: maximum was 1.0, is 0.5")
 
 
 def test_a_new_optional_field_of_a_part_with_a_default_is_compatible() -> None:

@@ -76,6 +76,9 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "standgale_engine_failures": ("counter", ("engine",)),
     "standgale_duplicate_frames": ("counter", ()),
     "standgale_frames_late": ("counter", ("policy",)),
+    "standgale_rules_duration_seconds": ("histogram", ()),
+    "standgale_rules_problems": ("counter", ("model",)),
+    "standgale_rulings": ("counter", ("ruling",)),
     "standgale_records_consumed": ("counter", ("group", "topic")),
     "standgale_records_failed": ("counter", ("group", "topic", "reason")),
     "standgale_records_dead_lettered": ("counter", ("group", "topic", "reason")),
@@ -100,7 +103,7 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
 WITHOUT_PREFIX = {name for name in EXPECTED if not name.startswith("standgale_")}
 BOUNDED_LABELS = {
     *("method", "endpoint", "status", "device_id", "reason", "clock", "what", "model", "lane", "version", "state"),
-    *("result", "topic", "engine", "policy", "group", "stream", "part", "server", "source", "rate"),
+    *("result", "topic", "engine", "policy", "group", "stream", "part", "server", "source", "rate", "ruling"),
 }
 
 
