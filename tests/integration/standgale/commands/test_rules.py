@@ -22,6 +22,7 @@ WRONG = "rule(a, D, drop) :- label(D, rde).\nrule(b, D, drop) :- open('/etc/pass
 @pytest.fixture
 def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("STANDGALE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("STANDGALE_DETECTOR__RULES_ENGINE", "swi")
     monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "a.png").write_bytes(picture(100))
     return str(write_model(tmp_path / "model"))
@@ -55,10 +56,8 @@ def test_check_prints_json_with_the_place_of_each_finding(tmp_path: Path, card: 
 
 
 def test_check_accepts_right_rules(tmp_path: Path, card: str) -> None:
-    assert (
-        "2 rules, usable"
-        in run("check", written(tmp_path, "rule(a, _, drop).\nrule(b, _, drop)."), "--model", card).output
-    )
+    path = written(tmp_path, "rule(a, _, drop).\nrule(b, _, drop).")
+    assert "2 rules, usable" in run("check", path, "--model", card).output
 
 
 def test_check_refuses_a_file_that_is_too_large(tmp_path: Path, card: str) -> None:
@@ -75,7 +74,7 @@ def test_try_shows_before_and_after_and_draws(tmp_path: Path, card: str) -> None
     assert "1 detection before, 0 after" in output
     assert "wide dropped 1" in output
     # The box of what was dropped is grey.
-    assert cv2.imread(str(drawn))[129, 120].tolist() == pytest.approx([128, 128, 128], abs=40)
+    assert [128, 128, 128] in cv2.imread(str(drawn))[96:134, 120].tolist()
     found = orjson.loads(run(*arguments, "--json").stdout)
     assert (found["before"], found["after"], found["rules"]["dropped_by_rule"]) == (1, 0, {"wide": 1})
     (row,) = found["detections"]
