@@ -71,7 +71,8 @@ class FilterFields:
 class StreamFilter:
     """Selects frames by device, job and area, and their detections by label and confidence.
 
-    An empty set or None does not filter. Equal filters are equal keys, so that clients share filtered batches.
+    An empty set or None does not filter, but without ``jobs`` frames of jobs are left out. Equal filters are equal
+    keys, so that clients share filtered batches.
     """
 
     devices: frozenset[str] = frozenset()
@@ -89,7 +90,8 @@ class StreamFilter:
         """Whether the frame is wanted; with an area, a frame of unknown position is not."""
         if self.devices and facts.device_id not in self.devices:
             return False
-        if self.jobs and facts.job_id not in self.jobs:
+        # What is found in a job is its client's: whoever knows the job's own id may follow it, nobody else sees it.
+        if (facts.job_id not in self.jobs) if self.jobs else (facts.job_id is not None):
             return False
         return self.area is None or (facts.camera is not None and self.area.holds(*facts.camera))
 

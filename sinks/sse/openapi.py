@@ -12,7 +12,7 @@ Json = dict[str, JsonValue]
 _PARAMETERS: dict[str, tuple[str, Json]] = {
     "device": ("Events of these devices only; may be repeated", {"type": "array", "items": {"type": "string"}}),
     "job": (
-        "Events of these jobs only; may be repeated",
+        "Events of these jobs only; may be repeated. Without it there are none of jobs",
         {"type": "array", "items": {"type": "string", "format": "uuid"}},
     ),
     "label": ("Detections with these labels only; may be repeated", {"type": "array", "items": {"type": "string"}}),

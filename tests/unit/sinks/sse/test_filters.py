@@ -167,6 +167,14 @@ def test_frame_filters() -> None:
     assert not StreamFilter(jobs=frozenset({JOB})).takes_frame(nowhere)
 
 
+def test_frames_of_jobs_are_left_out_unless_their_job_is_named() -> None:
+    of_job, live = (FilterFields.of(event(job_id=job)) for job in (JOB, None))
+    assert not EVERYTHING.takes_frame(of_job)
+    assert EVERYTHING.takes_frame(live)
+    assert StreamFilter(jobs=frozenset({JOB})).takes_frame(of_job)
+    assert not StreamFilter(jobs=frozenset({JOB})).takes_frame(live)
+
+
 @pytest.mark.parametrize("value", [b"", b"{}", b"\xff\xfe", b"null", b"[]"])
 def test_a_poison_record_is_an_event_error(value: bytes) -> None:
     with pytest.raises(EventError):
