@@ -19,6 +19,7 @@ NAMES = (
     "detector",
     "sahi",
     "merging",
+    "rules",
     "raster",
     "rollout",
     "gateway",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -55,6 +56,9 @@ class ConsoleSettings(Section):
     publish_again_s: Annotated[float, Field(ge=10, le=604_800)] = Field(
         default=3_600.0,
         description="a file of a job that no detector has answered for so long is published again, with the same ids",
+    )
+    rules: Path | None = Field(
+        default=None, description="the folder of the rules that jobs may name, as NAME.pl; default DATA_DIR/rules"
     )
     cors_origins: tuple[str, ...] = Field(
         default=(), description="web pages that may use the API, such as https://map.example; * for all"

@@ -198,7 +198,9 @@ class FrameCaptured(Event):
     model: ModelRef | None = None
     """The model version of the store that this frame requests; none: the one that the worker serves"""
     rules: JobRules | None = None
-    """The rules of this frame's job; none: those of the model, if it has some"""
+    """The rules of this frame's job; none: those of the worker or of the model, if there are some"""
+    use_rules: bool = True
+    """Whether rules decide about its detections at all"""
 
 
 class DetectionsMade(Event):

@@ -71,6 +71,11 @@ class Settings(Section):
         return self.data_dir / "engines"
 
     @property
+    def rules_folder(self) -> Path:
+        """The folder of the rules that jobs may name."""
+        return self.console.rules or self.data_dir / "rules"
+
+    @property
     def frames_folder(self) -> Path:
         """The folder of the frame store, when it is one."""
         return self.frames.folder or self.data_dir / "frames"

@@ -25,6 +25,7 @@ class JobFrames:
     def record(self, file: WaitingFile) -> OutRecord:
         """Return the record of the frame of ``file``; that of a file that is published again is the same."""
         config = self._configs[file.job_id]
+        reasoning = config.asked.symbolic_reasoning
         event = FrameCaptured.model_validate(
             {
                 "frame_id": file.frame_id,
@@ -45,6 +46,7 @@ class JobFrames:
                 "options": detect_options(config.asked),
                 "model": model_of(config.asked),
                 "rules": config.rules,
+                "use_rules": reasoning is None or reasoning.enabled,
             }
         )
         return event_record(

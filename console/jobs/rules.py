@@ -7,7 +7,7 @@ import re
 from console.jobs.config import JobConfig
 from console.jobs.errors import InvalidConfigError
 from console.ports import RulesLibrary
-from schemas.job_events import JobRules
+from schemas.job_events import MAX_RULES, JobRules
 
 FIELD = "config.symbolic_reasoning.rules_file"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -33,8 +33,13 @@ async def rules_of(config: JobConfig, library: RulesLibrary) -> JobRules | None:
         text = await library.find(given)
         if text is None:
             raise InvalidConfigError.of(FIELD, f"There are no rules called {given!r}; the operator installs them")
-        return JobRules(name=given, text=text)
-    fault = await library.fault(given)
+        if not 0 < len(text) <= MAX_RULES:
+            size = f"The rules {given!r} have {len(text):,} characters"
+            raise InvalidConfigError.of(FIELD, f"{size}; jobs take 1 to {MAX_RULES:,}")
+        rules = JobRules(name=given, text=text)
+    else:
+        rules = JobRules(name=_OWN_NAME, text=given)
+    fault = await library.fault(rules.text)
     if fault is not None:
         raise InvalidConfigError.of(FIELD, fault)
-    return JobRules(name=_OWN_NAME, text=given)
+    return rules

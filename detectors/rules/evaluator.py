@@ -124,10 +124,14 @@ class RulesEvaluator:
         if loaded is not None:
             loaded.program.close()
 
-    def close(self) -> None:
-        """Release all programs and the engine."""
+    def close_programs(self) -> None:
+        """Release all programs; the engine stays."""
         while self._loaded:
             self._loaded.popitem()[1].program.close()
+
+    def close(self) -> None:
+        """Release all programs and the engine."""
+        self.close_programs()
         if self._engine is not None:
             self._engine.close()
             self._engine = None

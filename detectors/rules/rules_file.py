@@ -15,7 +15,7 @@ from detectors.rules.language.terms import Place
 from infra.regular_files import read_regular
 from schemas.errors import StandgaleError
 
-LARGEST_BYTES = 128 << 10
+LARGEST_BYTES = 256 << 10
 MOST_CLAUSES = 1_000
 _MOST_NAMED = 5
 
@@ -78,7 +78,17 @@ def parse_rules(content: bytes, name: str, labels: Sequence[str] | None = None) 
         named = "; ".join(map(str, errors[:_MOST_NAMED]))
         more = f"; and {len(errors) - _MOST_NAMED} more" if len(errors) > _MOST_NAMED else ""
         raise RulesError(f"rules file {name}: {named}{more}", findings)
-    return RulesFile(name, hashlib.sha256(content).hexdigest(), make_program(clauses), tuple(findings))
+    return RulesFile(name, digest_of(content), make_program(clauses), tuple(findings))
+
+
+def text_digest(text: str) -> str:
+    """Return the digest of rules that are a text."""
+    return digest_of(text.encode())
+
+
+def digest_of(content: bytes) -> str:
+    """Return the SHA-256 of a rules file, hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def _by_place(finding: Finding) -> tuple[Place, str]:

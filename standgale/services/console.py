@@ -21,6 +21,7 @@ from infra.process.error_body import ERRORS_PATH
 from infra.process.health import HealthPart
 from infra.process.http_server import HttpComponent
 from standgale.services.composition import Composition
+from standgale.services.rules_library import InstalledRules
 
 
 def make_console_app(process: Composition) -> FastAPI:
@@ -34,6 +35,7 @@ def make_console_app(process: Composition) -> FastAPI:
         process.box(),
         limits=settings.limits,
         health=process.health,
+        rules=InstalledRules(settings.rules_folder),
     )
     return create_console(parts, console_routers(parts))
 

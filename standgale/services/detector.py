@@ -14,7 +14,7 @@ from detectors.model.predict import Model
 from detectors.rules.engines.choice import open_rules_engine
 from detectors.rules.engines.port import RulesLimits
 from detectors.rules.rules_file import RulesError, read_rules
-from detectors.worker.frames.frame_rules import OperatorOrModelRules, RulesParts
+from detectors.worker.frames.frame_rules import RulesParts, UsualRules
 from detectors.worker.rollout.model_loader import ModelSource, OnState
 from detectors.worker.worker import DetectorWorker, QuarantineParts, WorkerParts
 from infra.errors import SettingsError
@@ -53,7 +53,7 @@ def _rules(process: Composition) -> RulesParts:
     except RulesError as error:
         raise SettingsError(f"detector.rules (STANDGALE_DETECTOR__RULES): {error}") from error
     return RulesParts(
-        OperatorOrModelRules(of_operator, settings.use_model_rules),
+        UsualRules(of_operator, settings.use_model_rules),
         partial(open_rules_engine, settings.rules_engine, process.settings.engines_folder),
         RulesLimits(seconds=settings.max_rules_s),
     )

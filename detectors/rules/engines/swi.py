@@ -14,6 +14,8 @@ import time
 from functools import cache
 from pathlib import Path
 
+import psutil
+
 from detectors.rules.engines.port import DONE, RulesEngineError, RulesLimits, RulesStoppedError, Stop, base_program
 from infra.errors import SettingsError
 
@@ -22,6 +24,7 @@ logger = logging.getLogger(__name__)
 _LOAD_S = 10.0
 _VERSION_S = 10.0
 _PIECE = 1 << 16
+_MORE_CPU_S = 2
 # Beside the stacks that a program may use: the machine itself, its libraries and its code.
 _MACHINE_BYTES = 1 << 30
 _OLDEST = 9
@@ -41,7 +44,7 @@ _MAIN = """
 :- dynamic 'all detections'/1, 'the frame'/1, 'trying rule'/2, 'the rule'/3.
 'load' :- repeat, read(T), ( T == end_of_program -> ! ; assertz(T), fail ).
 'main' :- 'load', put_char(user_output, '\\n'), write(done), nl,
-    flush_output, repeat, 'decide on frame', flush_output, fail.
+    flush_output, repeat, ( 'decide on frame' -> flush_output ; halt ), fail.
 """
 
 
@@ -143,10 +146,24 @@ class SwiProgram:
         """See :class:`detectors.rules.engines.port.RulesProgram`."""
         if self._child is None or self._child.poll() is not None:
             self.start()
+        self._limit_cpu()
         output = self._exchange(frame, self._limits.seconds)
         if _NO_MEMORY.search(output):
             raise RulesStoppedError("memory", f"they needed more than {self._limits.memory_bytes >> 20} MB", output)
         return output
+
+    def _limit_cpu(self) -> None:
+        """Let the child end by itself when it computes on and this process is no longer there to end it."""
+        child = self._child
+        if child is None:
+            return
+        try:
+            used = psutil.Process(child.pid).cpu_times()
+            limit = int(used.user + used.system + self._limits.seconds) + _MORE_CPU_S
+            resource.prlimit(child.pid, resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+        except (psutil.Error, OSError) as error:
+            # It has ended, which the exchange reports.
+            logger.debug("the time of the rules process is not limited: %s", error)
 
     def _exchange(self, given: str, seconds: float) -> str:
         """Write ``given`` to the child, and return what it writes up to ``done``; ends it when it does not come."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import NoReturn
 
-from detectors.rules.language.terms import Atom, Compound, List, Number, Place, Term, Variable
+from detectors.rules.language.terms import Atom, Compound, List, Number, Place, Term, Variable, parts
 from detectors.rules.language.tokens import RulesSyntaxError, Token, Tokens
 
 _INFIX: dict[str, tuple[int, int, int]] = {
@@ -36,7 +36,8 @@ _PREFIX: dict[str, tuple[int, int]] = {
     "\\": (200, 200),
 }
 _DEEPEST = 100
-_LONGEST_CHAIN = 200
+# Joined terms are in each other, too: a, b, c is a, (b, c).
+_MOST_JOINED = 150
 _ARGUMENT = 999
 _WHOLE = 1200
 _CLOSING = frozenset((")", "]", "}"))
@@ -89,6 +90,7 @@ class _ClauseReader:
         term = self._term(_WHOLE)
         if (token := self._peek()) is not None:
             self._fail(token, f"{_shown(token)} does not fit here; an operator or a comma is missing before it")
+        _check_depth(term)
         return term
 
     def _peek(self) -> Token | None:
@@ -149,8 +151,6 @@ class _ClauseReader:
         operands, places = [first], [token.place]
         while True:
             operands.append(self._term(own - 1))
-            if len(operands) > _LONGEST_CHAIN:
-                self._fail(token, f"more than {_LONGEST_CHAIN} terms joined by {name}; use a list, or several clauses")
             if self._infix_name() != name:
                 break
             places.append(self._take().place)
@@ -237,6 +237,17 @@ class _ClauseReader:
         if token.kind == "punctuation":
             return token.text in _CLOSING or token.text in (",", "|")
         return token.kind == "name" and token.text in _INFIX and token.text not in _PREFIX
+
+
+def _check_depth(term: Term) -> None:
+    """Raise RulesSyntaxError when so many terms are in each other that those who go through them would not end well."""
+    waiting = [(term, 1)]
+    while waiting:
+        one, depth = waiting.pop()
+        if depth > _MOST_JOINED:
+            why = f"more than {_MOST_JOINED} terms joined or in each other; use a list, or several clauses"
+            raise RulesSyntaxError(why, one.place)
+        waiting.extend((part, depth + 1) for part in parts(one))
 
 
 def _shown(token: Token) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from detectors.model.predict import Model
 from detectors.rules.engines.port import RulesEngine, RulesLimits
 from detectors.rules.evaluator import RulesEvaluator
 from detectors.rules.facts import FrameFacts
-from detectors.rules.rules_file import RulesFile
+from detectors.rules.rules_file import RulesError, RulesFile, parse_rules, text_digest
 from detectors.rules.rulings import Rulings
 from detectors.worker.pipeline.pipeline import FrameResult
 from detectors.worker.pipeline.ranked_queue import Rank
@@ -24,18 +25,20 @@ from detectors.worker.pipeline.threads import DaemonPool
 from infra.failure.error_texts import error_text
 from schemas.event_base import ModelRef
 from schemas.events import FrameCaptured
+from schemas.job_events import JobRules
 
 logger = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT")
 
 _CLOSE_S = 2.0
+_MOST_READ = 32
 
 
 class RulesSource(Protocol):
     """Says which rules the detections of a frame get."""
 
-    def rules_of(self, frame: FrameCaptured, model: Model) -> RulesFile | None:
+    def rules_of(self, frame: FrameCaptured, model: Model) -> RulesFile | JobRules | None:
         """Return the rules for the detections that ``model`` makes of ``frame``; None for none. It does not wait."""
         ...
 
@@ -45,16 +48,17 @@ class RulesSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class OperatorOrModelRules:
-    """Gives every frame the rules of the operator; without them those that the model brings with it."""
+class UsualRules:
+    """Gives a frame the rules of its job; without them those of the operator, else those that the model brings."""
 
     of_operator: RulesFile | None = None
     use_model_rules: bool = True
 
-    def rules_of(self, frame: FrameCaptured, model: Model) -> RulesFile | None:
+    def rules_of(self, frame: FrameCaptured, model: Model) -> RulesFile | JobRules | None:
         """See :class:`RulesSource`."""
-        del frame
-        return self.usual_rules(model)
+        if not frame.use_rules:
+            return None
+        return self.usual_rules(model) if frame.rules is None else frame.rules
 
     def usual_rules(self, model: Model) -> RulesFile | None:
         """See :class:`RulesSource`."""
@@ -75,9 +79,11 @@ class RulesParts:
 
 @dataclass(frozen=True, slots=True)
 class FrameRulings:
-    """Holds the rules that a frame got, and their rulings."""
+    """Names the rules that a frame got, and holds their rulings."""
 
-    rules: RulesFile
+    name: str
+    digest: str
+    """SHA-256 of the rules, hexadecimal."""
     rulings: Rulings
 
 
@@ -89,7 +95,7 @@ class FrameRules:
         self._parts = parts
         self._engine: RulesEngine | None = None
         self._lock = threading.Lock()
-        self._threads: dict[Rank, tuple[DaemonPool, RulesEvaluator]] = {}
+        self._threads: dict[Rank, tuple[DaemonPool, _RulesWork]] = {}
 
     async def prepare(self, model: Model) -> None:
         """Start the engine, which takes seconds, before the first frame needs it, where ``model`` has rules."""
@@ -108,18 +114,17 @@ class FrameRules:
         rules = None if self._parts is None else self._parts.source.rules_of(frame, model)
         if rules is None:
             return None
-        pool, evaluator = self._thread(rank)
-        work = partial(_evaluate, evaluator, rules, facts_of(frame, model, result), result, model)
-        rulings = await _run_in(pool, work)
-        _count(rulings, model.card.name)
-        return FrameRulings(rules, rulings)
+        pool, work = self._thread(rank)
+        made = await _run_in(pool, partial(work.evaluate, rules, facts_of(frame, model, result), result, model))
+        _count(made.rulings, model.card.name)
+        return made
 
-    def _thread(self, rank: Rank) -> tuple[DaemonPool, RulesEvaluator]:
+    def _thread(self, rank: Rank) -> tuple[DaemonPool, _RulesWork]:
         found = self._threads.get(rank)
         if found is None:
             assert self._parts is not None
-            evaluator = RulesEvaluator(self._shared_engine, self._parts.limits)
-            found = self._threads[rank] = (DaemonPool(1, f"rules-{rank.name.lower()}"), evaluator)
+            work = _RulesWork(RulesEvaluator(self._shared_engine, self._parts.limits))
+            found = self._threads[rank] = (DaemonPool(1, f"rules-{rank.name.lower()}"), work)
         return found
 
     def _shared_engine(self) -> RulesEngine:
@@ -131,8 +136,8 @@ class FrameRules:
 
     async def close(self) -> None:
         """End the threads and what they hold; no frame may be in progress."""
-        for pool, evaluator in self._threads.values():
-            pool.submit(evaluator.close)
+        for pool, work in self._threads.values():
+            pool.submit(work.evaluator.close_programs)
             await asyncio.to_thread(pool.close, _CLOSE_S)
         self._threads.clear()
         if self._engine is not None:
@@ -156,15 +161,42 @@ def facts_of(frame: FrameCaptured, model: Model, result: FrameResult) -> FrameFa
     )
 
 
-def _evaluate(
-    evaluator: RulesEvaluator, rules: RulesFile, facts: FrameFacts, result: FrameResult, model: Model
-) -> Rulings:
-    try:
-        return evaluator.evaluate(rules, facts, result.detections, [one.name for one in model.card.classes])
-    except Exception as error:
-        # Rules never cost a frame its detections.
-        logger.exception("rules failed", extra={"rules": rules.name})
-        return Rulings(problem=f"rules file {rules.name}: {error_text(error)}")
+class _RulesWork:
+    """Reads the rules of jobs and evaluates rules; used from one thread."""
+
+    def __init__(self, evaluator: RulesEvaluator) -> None:
+        self.evaluator = evaluator
+        self._read: OrderedDict[str, RulesFile | RulesError] = OrderedDict()
+
+    def evaluate(
+        self, rules: RulesFile | JobRules, facts: FrameFacts, result: FrameResult, model: Model
+    ) -> FrameRulings:
+        """Return the rulings about the detections in ``result``; whatever goes wrong is their problem."""
+        name, digest = rules.name, rules.digest if isinstance(rules, RulesFile) else text_digest(rules.text)
+        try:
+            usable = rules if isinstance(rules, RulesFile) else self._read_job(rules, digest)
+            if isinstance(usable, RulesError):
+                return FrameRulings(name, digest, Rulings(problem=error_text(usable)))
+            labels = [one.name for one in model.card.classes]
+            return FrameRulings(name, digest, self.evaluator.evaluate(usable, facts, result.detections, labels))
+        except Exception as error:
+            # Rules never cost a frame its detections.
+            logger.exception("rules failed", extra={"rules": name})
+            return FrameRulings(name, digest, Rulings(problem=f"rules file {name}: {error_text(error)}"))
+
+    def _read_job(self, rules: JobRules, digest: str) -> RulesFile | RulesError:
+        """Return the rules of a job, or their errors: all frames of a job have the same rules, which are read once."""
+        found = self._read.get(digest)
+        if found is None:
+            try:
+                found = parse_rules(rules.text.encode(), rules.name)
+            except RulesError as error:
+                found = error
+            self._read[digest] = found
+            while len(self._read) > _MOST_READ:
+                self._read.popitem(last=False)
+        self._read.move_to_end(digest)
+        return found
 
 
 async def _run_in(pool: DaemonPool, work: Callable[[], ResultT]) -> ResultT:

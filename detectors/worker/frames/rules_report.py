@@ -43,8 +43,8 @@ def rules_report(found: Sequence[Detection], made: FrameRulings) -> RulesReport:
         if rulings.drops(number)
     ]
     return RulesReport(
-        file=made.rules.name[:_LONGEST_NAME],
-        sha256=made.rules.digest,
+        file=made.name[:_LONGEST_NAME],
+        sha256=made.digest,
         engine=rulings.engine,
         elapsed_ms=rulings.elapsed_ms,
         dropped=dropped,

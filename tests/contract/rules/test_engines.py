@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -53,8 +57,7 @@ def evaluated(engine: RulesEngine, text: str, rows: list[Row] = ROWS, facts: Fra
     try:
         return evaluator.evaluate(rules, facts, detections_of(rows), LABELS)
     finally:
-        for loaded in evaluator._loaded.values():
-            loaded.program.close()
+        evaluator.close_programs()
 
 
 def chosen(engine: RulesEngine, body: str, rows: list[Row] = ROWS, facts: FrameFacts = FACTS) -> list[int]:
@@ -221,8 +224,7 @@ def test_rules_that_run_away_are_stopped_with_their_line(engine: RulesEngine, ru
     assert time.process_time() - start < 3
     assert found.by_number == {}
     assert str(found.problem).startswith("rules file cows.pl, line 2, rule away: ")
-    for loaded in evaluator._loaded.values():
-        loaded.program.close()
+    evaluator.close_programs()
 
 
 @pytest.mark.parametrize(
@@ -260,6 +262,36 @@ def test_runs_do_not_know_each_other(engine: RulesEngine) -> None:
     outputs = {program.run(write_frame(FACTS, detections_of(ROWS[:count]), LABELS)) for count in (1, 5, 1, 5) * 3}
     program.close()
     assert outputs == {"drop 0 0\n\ndone\n", "\ndone\n"}
+
+
+def test_a_child_without_its_parent_ends_also_while_rules_run(tmp_path: Path) -> None:
+    open_engine("swi").close()
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, sys, threading\n"
+        "from detectors.rules.engines.port import RulesLimits\n"
+        "from detectors.rules.engines.swi import SwiEngine\n"
+        "program = SwiEngine().load(\"'the rule'(0, _, drop) :- repeat, fail.\\n\", RulesLimits(seconds=60))\n"
+        "idle = SwiEngine().load('', RulesLimits())\n"
+        "print(program._child.pid, idle._child.pid, flush=True)\n"
+        "threading.Timer(0.5, lambda: os.kill(os.getpid(), 9)).start()\n"
+        "program._limits = RulesLimits(seconds=0.1)\n"
+        "program._limit_cpu()\n"
+        "program._exchange(sys.argv[1], 60)\n"
+    )
+    frame = write_frame(FACTS, detections_of(ROWS), LABELS)
+    done = subprocess.run(
+        [sys.executable, "-P", str(script), frame],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    children = [int(pid) for pid in done.stdout.split()]
+    assert len(children) == 2, done.stderr
+    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in children if psutil.pid_exists(pid)], timeout=30)
+    assert alive == []
 
 
 ESCAPES = [

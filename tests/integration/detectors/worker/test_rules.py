@@ -13,8 +13,9 @@ from detectors.errors import ModelLoadError
 from detectors.model.loading import LoadRequest, load_model
 from detectors.rules.engines.port import RulesEngine, RulesLimits
 from detectors.rules.rules_file import RulesFile, parse_rules
-from detectors.worker.frames.frame_rules import OperatorOrModelRules, RulesParts
+from detectors.worker.frames.frame_rules import RulesParts, UsualRules
 from infra.errors import SettingsError
+from schemas.job_events import JobRules
 from standgale.testing.graphs import write_model
 from tests.harnesses.rules import open_engine
 from tests.harnesses.worker_site import WorkerSite, picture
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.integration
 
 
 def rules_parts(rules: RulesFile | None, engine: str = "swi") -> RulesParts:
-    return RulesParts(OperatorOrModelRules(rules), partial(open_engine, engine), RulesLimits(seconds=0.4))
+    return RulesParts(UsualRules(rules), partial(open_engine, engine), RulesLimits(seconds=0.4))
 
 
 def rules_of(text: str) -> RulesFile:
@@ -69,7 +70,7 @@ async def test_without_an_engine_frames_are_processed_and_report_why(site: Worke
     def no_engine() -> RulesEngine:
         raise SettingsError("no engine for rules is installed")
 
-    parts = RulesParts(OperatorOrModelRules(rules_of("rule(all, _, drop).")), no_engine, RulesLimits())
+    parts = RulesParts(UsualRules(rules_of("rule(all, _, drop).")), no_engine, RulesLimits())
     await site.publish(await site.frame("drone", 1))
     async with site.run_workers(site.parts(rules=parts)):
         await site.wait_for(site.detections, 1)
@@ -109,3 +110,24 @@ def test_a_card_whose_rules_have_no_checksum_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ruled" / "colours.pl").write_text("rule(all, _, drop).")
     with pytest.raises(ModelLoadError, match=r"rules: colours\.pl has no checksum"):
         load_model(LoadRequest(write_model(tmp_path / "ruled", rules="colours.pl"), "onnxruntime", 1))
+
+
+async def test_frames_of_a_job_get_its_rules_before_those_of_the_operator(site: WorkerSite) -> None:
+    open_engine("swi").close()
+    text = "rule(of_job, D, drop) :- label(D, red).\n"
+    frames = [await site.frame("drone", n) for n in range(3)]
+    rules = (JobRules(name="job", text=text), None, JobRules(name="job", text="rule(a, D, drop) :- shell(D)."))
+    asking = [frame.model_copy(update={"rules": one}) for frame, one in zip(frames, rules, strict=True)]
+    await site.publish(*asking, (await site.frame("drone", 3)).model_copy(update={"use_rules": False}))
+    async with site.run_workers(site.parts(rules=rules_parts(rules_of("rule(of_operator, _, confirm).")))):
+        await site.wait_for(site.detections, 4)
+    of_job, plain, wrong, raw = await site.detections()
+    assert of_job.rules is not None
+    assert (of_job.detections, of_job.rules.dropped_by_rule, of_job.rules.file) == ([], {"of_job": 1}, "job")
+    assert of_job.rules.sha256 == sha256(text.encode()).hexdigest()
+    assert [one.rule and one.rule.name for one in plain.detections] == ["of_operator"]
+    assert raw.rules is None
+    assert (len(raw.detections), raw.detections[0].rule) == (1, None)
+    assert wrong.rules is not None
+    assert (len(wrong.detections), wrong.detections[0].rule) == (1, None)
+    assert "line 1, column 21: shell/1 is not available" in str(wrong.rules.problem)

@@ -62,7 +62,7 @@ def test_check_accepts_right_rules(tmp_path: Path, card: str) -> None:
 
 def test_check_refuses_a_file_that_is_too_large(tmp_path: Path, card: str) -> None:
     output = run("check", written(tmp_path, "%" * 10_000_000), "--model", card, status=1).output
-    assert "10,000,000 bytes, at most 131,072" in output
+    assert "10,000,000 bytes, at most 262,144" in output
 
 
 def test_try_shows_before_and_after_and_draws(tmp_path: Path, card: str) -> None:

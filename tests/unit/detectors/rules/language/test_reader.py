@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from detectors.rules.language.checks import check_clauses
 from detectors.rules.language.reader import read_clauses
 from detectors.rules.language.terms import Place, write_term
 
@@ -73,7 +76,8 @@ def test_read_clauses_returns_the_terms_of_the_standard(text: str, written: str)
         ("p('\\q').", 1, 4, "no character"),
         ("p('\\xd800\\').", 1, 4, "no character"),
         (f"p({'(' * 200}a{')' * 200}).", 1, 102, "terms in each other"),
-        (f"p :- {'a, ' * 300}b.", 1, 7, "joined by ,"),
+        (f"p :- {'a, ' * 300}b.", 1, 454, "terms joined"),
+        (f"p({'1+' * 5_000}1).", 1, 9707, "terms joined"),
         (". p.", 1, 1, "without a clause"),
         ("p(a:-b).", 1, 4, "still open"),
         ("p(Größe).", 1, 3, "no variable"),
@@ -96,6 +100,25 @@ def test_directives_have_no_head() -> None:
     clauses, errors = read_clauses(":- dynamic foo/1.\n?- halt.")
     assert errors == []
     assert [one.head for one in clauses] == [None, None]
+
+
+@given(st.text(st.sampled_from("aA_0'\"\\().,[]|{}%/*:-+;!<= \n\x000x"), max_size=80))
+def test_any_text_is_read_or_refused_with_places_in_it(text: str) -> None:
+    clauses, errors = read_clauses(text)
+    lines = text.count("\n") + 1
+    assert all(1 <= one.place.line <= lines for one in (*clauses, *errors))
+    for clause in clauses:
+        for term in (clause.head, clause.body):
+            assert term is None or write_term(term)
+    check_clauses(clauses)
+
+
+@pytest.mark.parametrize(
+    "text", ["(" * 50_000, "[" * 50_000, "- " * 50_000, "a:-" * 5_000, "f(" * 50_000, "'" * 50_001]
+)
+def test_text_that_nests_without_end_is_refused(text: str) -> None:
+    _, errors = read_clauses(f"{text}.\np.")
+    assert errors
 
 
 def test_long_lists_and_files_are_read_without_recursion() -> None:

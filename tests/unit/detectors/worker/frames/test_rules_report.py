@@ -29,7 +29,7 @@ def event_of(rulings: Rulings | None) -> DetectionsMade:
     view = FrameView(100, 100)
     options = resolve(CARD, DetectOptions(), view)
     result = FrameResult(detections_of(ROWS, LABELS), view, options, tiles=1, decode_ms=1, inference_ms=1, merge_ms=1)
-    made = None if rulings is None else FrameRulings(RULES, rulings)
+    made = None if rulings is None else FrameRulings(RULES.name, RULES.digest, rulings)
     at = START + timedelta(seconds=1)
     return make_detections(frame_captured(), CARD, result, made, detected_at=at, fetch_ms=1.0, total_ms=2.0)
 
