@@ -22,7 +22,9 @@ Lookup = Callable[[str, int], Sequence[str]]
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _MOST_ADDRESSES = 16
 # Python counts some of them as private, and none of a camera's has one: reserved, for protocols, and of Teredo.
-_RESERVED = tuple(map(ipaddress.ip_network, ("240.0.0.0/4", "192.0.0.0/24", "2001::/32")))
+_RESERVED = tuple(map(ipaddress.ip_network, ("240.0.0.0/4", "192.0.0.0/24", "2001::/32", "3fff::/20")))
+# All public addresses of IPv6 are in it. Python also takes site-local ones for public, and forms of private IPv4.
+_PUBLIC_IPV6 = ipaddress.IPv6Network("2000::/3")
 # Not link-local, and yet services of clouds for their machines: AWS by IPv6, Alibaba, Azure; Oracle's is reserved.
 _CLOUD = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "168.63.129.16")))
 
@@ -48,7 +50,7 @@ class AddressRules:
         """Return whether ``address`` may be reached."""
         plain = _plain(address)
         if self.public_too:
-            return self.holds(plain) or (plain.is_global and not plain.is_multicast and not _is_special(plain))
+            return self.holds(plain) or _is_public(plain)
         if self.networks:
             return self.holds(plain)
         return not (
@@ -120,6 +122,12 @@ def _plain(address: Address) -> Address:
     if inner is None and address in _NAT64:
         inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return inner or address
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address) and address not in _PUBLIC_IPV6:
+        return False
+    return address.is_global and not address.is_multicast and not _is_special(address)
 
 
 def _is_special(address: Address) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from infra.network.addresses import AddressRefusedError, AddressRules, allowed_addresses, connect
 
 PLAIN = AddressRules(setting="video.networks")
+PUBLIC = AddressRules((ip_network("10.0.7.0/24"),), "webhooks.networks", public_too=True)
 ONLY = AddressRules((ip_network("192.168.7.0/24"), ip_network("127.0.0.0/8")))
 
 
@@ -49,6 +50,22 @@ def test_this_machine_and_link_local_addresses_are_refused(text: str) -> None:
 )
 def test_public_and_private_addresses_are_allowed(text: str) -> None:
     assert PLAIN.allow(ip_address(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("10.1.2.3", "127.0.0.1", "100.64.0.9", "169.254.169.254", "fd00::5", "fe80::1", "::1", "::ffff:10.1.2.3"),
+        *("fec0::1", "::127.0.0.1", "::ffff:0:127.0.0.1", "64:ff9b:1::7f00:1", "3fff::1", "5f00::1", "2001:db8::1"),
+    ],
+)
+def test_public_rules_refuse_private_addresses_in_each_form(text: str) -> None:
+    assert not PUBLIC.allow(ip_address(text))
+
+
+@pytest.mark.parametrize("text", ["8.8.8.8", "2001:4860:4860::8888", "64:ff9b::808:808", "10.0.7.5", "::ffff:10.0.7.5"])
+def test_public_rules_allow_public_and_named_addresses(text: str) -> None:
+    assert PUBLIC.allow(ip_address(text))
 
 
 @pytest.mark.parametrize(("text", "allowed"), [("192.168.7.9", True), ("192.168.8.9", False), ("127.0.0.1", True)])
