@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 
 from console.jobs.frames import JobFrames
@@ -12,21 +11,15 @@ from console.settings import ConsoleSettings
 from infra.broker.port import OutRecord, Publisher
 from infra.database.pool import Database
 from infra.errors import RecordTooLargeError
-from infra.failure.backoff import Backoff
-from infra.failure.error_texts import error_code, error_text
-from infra.failure.retry import StoppedError, run_until_stop
+from infra.failure.rounds import Rounds, run_rounds
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
-from schemas.errors import StandgaleError
 from sinks.metrics import JOBS
 from sinks.postgres.job_counts import FileFailure, count_failures
 from sinks.postgres.jobs import note_ended
 
-logger = logging.getLogger(__name__)
-
 _MOST = 100
-_BUSY_S = 0.05
-_IDLE_S = 0.25
+_ROUNDS = Rounds("publishing frames of jobs", "frames of jobs wait", idle_s=0.25, busy_s=0.05)
 _PUBLISH_TIMEOUT_S = 10.0
 _TOO_LARGE = "STORAGE_ERROR"
 
@@ -45,30 +38,11 @@ class JobPublisher:
         self._database = database
         self._publisher = publisher
         self._settings = settings
-        self._backoff = Backoff(retry)
+        self._retry = retry
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
         """Publish until ``stop`` is set. After an error it is not ready, and tries again."""
-        failing = False
-        while not stop.is_set():
-            health.beat()
-            try:
-                published = await run_until_stop(self.publish_some(), stop, "publishing frames of jobs", timeout_s=5.0)
-            except StoppedError:
-                return
-            except (StandgaleError, OSError) as error:
-                health.set_not_ready(error_text(error))
-                if not failing:
-                    logger.warning("frames of jobs wait: %s", error_text(error), extra={"code": error_code(error)})
-                failing = True
-                await self._backoff.wait(stop)
-                continue
-            if failing:
-                logger.info("frames of jobs are published again")
-            failing = False
-            self._backoff.reset()
-            health.set_ready()
-            await health.pause(_BUSY_S if published else _IDLE_S, stop)
+        await run_rounds(_ROUNDS, self.publish_some, stop, health, self._retry)
 
     async def publish_some(self) -> int:
         """Publish files whose turn it is; return how many. Raises the errors of database and broker."""

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from datetime import timedelta
 
 from console.uploads.records import removable_files, strike_out, take_expired
 from infra.database.pool import Database
-from infra.failure.backoff import Backoff
-from infra.failure.error_texts import error_code, error_text
-from infra.failure.retry import StoppedError, run_until_stop
+from infra.failure.rounds import Rounds, run_rounds
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
 from infra.storage.frames.port import REFRESH_AFTER_S, FrameStore
-from schemas.errors import StandgaleError
 from schemas.timestamps import utc_now
-
-logger = logging.getLogger(__name__)
 
 _EVERY_S = 30.0
 _AT_ONCE = 5
@@ -41,32 +35,12 @@ class UploadRetention:
     ) -> None:
         self._database = database
         self._store = store
-        self._every_s = every_s
-        self._backoff = Backoff(retry)
+        self._retry = retry
+        self._rounds = Rounds("removing uploads", "expired uploads are still there", every_s, ready_in_spite=True)
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
-        """Remove until ``stop`` is set. An error is logged and tried again; uploads are taken all the same."""
-        health.set_ready()
-        failing = False
-        while not stop.is_set():
-            health.beat()
-            try:
-                removed = await run_until_stop(self.remove_some(), stop, "removing uploads", timeout_s=5.0)
-            except StoppedError:
-                return
-            except (StandgaleError, OSError) as error:
-                health.set_note("uploads", f"{error_code(error)}: expired uploads cannot be removed")
-                if not failing:
-                    text = error_text(error)
-                    logger.warning("expired uploads cannot be removed: %s", text, extra={"code": error_code(error)})
-                failing = True
-                await self._backoff.wait(stop)
-                continue
-            failing = False
-            self._backoff.reset()
-            health.set_note("uploads", None)
-            if not removed:
-                await health.pause(self._every_s, stop)
+        """Remove until ``stop`` is set. An error is noted and tried again; uploads are taken all the same."""
+        await run_rounds(self._rounds, self.remove_some, stop, health, self._retry)
 
     async def remove_some(self) -> int:
         """Remove the bytes of some uploads; return how many uploads. Raises the errors of database and store."""

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from infra.broker.port import Publisher
 from infra.database.pool import Database
-from infra.failure.backoff import Backoff
-from infra.failure.error_texts import error_code, error_text
-from infra.failure.retry import StoppedError, run_until_stop
+from infra.failure.rounds import Rounds, run_rounds
 from infra.failure.settings import RetrySettings
 from infra.outbox.outbox import remove_records, take_records
 from infra.process.health import HealthPart
-from schemas.errors import StandgaleError
-
-logger = logging.getLogger(__name__)
 
 _MOST = 100
-_IDLE_S = 0.5
+_ROUNDS = Rounds("publishing the outbox", "events wait in the outbox", idle_s=0.5)
 _PUBLISH_TIMEOUT_S = 10.0
 
 
@@ -33,33 +27,11 @@ class OutboxRelay:
     def __init__(self, database: Database, publisher: Publisher, retry: RetrySettings) -> None:
         self._database = database
         self._publisher = publisher
-        self._backoff = Backoff(retry)
+        self._retry = retry
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
         """Publish until ``stop`` is set. After an error it is not ready, and tries again."""
-        failing = False
-        while not stop.is_set():
-            health.beat()
-            try:
-                published = await run_until_stop(self.publish_some(), stop, "publishing the outbox", timeout_s=5.0)
-            except StoppedError:
-                return
-            except (StandgaleError, OSError) as error:
-                health.set_not_ready(error_text(error))
-                if not failing:
-                    logger.warning(
-                        "events wait in the outbox: %s", error_text(error), extra={"code": error_code(error)}
-                    )
-                failing = True
-                await self._backoff.wait(stop)
-                continue
-            if failing:
-                logger.info("events of the outbox are published again")
-            failing = False
-            self._backoff.reset()
-            health.set_ready()
-            if not published:
-                await health.pause(_IDLE_S, stop)
+        await run_rounds(_ROUNDS, self.publish_some, stop, health, self._retry)
 
     async def publish_some(self) -> int:
         """Publish the oldest events; return how many. Raises the errors of database and broker."""

@@ -11,9 +11,8 @@ from uuid import UUID
 
 from infra.database.pool import Database
 from infra.encryption.box import SecretBox, SecretUnreadableError
-from infra.failure.backoff import Backoff
 from infra.failure.error_texts import error_code, error_text
-from infra.failure.retry import StoppedError, run_until_stop
+from infra.failure.rounds import Rounds, run_rounds
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
 from schemas.errors import StandgaleError
@@ -37,7 +36,8 @@ logger = logging.getLogger(__name__)
 
 PURPOSE = "webhook"
 """What the secrets are encrypted for."""
-_IDLE_S = 0.5
+_ROUNDS = Rounds("calling web-hooks", "web-hooks cannot be called", idle_s=0.5)
+_FULL_S = 0.5
 _FORGET_EVERY_S = 600.0
 _DRAIN_S = 5.0
 _MOST_TEXT = 500
@@ -57,35 +57,15 @@ class WebhookSender:
         self._box = box
         self._settings = settings
         self._caller = Caller(settings)
-        self._backoff = Backoff(retry)
+        self._retry = retry
         self._lease = timedelta(seconds=2 * settings.timeout_s + 30.0)
         self._running: dict[asyncio.Task[None], UUID] = {}
         self._forgot_at = 0.0
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
         """Call until ``stop`` is set; calls in progress get some seconds. After an error it is not ready."""
-        failing = False
         try:
-            while not stop.is_set():
-                health.beat()
-                try:
-                    started = await run_until_stop(self.start_some(), stop, "claiming deliveries", timeout_s=2.0)
-                    await self._forget()
-                except StoppedError:
-                    break
-                except (StandgaleError, OSError) as error:
-                    health.set_not_ready(error_text(error))
-                    if not failing:
-                        text, code = error_text(error), error_code(error)
-                        logger.warning("web-hooks cannot be called: %s", text, extra={"code": code})
-                    failing = True
-                    await self._backoff.wait(stop)
-                    continue
-                failing = False
-                self._backoff.reset()
-                health.set_ready()
-                if not started:
-                    await self._wait(stop, health)
+            await run_rounds(_ROUNDS, self._round, stop, health, self._retry)
         finally:
             if self._running:
                 await asyncio.wait(self._running, timeout=_DRAIN_S)
@@ -93,6 +73,14 @@ class WebhookSender:
                 task.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)
             await self._caller.close()
+
+    async def _round(self) -> int:
+        started = await self.start_some()
+        await self._forget()
+        if len(self._running) >= self._settings.concurrency:
+            await asyncio.wait(self._running, timeout=_FULL_S, return_when=asyncio.FIRST_COMPLETED)
+            return 1
+        return started
 
     async def start_some(self) -> int:
         """Start the deliveries that are due and for which there is room; return how many."""
@@ -169,11 +157,3 @@ class WebhookSender:
             removed = await forget_finished(connection, timedelta(days=self._settings.keep_days))
         # A thousand at a time: with more, the next round goes on.
         self._forgot_at = now if removed < 1_000 else 0.0
-
-    async def _wait(self, stop: asyncio.Event, health: HealthPart) -> None:
-        """Wait until a call ends, something may be due again, or the process stops."""
-        if self._running and len(self._running) >= self._settings.concurrency:
-            health.beat()
-            await asyncio.wait(self._running, timeout=_IDLE_S, return_when=asyncio.FIRST_COMPLETED)
-            return
-        await health.pause(_IDLE_S, stop)
