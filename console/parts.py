@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from console.ports import AnyModel, ModelNames, NoRules, RulesLibrary
+from console.ports import AnyModel, Detectors, ModelNames, NoRules, RulesLibrary, UnknownDetectors
 from console.settings import ConsoleSettings
 from infra.database.pool import Database
 from infra.encryption.box import SecretBox
@@ -36,6 +36,8 @@ class ConsoleParts:
     """The rules that jobs may name"""
     models: ModelNames = field(default_factory=AnyModel)
     """The model versions that jobs may name"""
+    detectors: Detectors = field(default_factory=UnknownDetectors)
+    """The detectors that work now"""
     slots: UploadSlots = field(init=False)
     """The bodies that are received at the same time, of all endpoints"""
 

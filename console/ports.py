@@ -1,4 +1,4 @@
-"""Defines what the console needs of others: the rules and the model versions that jobs may name."""
+"""Defines what the console needs of others: the rules and model versions that jobs may name, and the detectors."""
 
 from __future__ import annotations
 
@@ -46,5 +46,21 @@ class AnyModel:
     """Knows no versions: the detector that loads one reports that it is not there."""
 
     async def versions(self) -> Sequence[ModelRef] | None:
+        """Return None."""
+        return None
+
+
+class Detectors(Protocol):
+    """Knows the detectors that work now."""
+
+    async def count(self) -> int | None:
+        """Return how many they are; None when this cannot be known now."""
+        ...
+
+
+class UnknownDetectors:
+    """Knows of no detectors."""
+
+    async def count(self) -> int | None:
         """Return None."""
         return None

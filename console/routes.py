@@ -5,18 +5,23 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from console.jobs.routes import job_routers
+from console.monitoring.routes import monitoring_router
 from console.parts import ConsoleParts
+from console.progress.routes import progress_router
+from console.progress.watch import JobWatch
 from console.results.picture_routes import pictures_router
 from console.results.routes import results_router
 from console.uploads.routes import uploads_router
 from console.webhooks.routes import webhooks_router
 
 
-def console_routers(parts: ConsoleParts) -> list[APIRouter]:
-    """Return the routes of every room."""
+def console_routers(parts: ConsoleParts, watch: JobWatch) -> list[APIRouter]:
+    """Return the routes of every room; ``watch`` is a component that must run, too."""
     return [
         uploads_router(parts),
         *job_routers(parts),
+        progress_router(parts, watch),
+        monitoring_router(parts),
         results_router(parts),
         pictures_router(parts),
         webhooks_router(parts),

@@ -60,6 +60,14 @@ class ConsoleSettings(Section):
     rules: Path | None = Field(
         default=None, description="the folder of the rules that jobs may name, as NAME.pl; default DATA_DIR/rules"
     )
+    watch_interval_s: Interval = Field(
+        default=0.3, description="how often the jobs that clients watch are read, all of them in one query"
+    )
+    heartbeat_s: Annotated[float, Field(ge=0.1, le=3_600)] = Field(
+        default=15.0, description="how often a stream of progress without an event sends a comment"
+    )
+    max_watchers: _Count = Field(default=1_000, description="the most streams of progress at the same time")
+    max_client_watchers: _Count = Field(default=500, description="the most streams of progress of one client")
     cors_origins: tuple[str, ...] = Field(
         default=(), description="web pages that may use the API, such as https://map.example; * for all"
     )
@@ -70,4 +78,5 @@ class ConsoleSettings(Section):
         self.require_at_most("max_file_bytes", "max_in_flight_bytes")
         self.require_at_most("max_body_bytes", "max_in_flight_bytes")
         self.require_at_most("job_window", "max_published")
+        self.require_at_most("max_client_watchers", "max_watchers")
         return self

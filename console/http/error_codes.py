@@ -41,6 +41,9 @@ _OWN: Mapping[str, ErrorCode] = {
     "TOO_MANY_UPLOADS": ErrorCode(
         "409", "The client has too many uploads that no job has used.", "Use them, or delete some of them."
     ),
+    "TOO_MANY_WATCHERS": ErrorCode(
+        "503", "Too many streams of progress are open.", "Ask for the status instead, or try again later."
+    ),
     "TOO_MANY_WEBHOOKS": ErrorCode(
         "409", "The client has as many web-hooks as it may have.", "Delete those that are no longer used."
     ),

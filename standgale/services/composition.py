@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
+from console.progress.watch import JobWatch
 from detectors.store.open import open_model_store
 from detectors.store.port import ModelStore
 from detectors.worker.worker import GROUP
@@ -60,6 +61,7 @@ class Composition:
         self._verifier: TokenVerifier | None = None
         self._keys: TokenVerifier | None = None
         self._box: SecretBox | None = None
+        self._job_watch: JobWatch | None = None
 
     async def __aenter__(self) -> Self:
         configure_logging(self.settings.telemetry, service=self._service, secrets=secrets_of(self.settings))
@@ -144,6 +146,12 @@ class Composition:
             refresh_s = self.settings.console.key_refresh_s
             self._keys = TokenVerifier(self.database(), refresh_s=refresh_s, retry=self.settings.retry, kind=API_KEYS)
         return self._keys
+
+    def job_watch(self) -> JobWatch:
+        """Return what reads the jobs whose progress is streamed; it is a component that must run, too."""
+        if self._job_watch is None:
+            self._job_watch = JobWatch(self.database(), self.settings.console, self.settings.retry)
+        return self._job_watch
 
     def gateway_clock(self) -> GatewayClock:
         """Return the gateway's clock, which its endpoint and its probes share."""

@@ -13,6 +13,7 @@ from console.jobs.publisher import JobPublisher
 from console.parts import ConsoleParts
 from console.routes import console_routers
 from console.uploads.retention import UploadRetention
+from detectors.worker.worker import GROUP
 from infra.broker.port import Publisher
 from infra.failure.retry import StoppedError
 from infra.outbox.relay import OutboxRelay
@@ -22,6 +23,7 @@ from infra.process.health import HealthPart
 from infra.process.http_server import HttpComponent
 from standgale.services.composition import Composition
 from standgale.services.rules_library import InstalledRules
+from standgale.services.group_members import GroupMembers
 
 
 def make_console_app(process: Composition) -> FastAPI:
@@ -36,8 +38,9 @@ def make_console_app(process: Composition) -> FastAPI:
         limits=settings.limits,
         health=process.health,
         rules=InstalledRules(settings.rules_folder),
+        detectors=GroupMembers(process.broker().admin, GROUP),
     )
-    return create_console(parts, console_routers(parts))
+    return create_console(parts, console_routers(parts, process.job_watch()))
 
 
 def make_console_workers(process: Composition) -> list[Component]:
@@ -45,6 +48,7 @@ def make_console_workers(process: Composition) -> list[Component]:
     database, console, retry = process.database(), process.settings.console, process.settings.retry
     return [
         process.keys(),
+        process.job_watch(),
         UploadRetention(database, process.store(), retry),
         PublishingComponent("outbox", process, lambda publisher: OutboxRelay(database, publisher, retry)),
         PublishingComponent("job-frames", process, lambda publisher: JobPublisher(database, publisher, console, retry)),

@@ -15,6 +15,7 @@ from fastapi import APIRouter, FastAPI
 
 from console.http.app import create_console
 from console.parts import ConsoleParts
+from console.progress.watch import JobWatch
 from console.settings import ConsoleSettings
 from infra.auth.kinds import API_KEYS
 from infra.auth.tokens import ApiKeys
@@ -54,6 +55,7 @@ class RunningConsole:
     store: FolderFrameStore
     broker: EmbeddedBroker
     keys: TokenVerifier
+    watch: JobWatch
     http: aiohttp.ClientSession
     key: str
 
@@ -99,16 +101,19 @@ async def running_console(
     store = FolderFrameStore(folder / "frames")
     broker = EmbeddedBroker(folder / "broker.db", load_topics())
     health = Health()
-    parts = ConsoleParts(settings or ConsoleSettings(), keys, database, store, SecretBox([bytes(32)]), health=health)
-    app = create_console(parts, [*(routers or console_routers)(parts), *also])
+    chosen = settings or ConsoleSettings()
+    watch = JobWatch(database, chosen)
+    parts = ConsoleParts(chosen, keys, database, store, SecretBox([bytes(32)]), health=health)
+    made = console_routers(parts, watch) if routers is None else routers(parts)
+    app = create_console(parts, [*made, *also])
     component = HttpComponent("console", app, host="127.0.0.1", port=0)
     port, stop = component.bind(), asyncio.Event()
-    task = asyncio.create_task(component.run(stop, health.part("console")))
+    tasks = [asyncio.create_task(each.run(stop, health.part(each.name))) for each in (component, watch)]
     try:
         async with aiohttp.ClientSession() as http:
-            yield RunningConsole(port, app, database, store, broker, keys, http, key)
+            yield RunningConsole(port, app, database, store, broker, keys, watch, http, key)
     finally:
         stop.set()
-        await task
+        await asyncio.gather(*tasks)
         await broker.close()
         await store.close()

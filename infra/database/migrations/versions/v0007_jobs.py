@@ -94,6 +94,7 @@ _UP = (
     )
     """,
     "CREATE INDEX jobs_client ON jobs (client_id, created_at DESC, id)",
+    "CREATE INDEX jobs_client_status ON jobs (client_id, status)",
     "CREATE INDEX jobs_open ON jobs (created_at, id) WHERE finished_at IS NULL",
     "CREATE INDEX jobs_finished ON jobs (finished_at DESC) WHERE finished_at IS NOT NULL",
     """
@@ -117,6 +118,7 @@ _UP = (
     """,
     "CREATE INDEX job_files_frame ON job_files (job_id, frame_id)",
     "CREATE INDEX job_files_open ON job_files (status, job_id, position) WHERE status IN ('queued', 'published')",
+    "CREATE INDEX job_files_finished ON job_files (finished_at DESC) WHERE finished_at IS NOT NULL",
     "CREATE INDEX job_files_file ON job_files (file_id)",
     """
     CREATE TABLE outbox (

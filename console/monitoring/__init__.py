@@ -1,0 +1,1 @@
+"""Shows how much work waits, and how fast it is done."""

@@ -1,0 +1,1 @@
+"""Streams the progress of jobs to the clients that watch them."""
