@@ -22,8 +22,8 @@ from infra.process.error_body import ERRORS_PATH
 from infra.process.health import HealthPart
 from infra.process.http_server import HttpComponent
 from standgale.services.composition import Composition
-from standgale.services.rules_library import InstalledRules
 from standgale.services.group_members import GroupMembers
+from standgale.services.rules_library import InstalledRules
 
 
 def make_console_app(process: Composition) -> FastAPI:
