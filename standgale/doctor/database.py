@@ -19,8 +19,17 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "flights": ("SELECT", "INSERT", "UPDATE"),
     "video_sources": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "video_pullers": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "api_clients": ("SELECT", "UPDATE"),
+    "api_keys": ("SELECT",),
+    "uploads": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "uploaded_files": ("SELECT", "INSERT"),
+    "jobs": ("SELECT", "INSERT", "UPDATE"),
+    "job_files": ("SELECT", "INSERT", "UPDATE"),
+    "outbox": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "webhooks": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "webhook_deliveries": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
-"""The privileges on each table that gateway, PostgreSQL sink, and processes that pull cameras need."""
+"""The privileges on each table that gateway, console, sinks, and processes that pull cameras need."""
 _MIGRATE = "standgale migrate up (standgale up does it when it starts)"
 
 
