@@ -73,7 +73,7 @@ class RulesEvaluator:
             return {}, loaded.problem
         try:
             output = loaded.program.run(write_frame(frame, detections, labels))
-            found = read_rulings(output, rules.program.rules, len(detections))
+            found = read_rulings(output, rules.program, len(detections), labels)
         except (RulesStoppedError, PrologError) as error:
             traced = write_frame(frame, detections, labels, traced=True)
             return {}, self._explained(rules, loaded, error, traced)
@@ -140,7 +140,7 @@ class RulesEvaluator:
 _MEANINGS = {
     "evaluation_error(zero_divisor)": "a number is divided by zero",
     "instantiation_error": "a variable has no value yet where one is needed",
-    "no_label(": "relabel needs a name that is not longer than a line, and the variable has another value",
+    "no_label(": "a variable in relabel has a value that is no label of the model, nor one that a rule names",
     "no_ruling(": "the ruling is a variable without a value",
     "evaluable": "arithmetic needs numbers",
 }

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from detectors.rules.engines.port import DONE, RulesEngineError
-from detectors.rules.language.checks import LONGEST_NAME
-from detectors.rules.language.program import Rule
+from detectors.rules.language.program import Program, Rule
 
 RulingKind = Literal["confirm", "drop", "relabel"]
 _KINDS: tuple[str, ...] = get_args(RulingKind)
@@ -55,20 +54,23 @@ class PrologError(Exception):
     """The program ended with an error of Prolog; the text is its term."""
 
 
-def read_rulings(output: str, rules: Sequence[Rule], count: int) -> dict[int, Ruling]:
-    """Return the rulings in ``output`` about ``count`` detections.
+def read_rulings(output: str, program: Program, count: int, labels: Sequence[str]) -> dict[int, Ruling]:
+    """Return the rulings in ``output`` about ``count`` detections; ``labels``: those of the model.
 
     Raises PrologError when the program ended with one, RulesEngineError when the output is not what programs write.
     """
     if not output.endswith(DONE):
         raise RulesEngineError(f"the rules engine wrote no end: {output[-200:]!r}")
     found: dict[int, Ruling] = {}
+    known = {*labels, *program.labels}
     for line in output.removesuffix(DONE).splitlines():
         if line.startswith(_ERROR):
             raise PrologError(line.removeprefix(_ERROR))
         if not line or line.startswith(_TRYING):
             continue
-        number, ruling = _ruling(line, rules, count)
+        number, ruling = _ruling(line, program.rules, count)
+        if ruling.label is not None and ruling.label not in known:
+            raise PrologError(f"no_label({ruling.label},{ruling.rule.name},{number})")
         found[number] = ruling
     return found
 
@@ -90,8 +92,6 @@ def _ruling(line: str, rules: Sequence[Rule], count: int) -> tuple[int, Ruling]:
         raise RulesEngineError(f"the rules engine wrote {line[:200]!r}, which is no ruling")
     if kind != "relabel":
         return int(number), Ruling("confirm" if kind == "confirm" else "drop", rules[int(rule)])
-    if not 0 < len(label) <= LONGEST_NAME or not label.isprintable():
-        raise PrologError(f"no_label({label[:LONGEST_NAME]!r},{rule},{number})")
     return int(number), Ruling("relabel", rules[int(rule)], label)
 
 

@@ -30,19 +30,23 @@ class Program:
 
     text: str
     rules: tuple[Rule, ...]
+    labels: tuple[str, ...] = ()
+    """What rules may call a detection: the labels in their heads, in the order of the file."""
 
 
 def make_program(clauses: Sequence[Clause]) -> Program:
     """Return the program of ``clauses``, in which the check has found no error."""
     maker = _ProgramMaker(clauses)
     lines = list(maker.lines())
-    return Program("".join(f"{line}.\n" for line in lines), tuple(maker.rules))
+    text = "".join(f"{line}.\n" for line in lines)
+    return Program(text, tuple(maker.rules), tuple(dict.fromkeys(maker.labels)))
 
 
 class _ProgramMaker:
     def __init__(self, clauses: Sequence[Clause]) -> None:
         self._clauses = clauses
         self.rules: list[Rule] = []
+        self.labels: list[str] = []
 
     def lines(self) -> Iterator[str]:
         for clause in self._clauses:
@@ -60,6 +64,9 @@ class _ProgramMaker:
         name, detection, ruling = head.arguments
         number = Number(len(self.rules), head.place)
         self.rules.append(Rule(name.name if isinstance(name, Atom) else "", head.place))
+        label = ruling.arguments[0] if isinstance(ruling, Compound) else None
+        if isinstance(label, Atom):
+            self.labels.append(label.name)
         at = Compound(_TRYING, (number, detection), head.place)
         bound = detection.name if isinstance(detection, Variable) else None
         goals = at if body is None else Compound(",", (at, self._goal(body, 0, bound)), head.place)

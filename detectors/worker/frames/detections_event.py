@@ -85,7 +85,7 @@ def make_detections(
         flight_id=frame.flight_id,
         model=ModelRef(name=card.name, version=card.version),
         options=result.options.as_options(frame.options.prompt),
-        detections=found if rulings is None else kept_detections(found, rulings.rulings, card),
+        detections=found if rulings is None else kept_detections(found, rulings, card),
         timings=Timings(
             queued_ms=max(0.0, (detected_at - frame.received_at).total_seconds() * 1_000 - total_ms),
             fetch_ms=fetch_ms,

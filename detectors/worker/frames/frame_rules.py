@@ -85,6 +85,8 @@ class FrameRulings:
     digest: str
     """SHA-256 of the rules, hexadecimal."""
     rulings: Rulings
+    labels: tuple[str, ...] = ()
+    """What the rules may call a detection, in the order of the file."""
 
 
 class FrameRules:
@@ -178,7 +180,8 @@ class _RulesWork:
             if isinstance(usable, RulesError):
                 return FrameRulings(name, digest, Rulings(problem=error_text(usable)))
             labels = [one.name for one in model.card.classes]
-            return FrameRulings(name, digest, self.evaluator.evaluate(usable, facts, result.detections, labels))
+            rulings = self.evaluator.evaluate(usable, facts, result.detections, labels)
+            return FrameRulings(name, digest, rulings, usable.program.labels)
         except Exception as error:
             # Rules never cost a frame its detections.
             logger.exception("rules failed", extra={"rules": name})

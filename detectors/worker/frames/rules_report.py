@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from detectors.card.card import ModelCard
-from detectors.rules.rulings import Ruling, Rulings
+from detectors.rules.rulings import Ruling
 from detectors.worker.frames.frame_rules import FrameRulings
 from schemas.events import Detection, DroppedDetection, RuleApplied, RulesReport
 
 _LONGEST_PROBLEM, _LONGEST_NAME = 4_000, 255
 
 
-def kept_detections(found: Sequence[Detection], rulings: Rulings, card: ModelCard) -> list[Detection]:
+def kept_detections(found: Sequence[Detection], made: FrameRulings, card: ModelCard) -> list[Detection]:
     """Return what no rule dropped, in its order, with the rule that confirmed or relabelled it.
 
-    A new label that the model knows brings its class number with it; with another one the number stays.
+    A label that the model does not have has a number behind those of its classes, by its place in the rules file: each
+    number has one label, in all frames.
     """
-    numbers = {one.name: number for number, one in enumerate(card.classes)}
+    rulings, names = made.rulings, [one.name for one in card.classes]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys([*names, *made.labels]))}
     kept = []
     for number in rulings.kept(len(found)):
         ruling = rulings.by_number.get(number)
@@ -30,8 +32,7 @@ def _changed(detection: Detection, ruling: Ruling, numbers: dict[str, int]) -> D
         rule = RuleApplied(name=ruling.rule.name, ruling="confirmed")
         return detection.model_copy(update={"rule": rule})
     rule = RuleApplied(name=ruling.rule.name, ruling="relabelled", former_label=detection.label)
-    class_id = numbers.get(ruling.label, detection.class_id)
-    return detection.model_copy(update={"rule": rule, "label": ruling.label, "class_id": class_id})
+    return detection.model_copy(update={"rule": rule, "label": ruling.label, "class_id": numbers[ruling.label]})
 
 
 def rules_report(found: Sequence[Detection], made: FrameRulings) -> RulesReport:

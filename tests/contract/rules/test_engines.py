@@ -21,6 +21,9 @@ from hypothesis import strategies as st
 from detectors.rules.engines.port import RulesEngine, RulesEngineError, RulesLimits, RulesStoppedError
 from detectors.rules.evaluator import RulesEvaluator
 from detectors.rules.facts import FrameFacts, write_frame
+from detectors.rules.language.program import make_program
+from detectors.rules.language.reader import read_clauses
+from detectors.rules.language.terms import write_atom
 from detectors.rules.rules_file import parse_rules
 from detectors.rules.rulings import Rulings
 from tests.harnesses.rules import LABELS, Row, detections_of, frame_facts, open_engine
@@ -141,12 +144,14 @@ CONDITIONS: list[tuple[str, list[int]]] = [
 def test_conditions_hold_for_the_same_detections_on_every_engine(engine: RulesEngine) -> None:
     # One program for all: every condition that holds adds a letter to the new label.
     clauses = "".join(f"holds({0x4E00 + n}, D) :- {body}.\n" for n, (body, _) in enumerate(CONDITIONS))
-    rule = "rule(all, D, relabel(L)) :- findall(C, holds(C, D), Cs), atom_codes(L, [0'x|Cs]).\n"
-    found = evaluated(engine, rule + clauses)
-    assert found.problem is None
-    labels = {number: str(ruling.label) for number, ruling in found.by_number.items()}
+    rule = "'the rule'(0, D, relabel(L)) :- findall(C, 'own holds'(C, D), Cs), atom_codes(L, [0'x|Cs]).\n"
+    program = engine.load(rule + make_program(read_clauses(clauses)[0]).text, GENEROUS)
+    output = program.run(write_frame(FACTS, detections_of(ROWS), LABELS))
+    program.close()
+    labels = [line.split(" ") for line in output.splitlines() if line.startswith("relabel ")]
+    assert len(labels) == len(ROWS), output
     for n, (body, numbers) in enumerate(CONDITIONS):
-        assert [number for number in sorted(labels) if chr(0x4E00 + n) in labels[number]] == numbers, body
+        assert sorted(int(number) for _, _, number, label in labels if chr(0x4E00 + n) in label) == numbers, body
 
 
 def test_first_rule_that_holds_decides_and_a_cut_ends_the_rules(engine: RulesEngine) -> None:
@@ -191,7 +196,9 @@ def test_texts_come_back_as_they_were(engine: RulesEngine, labels: list[str]) ->
     texts = [*labels, "\\'\\", "0'a", "a.b", "%", "/*", "é€😀", "[]", "{}", "a b", "''", "\\x41\\"]
     facts = frame_facts(metadata={str(number): text for number, text in enumerate(texts)})
     rules = "".join(
-        f"rule(r, D, relabel(L)) :- centre_px(D, {n}.5, _), metadata('{n}', L).\n" for n in range(len(texts))
+        f"rule(r, D, relabel(L)) :- centre_px(D, {n}.5, _), metadata('{n}', L).\n"
+        f"rule(never, _, relabel({write_atom(text)})) :- fail.\n"
+        for n, text in enumerate(texts)
     )
     rows: list[Row] = [("cow", 0.5, (n, 0, n + 1, 1)) for n in range(len(texts))]
     found = evaluated(engine, rules, rows, facts)
@@ -232,9 +239,12 @@ def test_rules_that_run_away_are_stopped_with_their_line(engine: RulesEngine, ru
     [
         ("rule(a, D, drop) :- detection(D), X is 1 / 0, X > 1.", "divided by zero"),
         ("rule(a, D, drop) :- detection(D), X > 1.", "a variable has no value"),
-        ("rule(a, D, relabel(L)) :- detection(D), atom_codes(L, [10, 65]).", "relabel needs a name"),
-        ("rule(a, D, relabel(L)) :- detection(D), L = 3.", "relabel needs a name"),
-        ("rule(a, D, relabel(L)) :- detection(D), var(L).", "relabel needs a name"),
+        (
+            "rule(a, D, relabel(L)) :- detection(D), atom_codes(L, [10, 65]).",
+            "no label of the model, nor one that a rule names",
+        ),
+        ("rule(a, D, relabel(L)) :- detection(D), L = 3.", "no label of the model, nor one that a rule names"),
+        ("rule(a, D, relabel(L)) :- detection(D), var(L).", "no label of the model, nor one that a rule names"),
     ],
 )
 def test_errors_in_a_run_are_explained_with_their_line(engine: RulesEngine, rule: str, part: str) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import pytest
 
 from detectors.rules.engines.port import RulesEngineError
-from detectors.rules.language.program import Rule
+from detectors.rules.language.program import Program, Rule
 from detectors.rules.language.terms import Place
 from detectors.rules.rulings import PrologError, Ruling, Rulings, last_tried, read_rulings
 
 RULES = (Rule("small", Place(3, 1)), Rule("herd", Place(7, 1)))
+PROGRAM = Program("", RULES, ("wild cow",))
+LABELS = ("cow",)
 
 
 def test_read_rulings_returns_one_per_detection() -> None:
-    found = read_rulings("drop 0 2\nconfirm 1 0\nrelabel 1 1 wild cow\n\ndone\n", RULES, 3)
+    found = read_rulings("drop 0 2\nconfirm 1 0\nrelabel 1 1 wild cow\n\ndone\n", PROGRAM, 3, LABELS)
     assert found == {
         2: Ruling("drop", RULES[0]),
         0: Ruling("confirm", RULES[1]),
@@ -30,18 +32,18 @@ def test_read_rulings_returns_one_per_detection() -> None:
 )
 def test_output_that_is_no_ruling_is_an_error_of_the_engine(output: str) -> None:
     with pytest.raises(RulesEngineError):
-        read_rulings(output, RULES, 3)
+        read_rulings(output, PROGRAM, 3, LABELS)
 
 
-@pytest.mark.parametrize("label", ["", "x" * 101, "a\x07"])
-def test_labels_that_events_do_not_take_are_errors_of_the_rule(label: str) -> None:
+@pytest.mark.parametrize("label", ["", "x" * 101, "a\x07", "wild"])
+def test_labels_that_neither_model_nor_rules_name_are_errors_of_the_rule(label: str) -> None:
     with pytest.raises(PrologError, match="no_label"):
-        read_rulings(f"relabel 0 0 {label}\n\ndone\n", RULES, 3)
+        read_rulings(f"relabel 0 0 {label}\n\ndone\n", PROGRAM, 3, LABELS)
 
 
 def test_an_error_of_prolog_is_raised_with_its_term() -> None:
     with pytest.raises(PrologError, match="zero_divisor"):
-        read_rulings("drop 0 1\n\nerror error(evaluation_error(zero_divisor),/)\n\ndone\n", RULES, 3)
+        read_rulings("drop 0 1\n\nerror error(evaluation_error(zero_divisor),/)\n\ndone\n", PROGRAM, 3, LABELS)
 
 
 def test_last_tried_is_the_rule_of_the_last_complete_line() -> None:

@@ -29,7 +29,7 @@ def event_of(rulings: Rulings | None) -> DetectionsMade:
     view = FrameView(100, 100)
     options = resolve(CARD, DetectOptions(), view)
     result = FrameResult(detections_of(ROWS, LABELS), view, options, tiles=1, decode_ms=1, inference_ms=1, merge_ms=1)
-    made = None if rulings is None else FrameRulings(RULES.name, RULES.digest, rulings)
+    made = None if rulings is None else FrameRulings(RULES.name, RULES.digest, rulings, ("calf", LABELS[2], "lamb"))
     at = START + timedelta(seconds=1)
     return make_detections(frame_captured(), CARD, result, made, detected_at=at, fetch_ms=1.0, total_ms=2.0)
 
@@ -57,7 +57,7 @@ def test_confirmed_and_relabelled_detections_name_their_rule() -> None:
     assert shown == [
         (LABELS[0], 0, ("herd", "confirmed")),
         (LABELS[2], 2, ("small", "relabelled")),
-        ("calf", 0, ("small", "relabelled")),
+        ("calf", len(LABELS), ("small", "relabelled")),
         (LABELS[1], 1, None),
     ]
     assert [one.rule.former_label for one in event.detections[:3] if one.rule] == [None, LABELS[1], LABELS[0]]
