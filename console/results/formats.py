@@ -37,6 +37,8 @@ def as_json(file: ResultFile, found: Sequence[Found]) -> dict[str, Any]:
         "detections": [_detection(each, width, height) for each in found],
         "detection_count": len(found),
     }
+    if file.rules is not None:
+        body["rules"] = {name: file.rules.get(name) for name in ("file", "sha256", "dropped_by_rule", "problem")}
     if file.failed:
         body["error"] = {"code": file.error_code, "message": file.error_message}
     return body
@@ -54,6 +56,8 @@ def _detection(found: Found, width: int, height: int) -> dict[str, Any]:
     }
     if found.corners is not None:
         body["corners"] = _pixel_corners(found.corners, width, height)
+    if found.rule is not None:
+        body["rule"] = found.rule
     return body
 
 

@@ -19,12 +19,13 @@ from console.uploads.records import UploadedFile
 _JOB = "SELECT id, job_id, status, config, error_message FROM jobs WHERE client_id = $1 AND job_id = $2"
 # Equal pictures of a job have one frame, and so one session; each is a file of its own all the same.
 _FILES = """
-SELECT f.*, jf.status, jf.session_id, jf.num_detections, jf.error_code, jf.error_message
-FROM job_files jf JOIN uploaded_files f ON f.id = jf.file_id
+SELECT f.*, jf.status, jf.session_id, jf.num_detections, jf.error_code, jf.error_message, s.config -> 'rules' AS rules
+FROM job_files jf JOIN uploaded_files f ON f.id = jf.file_id LEFT JOIN inference_sessions s ON s.id = jf.session_id
 WHERE jf.job_id = $1 AND ($2::varchar IS NULL OR f.file_id = $2) ORDER BY jf.position
 """
 _FOUND = """
-SELECT label, class_id, confidence, bbox_x1, bbox_y1, bbox_x2, bbox_y2, corners FROM detections
+SELECT label, class_id, confidence, bbox_x1, bbox_y1, bbox_x2, bbox_y2, corners, metadata -> 'rule' AS rule
+FROM detections
 WHERE session_id = $1 AND image_id = (SELECT image_id FROM inference_sessions WHERE id = $1)
 ORDER BY confidence DESC, id
 """
@@ -59,6 +60,8 @@ class ResultFile:
     count: int
     error_code: str | None
     error_message: str | None
+    rules: dict[str, Any] | None = None
+    """What rules did with its detections; None where it had none."""
 
     @property
     def failed(self) -> bool:
@@ -75,6 +78,8 @@ class Found:
     confidence: float
     box: tuple[float, float, float, float]
     corners: tuple[float, ...] | None
+    rule: dict[str, Any] | None = None
+    """The rule that confirmed or relabelled it."""
 
 
 class ResultRecords:
@@ -105,7 +110,12 @@ class ResultRecords:
             raise file_not_found(file_id)
         return [
             ResultFile(
-                UploadedFile.of(row), row["session_id"], row["num_detections"], row["error_code"], row["error_message"]
+                UploadedFile.of(row),
+                row["session_id"],
+                row["num_detections"],
+                row["error_code"],
+                row["error_message"],
+                _json(row["rules"]),
             )
             for row in rows
         ]
@@ -128,6 +138,7 @@ class ResultRecords:
                     round(row["bbox_y2"], 6),
                 ),
                 None if row["corners"] is None else tuple(row["corners"]),
+                _json(row["rule"]),
             )
             for row in rows
         ]
@@ -159,3 +170,9 @@ def _not_ready(job_id: str, status: str, error: str | None) -> ResultsNotReadyEr
         details=f"Its status is {status}; GET /api/v1/jobs/{job_id}/status says more.",
         field="job_id",
     )
+
+
+def _json(text: str | None) -> dict[str, Any] | None:
+    """Return a JSON object of the database; None where there is none."""
+    value = None if text is None else json.loads(text)
+    return value if isinstance(value, dict) else None

@@ -85,7 +85,7 @@ def session_rows(events: Sequence[DetectionsMade]) -> list[Row]:
             round(event.timings.total_ms),
             event.model.name,
             event.model.version,
-            event.options.model_dump_json(exclude_none=True),
+            _config(event),
             event.timings.model_dump_json(),
             len(event.detections),
             max((detection.confidence for detection in event.detections), default=None),
@@ -114,7 +114,16 @@ def detection_rows(events: Sequence[DetectionsMade]) -> Iterator[Row]:
                 detection.label,
                 detection.class_id,
                 *model,
+                None if detection.rule is None else json.dumps({"rule": detection.rule.model_dump(exclude_none=True)}),
             )
+
+
+def _config(event: DetectionsMade) -> str:
+    """Return how a frame was processed, as JSON: its options, and what rules did without what they dropped."""
+    options = event.options.model_dump(mode="json", exclude_none=True)
+    if event.rules is not None:
+        options["rules"] = event.rules.model_dump(mode="json", exclude_none=True, exclude={"dropped"})
+    return json.dumps(options)
 
 
 def _corners(detection: Detection) -> list[float] | None:

@@ -141,6 +141,7 @@ DETECTIONS = TargetTable(
         "model_name",
         "model_version",
         "created_at",
+        "metadata",
     ),
 )
 

@@ -50,5 +50,5 @@ def rules_report(found: Sequence[Detection], made: FrameRulings) -> RulesReport:
         elapsed_ms=rulings.elapsed_ms,
         dropped=dropped,
         dropped_by_rule=rulings.dropped_by_rule(),
-        problem=None if rulings.problem is None else rulings.problem[:_LONGEST_PROBLEM],
+        problem=None if rulings.problem is None else rulings.problem.replace("\0", "\ufffd")[:_LONGEST_PROBLEM],
     )

@@ -14,8 +14,8 @@ import xmlschema
 from pycocotools.coco import COCO
 
 from infra.database.pool import Database
-from schemas.events import FrameCaptured
-from tests.harnesses.job_site import JobSite, job_site
+from schemas.events import FrameCaptured, RuleApplied, RulesReport
+from tests.harnesses.job_site import JobSite, answer_of, job_site
 from tests.harnesses.uploads import picture, upload
 
 pytestmark = pytest.mark.integration
@@ -168,3 +168,22 @@ async def test_two_jobs_are_compared_in_the_pictures_that_both_have(site: JobSit
     assert [found[name] for name in counts] == [1, 1, 0, 1, 1, 0]
     assert found["files"][0]["only_first"][0]["class_name"] == "bird"
     assert (await site.console.get(f"/api/v1/jobs/{jobs[0]}/compare/{jobs[1]}?iou=2")).code == "INVALID_CONFIG"
+
+
+async def test_json_names_the_rules_that_decided_and_their_problem(site: JobSite) -> None:
+    files = [(f"{n}.jpg", picture("JPEG", WIDTH, HEIGHT, seed=n)) for n in range(2)]
+    job, _, frames = await job_of(site, *files)
+    reports = [
+        RulesReport(file="job", sha256="0" * 64, engine="swi 9", elapsed_ms=1.0, dropped_by_rule={"small": 2}),
+        RulesReport(file="job", sha256="0" * 64, engine="swi 9", elapsed_ms=1.0, problem="line 3, rule round: …"),
+    ]
+    rule = RuleApplied(name="herd", ruling="confirmed")
+    for frame, report in zip(frames, reports, strict=True):
+        event = answer_of(frame)
+        kept = [each.model_copy(update={"rule": None if report.problem else rule}) for each in event.detections]
+        await site.sink.write([event.model_copy(update={"rules": report, "detections": kept})])
+    ruled, failed = (await data(site, f"/api/v1/jobs/{job}/results"))["results"]
+    assert ruled["rules"] == {"file": "job", "sha256": "0" * 64, "dropped_by_rule": {"small": 2}, "problem": None}
+    assert [each["rule"] for each in ruled["detections"]] == [{"name": "herd", "ruling": "confirmed"}]
+    assert failed["rules"]["problem"] == "line 3, rule round: …"
+    assert [each.get("rule") for each in failed["detections"]] == [None]
