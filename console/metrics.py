@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 UPLOADED_FILES = Counter("uploaded_files_total", "Files of uploads that were accepted")
 REQUESTS_REFUSED = Counter("standgale_console_refused_total", "Requests that failed, by error code", ["reason"])
+ACTIVE_JOBS = Gauge("active_jobs", "Jobs that have not ended, by status", ["status"])
+QUEUE_LENGTH = Gauge("queue_length", "Jobs of which no file is with a detector yet", ["queue"])

@@ -8,6 +8,13 @@ from infra.telemetry.buckets import COUNTS, SECONDS
 
 INFERENCE_REQUESTS = Counter("inference_requests_total", "Frames that a model processed", ["model", "status"])
 INFERENCE_DURATION = Histogram("inference_duration_seconds", "Engine time per frame", ["model"], buckets=SECONDS)
+MODEL_INFERENCE_TIME = Histogram(
+    "model_inference_time_seconds",
+    "Engine time per picture, as inference_duration_seconds, in the buckets of the dashboards of jobs",
+    ["model"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+)
+DETECTION_COUNT = Counter("detection_count_total", "Objects that were detected, by class", ["class"])
 DETECTIONS_PER_IMAGE = Histogram("detections_per_image", "Detections found in one frame", buckets=COUNTS)
 DETECTIONS_TOO_LARGE = Counter(
     "standgale_detections_too_large_total", "Boxes left out because they are larger than their class can be", ["model"]

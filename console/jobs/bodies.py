@@ -100,6 +100,8 @@ class JobData(_Body):
     """When it has failed: not one file has a result"""
     failures: list[FailedFile] | None = None
     """In its status: the files that have no result, at most 100"""
+    warnings: list[str] | None = None
+    """In its status: rules that gave no rulings"""
     config: dict[str, Any] | None = None
     """The options that were asked for; only of one job, not in lists"""
 

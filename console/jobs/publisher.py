@@ -19,7 +19,7 @@ from sinks.postgres.job_counts import FileFailure, count_failures
 from sinks.postgres.jobs import note_ended
 
 _MOST = 100
-_ROUNDS = Rounds("publishing frames of jobs", "frames of jobs wait", idle_s=0.25, busy_s=0.05)
+_ROUNDS = Rounds("publishing frames of jobs", "frames of jobs wait", idle_s=0.25, busy_s=0.1)
 _PUBLISH_TIMEOUT_S = 10.0
 _TOO_LARGE = "STORAGE_ERROR"
 

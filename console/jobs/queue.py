@@ -38,9 +38,9 @@ files AS (
         e.busy + row_number() OVER (PARTITION BY e.id ORDER BY q.position) AS turn
     FROM early AS e CROSS JOIN LATERAL (
         SELECT position FROM job_files AS q WHERE q.job_id = e.id AND q.status = 'queued'
-        ORDER BY position LIMIT $1 - e.busy
+        ORDER BY position LIMIT LEAST($1 - e.busy, $3)
     ) AS q
-    WHERE e.place <= $2
+    WHERE e.place <= LEAST($2, $3)
 ),
 -- Each client gets as many at a time as any other, and each of its jobs as many as any other of its jobs.
 turns AS (

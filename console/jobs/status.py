@@ -15,7 +15,7 @@ from console.ids import is_id
 from console.jobs.errors import JobNotFoundError
 from console.jobs.estimate import Estimates
 from infra.database.pool import Connection
-from infra.texts import shortened
+from infra.texts import counted, shortened
 from schemas.job_events import JobStatus
 from schemas.timestamps import format_utc
 
@@ -23,7 +23,8 @@ SELECT = """
 SELECT j.id, j.job_id, j.status, j.created_at, j.updated_at, j.started_at, j.finished_at, j.total_images,
     j.processed_images, j.failed_images, j.total_detections, j.confidence_sum, j.error_code, j.error_message,
     j.error_details, u.upload_id, f.job_id AS retry_of,
-    j.config #> '{asked,sahi}' IS NOT NULL AND j.config #>> '{asked,sahi,enabled}' IS DISTINCT FROM 'false' AS sliced
+    j.config #> '{asked,sahi}' IS NOT NULL AND j.config #>> '{asked,sahi,enabled}' IS DISTINCT FROM 'false' AS sliced,
+    j.config ? 'rules' AS ruled
 FROM jobs AS j LEFT JOIN uploads AS u ON u.id = j.upload_id LEFT JOIN jobs AS f ON f.id = j.retry_of
 """
 _JOB = f"{SELECT} WHERE j.job_id = $1 AND j.client_id = $2"
@@ -33,6 +34,11 @@ FROM job_files AS f JOIN uploaded_files AS u ON u.id = f.file_id
 WHERE f.job_id = $1 AND f.status = 'failed' ORDER BY f.position LIMIT $2
 """
 _MOST_FAILURES = 100
+_RULES_PROBLEM = """
+SELECT count(*) AS files, min(s.config #>> '{rules,problem}') AS text
+FROM job_files AS f JOIN inference_sessions AS s ON s.id = f.session_id
+WHERE f.job_id = $1 AND s.config #>> '{rules,problem}' IS NOT NULL
+"""
 _LONGEST_ID = 60
 
 
@@ -61,6 +67,8 @@ class JobRow:
     """The job whose failed files it does again"""
     sliced: bool
     """Whether it asks for slices"""
+    ruled: bool
+    """Whether it has rules of its own"""
 
     @property
     def percentage(self) -> float | int:
@@ -94,11 +102,19 @@ def job_not_found(job_id: str) -> JobNotFoundError:
     )
 
 
-async def failures_of(connection: Connection, job: JobRow) -> list[JsonValue]:
-    """Return the files of ``job`` that have failed, with their errors; not more than a client can look at."""
-    if job.failed_images == 0:
-        return []
-    return [dict(row.items()) for row in await connection.fetch(_FAILURES, job.id, _MOST_FAILURES)]
+async def faults_of(connection: Connection, job: JobRow) -> dict[str, JsonValue]:
+    """Return what went wrong in ``job``: `failures`, not more than a client can look at, and `warnings`."""
+    found: dict[str, JsonValue] = {}
+    if job.failed_images:
+        rows = await connection.fetch(_FAILURES, job.id, _MOST_FAILURES)
+        found["failures"] = [dict(row.items()) for row in rows]
+    problem: Any = await connection.fetchrow(_RULES_PROBLEM, job.id) if job.ruled and job.processed_images else None
+    if problem is not None and problem["files"]:
+        files = counted(problem["files"], "file")
+        found["warnings"] = [
+            f"the rules gave no rulings for {files}, which are as the model found them: {problem['text']}"
+        ]
+    return found
 
 
 async def asked_of(connection: Connection, job: JobRow) -> JsonValue:

@@ -15,7 +15,7 @@ from console.jobs.bodies import FilesBody, JobBody, JobsBody
 from console.jobs.estimate import Estimates
 from console.jobs.job_route import JobRoute
 from console.jobs.listing import Filters, files_page, jobs_page
-from console.jobs.status import asked_of, failures_of, find_job, job_body
+from console.jobs.status import asked_of, faults_of, find_job, job_body
 from console.parts import ConsoleParts
 from schemas.job_events import JobStatus
 
@@ -59,19 +59,17 @@ def status_router(parts: ConsoleParts, estimates: Estimates) -> APIRouter:
         """Return the job with its progress. `completed` means that all results are there."""
         async with request_connection(parts) as connection:
             job = await find_job(connection, caller.client_id, job_id)
-            failures = await failures_of(connection, job)
-        body = job_body(job, estimates)
-        return _success(body | {"failures": failures} if failures else body)
+            faults = await faults_of(connection, job)
+        return _success(job_body(job, estimates) | faults)
 
     @routes.get("/api/v1/jobs/{job_id}", response_model=JobBody, summary="A job with its options")
     async def get_job(job_id: str, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
         """Return the job as its status does, with the options that were asked for."""
         async with request_connection(parts) as connection:
             job = await find_job(connection, caller.client_id, job_id)
-            failures = await failures_of(connection, job)
+            faults = await faults_of(connection, job)
             config = await asked_of(connection, job)
-        body = job_body(job, estimates) | {"config": config}
-        return _success(body | {"failures": failures} if failures else body)
+        return _success(job_body(job, estimates) | {"config": config} | faults)
 
     @routes.get("/api/v1/jobs/{job_id}/files", response_model=FilesBody, summary="The files of a job")
     async def get_files(

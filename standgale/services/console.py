@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from console.http.app import create_console
+from console.jobs.job_gauges import JobGauges
 from console.jobs.publisher import JobPublisher
+from console.jobs.store_models import StoreModels
 from console.parts import ConsoleParts
 from console.routes import console_routers
 from console.uploads.retention import UploadRetention
+from detectors.card.card import default_card_path, read_card
+from detectors.errors import ModelLoadError
 from detectors.worker.worker import GROUP
 from infra.broker.port import Publisher
 from infra.failure.retry import StoppedError
@@ -21,6 +26,7 @@ from infra.process.components import Component
 from infra.process.error_body import ERRORS_PATH
 from infra.process.health import HealthPart
 from infra.process.http_server import HttpComponent
+from schemas.event_base import ModelRef
 from standgale.services.composition import Composition
 from standgale.services.group_members import GroupMembers
 from standgale.services.rules_library import InstalledRules
@@ -39,8 +45,19 @@ def make_console_app(process: Composition) -> FastAPI:
         health=process.health,
         rules=InstalledRules(settings.rules_folder),
         detectors=GroupMembers(process.broker().admin, GROUP),
+        models=StoreModels(process.model_store(), _own_model(settings.detector.model)),
     )
     return create_console(parts, console_routers(parts, process.job_watch()))
+
+
+def _own_model(card: Path | None) -> list[ModelRef]:
+    """Return the version that detectors with these settings have without the store; none when its card is wrong."""
+    try:
+        own = read_card(card or default_card_path())
+    except ModelLoadError:
+        # The detector says what is wrong with it.
+        return []
+    return [ModelRef(name=own.name, version=own.version)]
 
 
 def make_console_workers(process: Composition) -> list[Component]:
@@ -50,6 +67,7 @@ def make_console_workers(process: Composition) -> list[Component]:
         process.keys(),
         process.job_watch(),
         UploadRetention(database, process.store(), retry),
+        JobGauges(database),
         PublishingComponent("outbox", process, lambda publisher: OutboxRelay(database, publisher, retry)),
         PublishingComponent("job-frames", process, lambda publisher: JobPublisher(database, publisher, console, retry)),
     ]

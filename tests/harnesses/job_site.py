@@ -148,8 +148,9 @@ class JobSite:
         await self.publisher().publish_some()
         return [decode(record.headers, record.value, FrameCaptured) for record in self.topics.records[before:]]
 
-    async def answer(self, *frames: FrameCaptured, scores: Sequence[float] = (0.5,)) -> None:
-        await self.sink.write([answer_of(frame, scores) for frame in frames])
+    async def answer(self, *frames: FrameCaptured, scores: Sequence[float] = (0.5,), **changes: Any) -> None:
+        """Let the detectors find something; ``changes`` are to the fields of their events."""
+        await self.sink.write([answer_of(frame, scores).model_copy(update=changes) for frame in frames])
 
     async def fail(self, *frames: FrameCaptured, error: Exception | None = None) -> None:
         reason = error or ImageCorruptError("the JPEG ends early")

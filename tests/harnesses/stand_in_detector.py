@@ -18,8 +18,9 @@ from schemas.timestamps import utc_now
 from schemas.topics import FRAME_TOPICS, FRAMES_DEAD
 from standgale.testing.factories import out_record
 
-Decide = Callable[[FrameCaptured], StandgaleError | bool | None]
-"""Returns the error for which a frame becomes a dead letter, whether something is found in it, or None: no answer."""
+Decide = Callable[[FrameCaptured], StandgaleError | DetectionsMade | bool | None]
+"""Returns the error for which a frame becomes a dead letter, whether something is found in it, its event, or None: no
+answer."""
 
 
 @asynccontextmanager
@@ -48,7 +49,8 @@ async def _serve(consumer: Consumer, decide: Decide, taken: list[InRecord]) -> N
                 outputs = [dead_letter(record, group="detectors", error=decided, attempts=1, topic=FRAMES_DEAD)]
             elif decided is not None:
                 seen.add(str(frame.frame_id))
-                outputs = [out_record(_made(frame, found=decided))]
+                made = decided if isinstance(decided, DetectionsMade) else _made(frame, found=decided)
+                outputs = [out_record(made)]
             point = {record.source: CommitPoint(record.offset + 1, record.epoch)}
             await consumer.commit(point, outputs)
 

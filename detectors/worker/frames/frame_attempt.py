@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
 from detectors.metrics import (
+    DETECTION_COUNT,
     DETECTIONS_PER_IMAGE,
     DETECTIONS_TOO_LARGE,
     FRAME_LATENCY,
     INFERENCE_DURATION,
     INFERENCE_REQUESTS,
+    MODEL_INFERENCE_TIME,
 )
 from detectors.worker.frames.detections_event import detections_id, detections_record, make_detections
 from detectors.worker.frames.frame_rules import FrameRules
@@ -26,11 +29,15 @@ from infra.errors import RecordTooLargeError
 from infra.failure.dead_letter_records import dead_letter
 from infra.failure.error_texts import error_code, error_text
 from infra.storage.frames.port import FrameStore
+from infra.telemetry.buckets import BoundedLabel
 from schemas import topics
 from schemas.events import DetectionsMade, FrameCaptured
 from schemas.timestamps import utc_now
 
 logger = logging.getLogger(__name__)
+
+# A model that takes text may find any number of classes.
+_class_label = BoundedLabel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +113,10 @@ def _count(topic: str, event: DetectionsMade) -> None:
     name = event.model.name
     INFERENCE_REQUESTS.labels(model=name, status="success").inc()
     INFERENCE_DURATION.labels(model=name).observe(event.timings.inference_ms / 1_000)
+    MODEL_INFERENCE_TIME.labels(model=name).observe(event.timings.inference_ms / 1_000)
     DETECTIONS_PER_IMAGE.observe(len(event.detections))
+    for label, count in Counter(found.label for found in event.detections).items():
+        DETECTION_COUNT.labels(_class_label(label)).inc(count)
     DETECTIONS_TOO_LARGE.labels(model=name).inc(event.too_large or 0)
     latency_s = max(0.0, (utc_now() - event.received_at).total_seconds())
     FRAME_LATENCY.labels(topic).observe(latency_s)

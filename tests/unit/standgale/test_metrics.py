@@ -94,6 +94,10 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "standgale_sse_clients": ("gauge", ("stream",)),
     "standgale_sse_events_sent": ("counter", ("stream",)),
     "standgale_sse_clients_dropped": ("counter", ("stream",)),
+    "active_jobs": ("gauge", ("status",)),
+    "queue_length": ("gauge", ("queue",)),
+    "model_inference_time_seconds": ("histogram", ("model",)),
+    "detection_count": ("counter", ("class",)),
     "inference_jobs": ("counter", ("status",)),
     "inference_job_duration_seconds": ("histogram", ("status",)),
     "standgale_ready": ("gauge", ("part",)),
@@ -102,6 +106,7 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 WITHOUT_PREFIX = {name for name in EXPECTED if not name.startswith("standgale_")}
 BOUNDED_LABELS = {
+    *("class", "queue"),
     *("method", "endpoint", "status", "device_id", "reason", "clock", "what", "model", "lane", "version", "state"),
     *("result", "topic", "engine", "policy", "group", "stream", "part", "server", "source", "rate", "ruling"),
 }
@@ -129,6 +134,7 @@ def test_only_the_agreed_names_lack_the_prefix() -> None:
         "detections_per_image",
         "model_load_time_seconds",
         "uploaded_files",
+        *("active_jobs", "queue_length", "model_inference_time_seconds", "detection_count"),
         "inference_jobs",
         "inference_job_duration_seconds",
     } == WITHOUT_PREFIX

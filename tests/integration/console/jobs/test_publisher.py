@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from console.jobs import queue
 from console.settings import ConsoleSettings
 from infra.broker.port import OutRecord
 from infra.database.pool import Database
-from infra.errors import BrokerUnavailableError, RecordTooLargeError
+from infra.errors import BrokerUnavailableError, DatabaseUnavailableError, RecordTooLargeError
 from infra.process.health import Health
 from schemas.cloudevents import decode
 from schemas.events import FrameCaptured
@@ -114,6 +115,19 @@ async def test_one_process_publishes_at_a_time(site: JobSite) -> None:
     topics.go_on.set()
     assert await task == 3
     assert len(site.topics.records) == 0
+
+
+async def test_a_frozen_process_gives_its_turn_back(site: JobSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "_TIMEOUT", "SET LOCAL idle_in_transaction_session_timeout = '200ms'")
+    job_id, frozen = await site.job(3), Stopping()
+    task = asyncio.create_task(site.publisher(frozen).publish_some())
+    await frozen.published.wait()
+    await until(site.publish, "the other process publishes")
+    frozen.go_on.set()
+    with pytest.raises(DatabaseUnavailableError):
+        await task
+    await site.answer(*(decode(record.headers, record.value, FrameCaptured) for record in site.topics.records))
+    assert (await site.status(job_id))["status"] == "completed"
 
 
 async def test_a_cancel_between_publish_and_its_note_stays(site: JobSite) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from detectors.errors import ModelLoadError
 from infra.database.pool import Database
+from schemas.events import RulesReport
 from tests.harnesses.job_site import JobSite, answer_of, job_site, letter_of
 
 pytestmark = pytest.mark.integration
@@ -99,6 +100,21 @@ async def test_results_that_cannot_be_stored_fail_their_files(site: JobSite) -> 
     error = (await site.status(job_id))["error"]
     assert error["code"] == "STORAGE_ERROR"
     assert "secret" not in error["message"]
+
+
+async def test_rules_that_give_no_rulings_are_a_warning(site: JobSite) -> None:
+    job_id = await site.job(3, config={"symbolic_reasoning": {"rules_file": "rule(again, D, drop) :- again."}})
+    frames = await site.publish()
+    report = RulesReport(file="job", sha256="0" * 64, engine="", elapsed_ms=1, problem="line 1, rule again: stopped")
+    await site.answer(*frames[:2], rules=report)
+    await site.answer(frames[2], rules=report.model_copy(update={"problem": None}))
+    done = await site.status(job_id)
+    assert (done["status"], done["summary"]["total_detections"]) == ("completed", 3)
+    assert done["warnings"] == [
+        "the rules gave no rulings for 2 files, which are as the model found them: line 1, rule again: stopped"
+    ]
+    results = (await site.console.get(f"/api/v1/jobs/{job_id}/results")).json["data"]["results"]
+    assert sorted(str(each["rules"]["problem"]) for each in results) == ["None", *["line 1, rule again: stopped"] * 2]
 
 
 async def test_results_and_failures_written_again_count_once(site: JobSite) -> None:
