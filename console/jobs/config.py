@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from infra.storable import StorableText
 from schemas.events import MergeMethod
 from schemas.job_events import MAX_RULES, JobRules
 
@@ -14,13 +15,6 @@ MAX_FILES = 10_000
 """More file ids than any upload has files are not read"""
 
 
-def _without_null(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("it holds a null character")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_without_null)]
 _Share = Annotated[float, Field(ge=0.0, le=1.0)]
 _Slice = Annotated[int, Field(ge=256, le=2048)]
 
@@ -63,15 +57,15 @@ class Merging(Asked):
 class Model(Asked):
     """Names a version in the model store; else the detectors use the version that is active."""
 
-    name: Annotated[Text, Field(min_length=1, max_length=100)]
-    version: Annotated[Text, Field(min_length=1, max_length=50)]
+    name: Annotated[StorableText, Field(min_length=1, max_length=100)]
+    version: Annotated[StorableText, Field(min_length=1, max_length=50)]
 
 
 class SymbolicReasoning(Asked):
     """Says which rules confirm, drop or relabel what the model found."""
 
     enabled: bool = True
-    rules_file: Annotated[Text, Field(min_length=1, max_length=MAX_RULES)] | None = None
+    rules_file: Annotated[StorableText, Field(min_length=1, max_length=MAX_RULES)] | None = None
     """The name of rules that the operator installed, or the text of rules; never a path"""
 
 
@@ -95,7 +89,7 @@ class JobConfig(Asked):
     whole_frame: bool | None = None
     """Whether the whole picture, scaled down, is detected beside its slices, for large objects"""
     model: Model | None = None
-    prompt: Annotated[Text, Field(min_length=1, max_length=1_000)] | None = None
+    prompt: Annotated[StorableText, Field(min_length=1, max_length=1_000)] | None = None
     """What to look for, of a model that takes text: names of things, with dots between"""
     symbolic_reasoning: SymbolicReasoning | None = None
     visualization: Visualization | None = None
@@ -104,11 +98,11 @@ class JobConfig(Asked):
 class PredictRequest(Asked):
     """Asks for a job: certain files of an upload, detected with certain options."""
 
-    upload_id: Annotated[str, Field(min_length=1, max_length=255)]
-    file_ids: Annotated[list[str], Field(min_length=1, max_length=MAX_FILES)] | None = None
+    upload_id: Annotated[StorableText, Field(min_length=1, max_length=255)]
+    file_ids: Annotated[list[StorableText], Field(min_length=1, max_length=MAX_FILES)] | None = None
     """All files of the upload when left out"""
     config: JobConfig = JobConfig()
-    webhook_id: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    webhook_id: Annotated[StorableText, Field(min_length=1, max_length=255)] | None = None
     """The web-hook to call when the job has ended"""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from console.http.callers import Caller, caller_of
@@ -17,6 +17,7 @@ from console.jobs.job_route import JobRoute
 from console.jobs.listing import Filters, files_page, jobs_page
 from console.jobs.status import asked_of, faults_of, find_job, job_body
 from console.parts import ConsoleParts
+from infra.storable import StorableText, StorableTime
 from schemas.job_events import JobStatus
 
 _Limit = Annotated[int, Field(ge=1, le=100)]
@@ -31,14 +32,14 @@ class JobsQuery(_Query):
 
     status: list[JobStatus] = Field(default_factory=list)
     """May be given several times; left out: all"""
-    upload_id: Annotated[str, Field(max_length=255)] | None = None
+    upload_id: Annotated[StorableText, Field(max_length=255)] | None = None
     """Only jobs of this upload"""
-    created_from: AwareDatetime | None = None
+    created_from: StorableTime | None = None
     """Only jobs that were made at this time or later"""
-    created_to: AwareDatetime | None = None
+    created_to: StorableTime | None = None
     """Only jobs that were made before this time"""
     limit: _Limit = 20
-    before: Annotated[str, Field(max_length=255)] | None = None
+    before: Annotated[StorableText, Field(max_length=255)] | None = None
     """Only jobs that are older than this one: ``next_before`` of the page before"""
 
 

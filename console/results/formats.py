@@ -153,13 +153,6 @@ class CocoDocument:
         }
 
 
-def _outline(found: Found, width: int, height: int) -> list[list[float]]:
-    """Return the polygon of a rotated box; none of an upright one."""
-    if found.corners is None:
-        return []
-    return [[side for point in _pixel_corners(found.corners, width, height) for side in point]]
-
-
 def _pixel_corners(corners: Sequence[float], width: int, height: int) -> list[list[float]]:
     return [[round(x * width, 2), round(y * height, 2)] for x, y in zip(corners[::2], corners[1::2], strict=True)]
 

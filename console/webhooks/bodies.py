@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from infra.storable import StorableText
 from sinks.webhooks.conditions import Conditions
 
 _Event = Literal["job.finished", "detections.found"]
@@ -31,14 +32,14 @@ def _callable_url(text: str) -> str:
 class NewWebhook(BaseModel):
     """What a client asks for."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
     url: Annotated[str, Field(max_length=2_000), AfterValidator(_callable_url)]
     events: Annotated[list[_Event], Field(max_length=2)] = Field(
         default=["job.finished"], description="none: it is called only for jobs that name it"
     )
     conditions: Conditions = Field(default=Conditions(), description="for detections.found")
-    description: Annotated[str, Field(max_length=255, pattern="^[^\x00]*$")] | None = None
+    description: Annotated[StorableText, Field(max_length=255)] | None = None
 
 
 class Webhook(BaseModel):

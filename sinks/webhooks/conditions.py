@@ -7,16 +7,17 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from infra.storable import StorableText
 from schemas.event_base import DeviceId
 from schemas.events import Detection, DetectionsMade
 
-_Labels = Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=100)]
+_Labels = Annotated[list[Annotated[StorableText, Field(min_length=1, max_length=100)]], Field(max_length=100)]
 
 
 class Conditions(BaseModel):
     """Holds what a frame and its detections must have; each condition that is given must hold."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
 
     devices: Annotated[list[DeviceId], Field(max_length=1_000)] = []
     """The devices whose frames count; none: all"""

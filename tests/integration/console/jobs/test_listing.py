@@ -140,3 +140,17 @@ async def test_real_responses_are_as_the_document_describes_them(site: JobSite) 
     paths = (await site.console.get("/openapi.json")).json["paths"]
     assert "requestBody" in paths["/api/v1/inference/predict"]["post"]
     assert {"/api/v1/jobs/{job_id}/status", "/api/v1/jobs/{job_id}/retry"} <= set(paths)
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("upload_id=%00", "upload_id"),
+        ("before=job_%00", "before"),
+        ("created_from=0001-01-01T00:00:00%2B14:00", "created_from"),
+        ("created_to=9999-12-31T23:59:59-12:00", "created_to"),
+    ],
+)
+async def test_filters_that_no_database_can_compare_are_wrong_fields(site: JobSite, query: str, field: str) -> None:
+    response = await site.console.get(f"{JOBS}?{query}")
+    assert (response.status, response.code, response.json["field"]) == (400, "INVALID_CONFIG", field)

@@ -95,6 +95,13 @@ async def test_a_job_of_certain_files_has_only_those(site: JobSite) -> None:
         ({"model": {"name": "small"}}, "config.model.version", "Must be given"),
         ({"prompt": ""}, "config.prompt", "Must not be empty"),
         ({"prompt": "a\0b"}, "config.prompt", "It holds a null character"),
+        ({"prompt": "\ud800"}, "config.prompt", "It holds half of a character"),
+        ({"model": {"name": "\ud800", "version": "1"}}, "config.model.name", "It holds half of a character"),
+        (
+            {"symbolic_reasoning": {"rules_file": "rule(a, D, drop).\n% \ud800"}},
+            "config.symbolic_reasoning.rules_file",
+            "It holds half of a character",
+        ),
         ({"treshold": 0.5}, "config.treshold", "Is not known; /docs describes the fields"),
     ],
 )
@@ -146,6 +153,15 @@ async def test_files_of_other_uploads_and_no_files_are_refused(site: JobSite) ->
         assert (response.status, response.code) == (400, "INVALID_CONFIG"), file_ids
         assert response.json["field"].startswith("file_ids"), file_ids
     assert await site.rows("SELECT * FROM jobs") == []
+
+
+@pytest.mark.parametrize("text", ["\0", "img_\0", "\ud800"])
+@pytest.mark.parametrize("field", ["upload_id", "webhook_id", "file_ids.0"])
+async def test_ids_that_no_database_can_hold_are_wrong_fields(site: JobSite, field: str, text: str) -> None:
+    body: dict[str, Any] = {"upload_id": (await site.upload(1)).upload_id}
+    body |= {"file_ids": [text]} if field == "file_ids.0" else {field: text}
+    response = await site.console.post(PATH, json=body)
+    assert (response.status, response.code, response.json["field"]) == (400, "INVALID_CONFIG", field)
 
 
 async def test_files_of_expired_uploads_cannot_be_asked_for(site: JobSite) -> None:

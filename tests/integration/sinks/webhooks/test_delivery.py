@@ -248,6 +248,9 @@ async def test_addresses_inside_are_refused_when_they_are_called(site: Site) -> 
         ("url", {}),
         ("events.0", {"url": "https://example.org", "events": ["everything"]}),
         ("conditions.min_confidence", {"url": "https://example.org", "conditions": {"min_confidence": 2}}),
+        ("conditions.min_confidence", {"url": "https://example.org", "conditions": {"min_confidence": "0.5"}}),
+        ("conditions.labels.0", {"url": "https://example.org", "conditions": {"labels": ["\0"]}}),
+        ("description", {"url": "https://example.org", "description": "\0"}),
         ("secret", {"url": "https://example.org", "secret": "mine"}),
     ],
 )

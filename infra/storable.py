@@ -1,0 +1,31 @@
+"""Defines texts and times of requests that a database can keep: others are wrong fields, not errors of the database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("it holds a null character")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("it holds half of a character") from error
+    return text
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("in UTC it is not in the years 1 to 9999") from error
+
+
+StorableText = Annotated[str, AfterValidator(_storable)]
+"""No null character, which PostgreSQL cannot store, and no half of a surrogate pair, which UTF-8 cannot write"""
+StorableTime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""In UTC"""
