@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,6 +116,23 @@ async def test_rules_that_give_no_rulings_are_a_warning(site: JobSite) -> None:
     ]
     results = (await site.console.get(f"/api/v1/jobs/{job_id}/results")).json["data"]["results"]
     assert sorted(str(each["rules"]["problem"]) for each in results) == ["None", *["line 1, rule again: stopped"] * 2]
+
+
+async def test_progress_of_a_hundred_files_with_five_broken_ones_never_falls(site: JobSite) -> None:
+    job_id = await site.job(100)
+    seen: list[dict[str, Any]] = []
+    broken = {f"picture{number}.jpg" for number in (3, 20, 21, 77, 99)}
+    while frames := await site.publish():
+        for frame in frames:
+            await (site.fail(frame) if frame.original_filename in broken else site.answer(frame))
+            seen.append(await site.status(job_id))
+    progress = [each["progress"] for each in seen]
+    assert [each["processed_images"] for each in progress] == list(range(1, 101))
+    assert [each["percentage"] for each in progress] == list(range(1, 101))
+    assert [each["status"] for each in seen] == ["processing"] * 99 + ["completed"]
+    assert {each["filename"] for each in seen[-1]["failures"]} == broken
+    results = (await site.console.get(f"/api/v1/jobs/{job_id}/results")).json["data"]["results"]
+    assert sum("error" not in each for each in results) == 95
 
 
 async def test_results_and_failures_written_again_count_once(site: JobSite) -> None:
