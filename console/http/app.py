@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -16,7 +16,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from console.http.bodies import BodyLimits
-from console.http.callers import PUBLIC, KeyMiddleware
+from console.http.callers import PUBLIC, KeyMiddleware, public_paths
+from console.http.document import complete, operation_id
 from console.http.error_codes import CONSOLE_CODES
 from console.metrics import REQUESTS_REFUSED
 from console.parts import ConsoleParts
@@ -55,7 +56,12 @@ def create_console(
     settings = parts.settings
     rates = RateLimits(parts.limits)
     app = FastAPI(
-        title="Standgale console", version=API_VERSION, description=_DESCRIPTION, docs_url=None, redoc_url=None
+        title="Standgale console",
+        version=API_VERSION,
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=operation_id,
     )
     # It would redirect to http, also behind a proxy with TLS: then the client would send its key in clear.
     app.router.redirect_slashes = False
@@ -82,21 +88,17 @@ def create_console(
     add_operations(app, parts.health)
     add_pages(app)
     add_error_pages(app, CONSOLE_CODES)
-    _add_document(app)
+    _add_document(app, public_paths((*PUBLIC, *public)))
     return app
 
 
-def _add_document(app: FastAPI) -> None:
-    """Make the OpenAPI document once, with the ways to send an API key."""
+def _add_document(app: FastAPI, is_public: Callable[[str], bool]) -> None:
+    """Make the OpenAPI document once."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            schema.setdefault("components", {})["securitySchemes"] = {
-                "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-                "Bearer": {"type": "http", "scheme": "bearer"},
-            }
-            schema["security"] = [{"ApiKey": []}, {"Bearer": []}]
+            complete(schema, is_public)
             app.openapi_schema = schema
         return app.openapi_schema
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,11 +65,11 @@ class KeyMiddleware:
     def __init__(self, app: ASGIApp, verifier: TokenVerifier, public: Sequence[str] = PUBLIC) -> None:
         self._app = app
         self._verifier = verifier
-        self._public = re.compile("|".join(_pattern(path) for path in public))
+        self._is_public = public_paths(public)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request. Raises UnauthorizedError, and the errors of the verifier."""
-        if scope["type"] == "http" and self._public.fullmatch(scope["path"]) is None:
+        if scope["type"] == "http" and not self._is_public(scope["path"]):
             scope.setdefault("state", {})[_CALLER] = self._caller(key_of(dict(scope["headers"])))
         await self._app(scope, receive, send)
 
@@ -90,6 +90,12 @@ class KeyMiddleware:
                 headers=_CHALLENGE,
             )
         return Caller(found.device_id)
+
+
+def public_paths(public: Sequence[str]) -> Callable[[str], bool]:
+    """Return whether a path is one of the routes ``public``."""
+    pattern = re.compile("|".join(_pattern(path) for path in public))
+    return lambda path: pattern.fullmatch(path) is not None
 
 
 def _pattern(path: str) -> str:

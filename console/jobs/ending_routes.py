@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from console.http.callers import Caller, caller_of
 from console.http.connection import request_connection
+from console.http.document import errors
 from console.http.json_response import json_response
 from console.jobs.bodies import AcceptedBody, JobBody
 from console.jobs.ending import cancel_job, retry_job
@@ -26,7 +27,12 @@ def ending_router(parts: ConsoleParts, estimates: Estimates) -> APIRouter:
     """Return the routes that cancel jobs and do failed files again."""
     routes = APIRouter(route_class=JobRoute, tags=["jobs"])
 
-    @routes.post("/api/v1/jobs/{job_id}/cancel", response_model=JobBody, summary="Cancel a job")
+    @routes.post(
+        "/api/v1/jobs/{job_id}/cancel",
+        response_model=JobBody,
+        summary="Cancel a job",
+        responses=errors("JOB_ENDED"),
+    )
     async def cancel(job_id: str, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
         """Cancel a job that has not ended. Files that are with a detector may still get a result."""
         async with request_connection(parts, writing=True) as connection:
@@ -37,7 +43,11 @@ def ending_router(parts: ConsoleParts, estimates: Estimates) -> APIRouter:
         return json_response({"status": "success", "data": job_body(job, estimates)})
 
     @routes.post(
-        "/api/v1/jobs/{job_id}/retry", status_code=202, response_model=AcceptedBody, summary="Do failed files again"
+        "/api/v1/jobs/{job_id}/retry",
+        status_code=202,
+        response_model=AcceptedBody,
+        summary="Do failed files again",
+        responses=errors("NOTHING_TO_RETRY", "UPLOAD_NOT_FOUND", "TOO_MANY_JOBS"),
     )
     async def retry(job_id: str, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
         """Make a job of the files of an ended job that have no result, with the same options."""

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from console.http.callers import Caller, caller_of
 from console.http.connection import request_connection
+from console.http.document import errors
 from console.http.json_response import json_response
 from console.jobs.bodies import AcceptedBody
 from console.jobs.config import KeptConfig, PredictRequest
@@ -27,7 +28,13 @@ def predict_router(parts: ConsoleParts, estimates: Estimates) -> APIRouter:
     """Return the route that makes jobs."""
     routes = APIRouter(route_class=JobRoute, tags=["jobs"])
 
-    @routes.post("/api/v1/inference/predict", status_code=202, response_model=AcceptedBody, summary="Ask for a job")
+    @routes.post(
+        "/api/v1/inference/predict",
+        status_code=202,
+        response_model=AcceptedBody,
+        summary="Ask for a job",
+        responses=errors("UPLOAD_NOT_FOUND", "TOO_MANY_JOBS"),
+    )
     async def predict(asked: PredictRequest, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
         """Make a job of uploaded files. It is kept before the response, and done later; `status_url` follows it."""
         await require_model(asked.config, parts.models)

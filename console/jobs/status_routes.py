@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from console.http.callers import Caller, caller_of
@@ -23,6 +24,16 @@ from schemas.job_events import JobStatus
 _Limit = Annotated[int, Field(ge=1, le=100)]
 
 
+def _written_time(value: object) -> object:
+    """Refuse numbers, which pydantic would read as seconds since 1970."""
+    if isinstance(value, str) and ":" not in value:
+        raise PydanticCustomError("datetime_parsing", "it is no time")
+    return value
+
+
+_Time = Annotated[StorableTime, BeforeValidator(_written_time)]
+
+
 class _Query(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -34,9 +45,9 @@ class JobsQuery(_Query):
     """May be given several times; left out: all"""
     upload_id: Annotated[StorableText, Field(max_length=255)] | None = None
     """Only jobs of this upload"""
-    created_from: StorableTime | None = None
+    created_from: _Time | None = None
     """Only jobs that were made at this time or later"""
-    created_to: StorableTime | None = None
+    created_to: _Time | None = None
     """Only jobs that were made before this time"""
     limit: _Limit = 20
     before: Annotated[StorableText, Field(max_length=255)] | None = None

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from console.http.callers import Caller, caller_of
 from console.http.connection import request_connection
+from console.http.document import Responses, errors
 from console.jobs.job_route import JobRoute
 from console.jobs.status import JobRow, find_job
 from console.parts import ConsoleParts
@@ -40,6 +41,26 @@ class EventsQuery(BaseModel):
     """As the header `Last-Event-ID`, for clients that cannot send it"""
 
 
+_EVENT = {
+    "type": "object",
+    "required": ["event", "id", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": ["progress", "end"]},
+        "id": {"type": "string"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/JobData"},
+        },
+    },
+}
+_RESPONSES: Responses = {
+    200: {"description": "Server-sent events", "content": {"text/event-stream": {"schema": _EVENT}}},
+    204: {"description": "The client has seen the end of the job, and need not connect again"},
+    **errors("TOO_MANY_WATCHERS"),
+}
+
+
 def progress_router(parts: ConsoleParts, watch: JobWatch) -> APIRouter:
     """Return the route of the progress of a job."""
     routes = APIRouter(route_class=JobRoute, tags=["jobs"])
@@ -47,10 +68,7 @@ def progress_router(parts: ConsoleParts, watch: JobWatch) -> APIRouter:
     @routes.get(
         "/api/v1/jobs/{job_id}/events",
         response_class=StreamingResponse,
-        responses={
-            200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
-            204: {"description": "The client has seen the end of the job, and need not connect again"},
-        },
+        responses=_RESPONSES,
         summary="The progress of a job, as it changes",
     )
     async def events(

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 
-class Visualization(BaseModel):
+class PictureAddresses(BaseModel):
     """Where the pictures of one file are."""
 
     file_id: str
@@ -22,7 +22,7 @@ class Visualizations(BaseModel):
     """The pictures of a job."""
 
     job_id: str
-    visualizations: list[Visualization]
+    visualizations: list[PictureAddresses]
 
 
 class InlinePictures(BaseModel):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
 from console.http.callers import Caller, caller_of
+from console.http.document import Responses, errors
 from console.jobs.errors import InvalidConfigError
 from console.parts import ConsoleParts
-from console.results.bodies import InlineList, InlinePictures, Visualization, VisualizationBody, Visualizations
+from console.results.bodies import InlineList, InlinePictures, PictureAddresses, VisualizationBody, Visualizations
 from console.results.errors import ResultsNotReadyError, VisualizationDisabledError
 from console.results.pictures import DrawOptions, PictureDrawer
 from console.results.records import ResultFile, ResultJob, ResultRecords
@@ -21,8 +22,13 @@ from infra.errors import ImageMissingError
 
 _Caller = Annotated[Caller, Depends(caller_of)]
 _JobQuery = Annotated[str | None, Query(description="whose boxes; without it those of the last completed job")]
-_JPEG: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
+_WITHOUT_PICTURES = errors("RESULTS_NOT_READY", "VISUALIZATION_DISABLED", "FILE_EXPIRED", "STORAGE_UNAVAILABLE")
+_JPEG: Responses = {
+    200: {
+        "description": "The picture",
+        "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
+    },
+    **_WITHOUT_PICTURES,
 }
 _HEADERS = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
 _MOST_INLINE = 10
@@ -34,12 +40,12 @@ def pictures_router(parts: ConsoleParts) -> APIRouter:
     router = APIRouter(tags=["results"])
     records, drawer = ResultRecords(parts), PictureDrawer(parts.store, parts.settings.max_side_px)
 
-    @router.get("/api/v1/jobs/{job_id}/visualization", summary="The pictures of a job")
+    @router.get("/api/v1/jobs/{job_id}/visualization", summary="The pictures of a job", responses=_WITHOUT_PICTURES)
     async def visualization(
         job_id: str,
         caller: _Caller,
         file_id: Annotated[str | None, Query(description="only this file")] = None,
-        format: Annotated[str, Query(description="url or base64")] = "url",  # noqa: A002 (the parameter's name)
+        format: Annotated[str, Query(json_schema_extra={"enum": ["url", "base64"]})] = "url",  # noqa: A002 (the parameter's name)
     ) -> VisualizationBody:
         """Return the addresses of all pictures, or the pictures themselves as data URLs, of at most ten files."""
         if format not in ("url", "base64"):
@@ -125,10 +131,10 @@ def _options(job: ResultJob) -> DrawOptions:
     return DrawOptions(wanted.get("show_labels") is not False, wanted.get("confidence_display") is not False)
 
 
-def _addresses(job: ResultJob, file: ResultFile) -> Visualization:
+def _addresses(job: ResultJob, file: ResultFile) -> PictureAddresses:
     path = f"/api/v1/files/{file.file.file_id}"
     of_job = f"?job_id={job.job_id}"
-    return Visualization(
+    return PictureAddresses(
         file_id=file.file.file_id,
         filename=file.file.filename,
         original_url=f"{path}/original",

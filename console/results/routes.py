@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from console.http.callers import Caller, caller_of
+from console.http.document import Responses, errors
 from console.jobs.errors import InvalidConfigError
 from console.parts import ConsoleParts
 from console.results.archive import Member, Names, zip_of
@@ -20,10 +21,19 @@ from console.results.formats import FORMATS, CocoDocument, Format, as_json, as_v
 from console.results.records import ResultFile, ResultJob, ResultRecords
 
 _Caller = Annotated[Caller, Depends(caller_of)]
-_FormatQuery = Annotated[str, Query(description=f"one of {', '.join(FORMATS)}")]
-_BODY: dict[int | str, dict[str, Any]] = {200: {"model": ResultsBody}}
-_ZIP: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
+_FormatQuery = Annotated[str, Query(json_schema_extra={"enum": list(FORMATS)})]
+_NOT_READY = errors("RESULTS_NOT_READY")
+_BODY: Responses = {200: {"model": ResultsBody, "description": "The results"}, **_NOT_READY}
+_XML: Responses = {
+    200: {"description": "The annotation", "content": {"application/xml": {"schema": {"type": "string"}}}},
+    **_NOT_READY,
+}
+_ZIP: Responses = {
+    200: {
+        "description": "The zip",
+        "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+    },
+    **_NOT_READY,
 }
 _JSON = "application/json"
 
@@ -50,6 +60,7 @@ def results_router(parts: ConsoleParts) -> APIRouter:
         "/api/v1/jobs/{job_id}/results/{file_id}/labels.txt",
         summary="The YOLO label file of one picture",
         response_class=PlainTextResponse,
+        responses=_NOT_READY,
     )
     async def labels(job_id: str, file_id: str, caller: _Caller) -> Response:
         """Return one line for each detection: class, centre, width and height (normalised), score."""
@@ -60,6 +71,7 @@ def results_router(parts: ConsoleParts) -> APIRouter:
         "/api/v1/jobs/{job_id}/results/{file_id}/labels.xml",
         summary="The Pascal VOC annotation of one picture",
         response_class=Response,
+        responses=_XML,
     )
     async def annotation(job_id: str, file_id: str, caller: _Caller) -> Response:
         """Return the XML of one picture."""
@@ -82,7 +94,9 @@ def results_router(parts: ConsoleParts) -> APIRouter:
             headers={"Content-Disposition": f'attachment; filename="{job.job_id}-{wanted}.zip"'},
         )
 
-    @router.get("/api/v1/jobs/{job_id}/compare/{other_id}", summary="What only one of two jobs found")
+    @router.get(
+        "/api/v1/jobs/{job_id}/compare/{other_id}", summary="What only one of two jobs found", responses=_NOT_READY
+    )
     async def comparison(
         job_id: str,
         other_id: str,

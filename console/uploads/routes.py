@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
@@ -13,6 +13,7 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from console.http.callers import Caller, caller_of
+from console.http.document import Responses, errors
 from console.parts import ConsoleParts
 from console.uploads.errors import FileExpiredError, UploadInUseError, file_not_found, upload_not_found
 from console.uploads.intake import FORMATS, UploadIntake
@@ -35,15 +36,26 @@ _FORM = {
                 "schema": {
                     "type": "object",
                     "required": ["files"],
-                    "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                    "properties": {
+                        "files": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
+                    },
                 }
             }
         },
     }
 }
-_PICTURES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in FORMATS}}
+_BYTES = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in FORMATS}
+_PICTURES: Responses = {
+    200: {"description": "The bytes", "content": _BYTES},
+    206: {"description": "The range that the header Range asks for", "content": _BYTES},
+    304: {"description": "The picture has the ETag of If-None-Match"},
+    416: {"description": "The picture has no such range"},
+    **errors("FILE_EXPIRED", "STORAGE_UNAVAILABLE"),
 }
+_REFUSED = errors(
+    *("INVALID_FORMAT", "FILE_TOO_LARGE", "INVALID_DIMENSIONS", "CORRUPTED_FILE", "TOO_COSTLY", "TOO_MANY_FILES"),
+    *("VALIDATION_ERROR", "UPLOAD_TIMEOUT", "TOO_MANY_UPLOADS", "STORAGE_UNAVAILABLE", "STORAGE_FULL"),
+)
 
 
 class FileBody(BaseModel):
@@ -78,7 +90,7 @@ def uploads_router(parts: ConsoleParts) -> APIRouter:
     records = UploadRecords(parts)
     intake = UploadIntake(parts.settings, records, parts.store, parts.slots)
 
-    @router.post(UPLOAD_PATH, summary="Upload pictures", openapi_extra=_FORM)
+    @router.post(UPLOAD_PATH, summary="Upload pictures", openapi_extra=_FORM, responses=_REFUSED)
     async def upload(request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> UploadBody:
         """Keep the pictures of a form for some days. Where one is not accepted, nothing of the upload is kept."""
         new = await intake.receive(request, caller.client_id)
@@ -94,7 +106,12 @@ def uploads_router(parts: ConsoleParts) -> APIRouter:
         row, files = found
         return UploadBody(message=counted(len(files), "image"), data=_data(row.upload_id, files, row.expires_at))
 
-    @router.delete("/api/v1/uploads/{upload_id}", summary="Remove the files of an upload", status_code=204)
+    @router.delete(
+        "/api/v1/uploads/{upload_id}",
+        summary="Remove the files of an upload",
+        status_code=204,
+        responses=errors("UPLOAD_IN_USE"),
+    )
     async def delete_upload(upload_id: str, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
         """Let an upload end now; its bytes are removed soon. Results of its jobs stay."""
         try:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from console.http.callers import Caller, caller_of
 from console.http.connection import request_connection
+from console.http.document import errors
 from console.jobs.job_route import JobRoute
 from console.parts import ConsoleParts
 from console.webhooks import records
@@ -32,7 +33,7 @@ def webhooks_router(parts: ConsoleParts) -> APIRouter:
     """Return the routes of web-hooks."""
     router = APIRouter(route_class=JobRoute, tags=["webhooks"])
 
-    @router.post(_PATH, summary="Add a web-hook", status_code=201)
+    @router.post(_PATH, summary="Add a web-hook", status_code=201, responses=errors("TOO_MANY_WEBHOOKS"))
     async def add(asked: NewWebhook, caller: _Caller) -> WebhookBody:
         """Keep an address to call. Its secret is in this response alone; verify the signature of each call with it."""
         async with request_connection(parts, writing=True) as connection, connection.transaction():

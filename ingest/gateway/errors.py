@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import Match
 from starlette.types import Scope
 
 from infra.process.error_body import error_body
@@ -20,6 +20,7 @@ from ingest.acceptance.errors import ApiError
 DOCUMENTATION_URL = "/docs"
 
 _MAX_SHOWN_PATH = 200
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _HTTP_CODES = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
 
@@ -76,11 +77,13 @@ async def http_exception_response(request: Request, error: Exception) -> Respons
 
 def _methods_of(request: Request) -> set[str]:
     """Return the methods of all routes of the path; the framework names those of the first route only."""
-    found: set[str] = set()
-    for route in request.app.routes:
-        if isinstance(route, Route) and route.methods and route.matches(request.scope)[0] is not Match.NONE:
-            found |= route.methods
-    return found
+    # Asked of each route, as those of included routers have no methods to read.
+    return {
+        method
+        for method in _METHODS
+        for route in request.app.routes
+        if route.matches({**request.scope, "method": method})[0] is Match.FULL
+    }
 
 
 async def validation_response(request: Request, error: Exception) -> Response:

@@ -122,6 +122,9 @@ class OnePort:
         both["paths"].update({path: methods for path, methods in also["paths"].items() if path not in own})
         for kind, entries in also.get("components", {}).items():
             both.setdefault("components", {}).setdefault(kind, {}).update(entries)
+        both["tags"] = [*both.get("tags", ()), *also.get("tags", ())]
+        both["info"]["title"] = "Standgale"
+        both["info"]["description"] = f"{gateway.description}\n{console.description}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""

@@ -57,6 +57,17 @@ async def test_errors_have_one_body(console: RunningConsole) -> None:
         assert (response.status, response.code) == (status, code)
 
 
+async def test_a_method_that_a_path_does_not_take_names_those_that_it_takes(console: RunningConsole) -> None:
+    for path, allowed in (
+        ("/api/v1/echo", "POST"),
+        ("/api/v1/health", "GET"),
+        ("/api/v1/uploads/upl_1", "DELETE, GET"),
+        ("/docs", "GET, HEAD"),
+    ):
+        response = await console.request("PUT", path)
+        assert (response.status, response.headers["Allow"]) == (405, allowed), path
+
+
 async def test_bodies_without_a_length_and_slow_ones_are_limited_too(console: RunningConsole) -> None:
     async def pieces(count: int, wait_s: float) -> AsyncIterator[bytes]:
         for _ in range(count):

@@ -89,6 +89,7 @@ async def test_a_client_lists_only_its_own_jobs(site: JobSite) -> None:
         ("status=done", "status.0", "Must be one of"),
         ("created_from=yesterday", "created_from", "Must be a time with its zone"),
         ("created_from=2026-11-30T12:00:00", "created_from", "Must be a time with its zone"),
+        ("created_to=0.5", "created_to", "Must be a time with its zone"),
         ("before=job_none", "before", "Must be the id of a job of yours"),
         ("page=2", "page", "Is not known"),
     ],

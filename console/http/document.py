@@ -1,0 +1,147 @@
+"""Completes the OpenAPI document of the console: names of operations, keys, groups, and the errors of each route."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from fastapi.routing import APIRoute
+
+from console.http.error_codes import CONSOLE_CODES
+from infra.process.error_body import error_body
+from ingest.gateway.openapi.bodies import ErrorBody
+
+Responses = dict[int | str, dict[str, Any]]
+
+TAGS: Mapping[str, str] = {
+    "uploads": "Upload pictures, and get them back.",
+    "jobs": "Ask for jobs, follow and end them.",
+    "results": "Boxes, label files and drawn pictures.",
+    "monitoring": "What is done now, and what waits.",
+    "webhooks": "Be called when a job has ended, or something was found.",
+}
+"""The groups of the pages /docs and /redoc that have a text, in their order."""
+
+KEYS: Mapping[str, Any] = {
+    "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "made by `standgale key add`"},
+    "KeyAsBearer": {"type": "http", "scheme": "bearer", "description": "the same API key"},
+}
+_NEEDED: Sequence[Mapping[str, Sequence[str]]] = [{"ApiKey": []}, {"KeyAsBearer": []}]
+_REQUEST_ID = "req-8f14e45fceea467a9b36b0e0c6a1f2d3"
+_TIME = "2026-01-31T12:00:00.123456Z"
+_OF_ALL = ("UNAUTHORIZED", "RATE_LIMIT_EXCEEDED", "OVERLOADED", "DATABASE_UNAVAILABLE", "DATABASE_TOO_SLOW")
+_OF_BODIES = ("BODY_TOO_LARGE", "UPLOAD_TIMEOUT", "UNSUPPORTED_MEDIA_TYPE", "INVALID_CONFIG")
+_OF_PARAMETERS: Mapping[str, str] = {
+    "job_id": "JOB_NOT_FOUND",
+    "other_id": "JOB_NOT_FOUND",
+    "file_id": "FILE_NOT_FOUND",
+    "upload_id": "UPLOAD_NOT_FOUND",
+    "webhook_id": "WEBHOOK_NOT_FOUND",
+}
+_TEXTS: Mapping[str, str] = {
+    "400": "The request is wrong",
+    "401": "No valid API key; the body was not read",
+    "404": "There is no such thing, or it belongs to another client",
+    "408": "The body was sent too slowly",
+    "409": "It contradicts what there is",
+    "410": "It was removed",
+    "413": "The body is larger than the limit",
+    "415": "The Content-Type is not one of this path",
+    "429": "Too many requests: send the same again after Retry-After seconds",
+    "503": "Busy, or a service is unavailable: send the same again after Retry-After seconds",
+}
+_VALIDATION = {"$ref": "#/components/schemas/HTTPValidationError"}
+
+
+def errors(*codes: str) -> Responses:
+    """Return the error responses with ``codes``, by status, for the ``responses`` of a route.
+
+    The document adds to each route what all have: a missing key, rates, and things that are not there. Raises KeyError
+    for a code that no page explains.
+    """
+    return {int(status): each for status, each in _responses(codes).items()}
+
+
+def operation_id(route: APIRoute) -> str:
+    """Return the name of an operation for programs that make clients of the document: its group and its function."""
+    group = str(route.tags[0]) if route.tags else "console"
+    return re.sub(r"\W+", "_", f"{group}_{route.name}")
+
+
+def complete(schema: dict[str, Any], is_public: Callable[[str], bool]) -> None:
+    """Add to ``schema`` what the framework does not know; ``is_public`` says which paths need no key."""
+    components = schema.setdefault("components", {})
+    components["securitySchemes"] = dict(KEYS)
+    schemas = components.setdefault("schemas", {})
+    body = ErrorBody.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(body.pop("$defs", {}))
+    schemas[ErrorBody.__name__] = body
+    schema["security"] = _NEEDED
+    for path, methods in schema["paths"].items():
+        for operation in methods.values():
+            _complete_operation(operation, path, has_key=not is_public(path))
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    used = {tag for methods in schema["paths"].values() for each in methods.values() for tag in each.get("tags", ())}
+    schema["tags"] = [{"name": name, "description": text} for name, text in TAGS.items() if name in used]
+
+
+def _complete_operation(operation: dict[str, Any], path: str, *, has_key: bool) -> None:
+    responses = operation["responses"]
+    content = responses.get("422", {}).get("content", {}).get("application/json", {})
+    if content.get("schema") == _VALIDATION:
+        # Wrong fields have a code of this service instead.
+        del responses["422"]
+    # The document of the gateway is on the same page, and its tokens are no keys.
+    operation["security"] = _NEEDED if has_key else []
+    if not has_key:
+        return
+    for status, response in _responses(_usual_codes(operation, path)).items():
+        mine = responses.setdefault(status, response)
+        for media_type, about in response["content"].items():
+            listed = mine.setdefault("content", {}).setdefault(media_type, about).setdefault("examples", {})
+            for code, example in about["examples"].items():
+                listed.setdefault(code, example)
+
+
+def _usual_codes(operation: Mapping[str, Any], path: str) -> Iterable[str]:
+    """Return the codes that follow from what an operation takes."""
+    yield from _OF_ALL
+    names = re.findall(r"\{(\w+)", path)
+    yield from (_OF_PARAMETERS.get(name, "NOT_FOUND") for name in names)
+    taken = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]
+    if taken:
+        yield "INVALID_CONFIG"
+    yield from (_OF_PARAMETERS[name] for name in taken if name in ("job_id", "file_id"))
+    if "application/json" in operation.get("requestBody", {}).get("content", {}):
+        yield from _OF_BODIES
+
+
+def _responses(codes: Iterable[str]) -> dict[str, dict[str, Any]]:
+    found: dict[str, list[str]] = {}
+    for code in dict.fromkeys(codes):
+        found.setdefault(CONSOLE_CODES[code].status[:3], []).append(code)
+    return {status: _response(status, some) for status, some in found.items()}
+
+
+def _response(status: str, codes: Sequence[str]) -> dict[str, Any]:
+    response: dict[str, Any] = {
+        "description": _TEXTS.get(status, "An error"),
+        "content": {
+            "application/json": {
+                "schema": {"$ref": f"#/components/schemas/{ErrorBody.__name__}"},
+                "examples": {code: {"value": _example(code)} for code in codes},
+            }
+        },
+    }
+    if status in ("429", "503"):
+        response["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
+    return response
+
+
+def _example(code: str) -> dict[str, Any]:
+    about = CONSOLE_CODES[code]
+    example = error_body(code, about.meaning, _REQUEST_ID, about.advice, is_documented=True)
+    example["timestamp"] = example["error"]["timestamp"] = _TIME
+    return example
