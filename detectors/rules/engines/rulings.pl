@@ -39,14 +39,24 @@
 
 % Detections are in the order of X, so others are looked for from one's own place to both sides, as far as needed.
 'beside'(D, E, _) :- nonvar(E), !, 'other than'(D, E).
-'beside'(D, E, Reach) :- arg(1, D, I), arg(5, D, X), J is I + 1, 'the frame'(detections(N)), 'to the right'(J, N, X, Reach, E).
-'beside'(D, E, Reach) :- arg(1, D, I), arg(5, D, X), J is I - 1, 'to the left'(J, X, Reach, E).
-'to the right'(I, N, X, Reach, E) :-
-    I =< N, 'detection at'(I, One), arg(5, One, OtherX), OtherX - X =< Reach,
-    ( E = One ; J is I + 1, 'to the right'(J, N, X, Reach, E) ).
-'to the left'(I, X, Reach, E) :-
-    I >= 1, 'detection at'(I, One), arg(5, One, OtherX), X - OtherX =< Reach,
-    ( E = One ; J is I - 1, 'to the left'(J, X, Reach, E) ).
+'beside'(D, E, Reach) :-
+    arg(1, D, I), arg(5, D, X), 'all detections'(Blocks), B is (I - 1) // 200 + 1, P is (I - 1) mod 200 + 1,
+    arg(B, Blocks, Block), 'on a side'(P, B, Block, Blocks, X, Reach, E).
+'on a side'(P, _, Block, _, X, Reach, E) :-
+    Next is P + 1, Most is X + Reach, functor(Block, _, Size), 'to the right'(Next, Size, Block, Most, E).
+'on a side'(_, B, _, Blocks, X, Reach, E) :-
+    Next is B + 1, Most is X + Reach, functor(Blocks, _, Last), between(Next, Last, Other), arg(Other, Blocks, Block),
+    functor(Block, _, Size), 'to the right'(1, Size, Block, Most, E).
+'on a side'(P, _, Block, _, X, Reach, E) :- Next is P - 1, Least is X - Reach, 'to the left'(Next, Block, Least, E).
+'on a side'(_, B, _, Blocks, X, Reach, E) :-
+    Before is B - 1, Least is X - Reach, between(1, Before, Other), arg(Other, Blocks, Block), functor(Block, _, Size),
+    'to the left'(Size, Block, Least, E).
+'to the right'(P, Size, Block, Most, E) :-
+    P =< Size, arg(P, Block, One), arg(5, One, X), X =< Most,
+    ( E = One ; Next is P + 1, 'to the right'(Next, Size, Block, Most, E) ).
+'to the left'(P, Block, Least, E) :-
+    P >= 1, arg(P, Block, One), arg(5, One, X), X >= Least,
+    ( E = One ; Next is P - 1, 'to the left'(Next, Block, Least, E) ).
 
 'fact near_px'(D, E, Most) :-
     'one detection'(D), Limit is Most, arg(5, D, X), arg(6, D, Y), 'beside'(D, E, Limit), arg(5, E, EX), arg(6, E, EY),
