@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Mapping, Sequence
 from uuid import UUID
+
+from pydantic import ValidationError
 
 from console.jobs.config import KeptConfig
 from console.jobs.options import detect_options, model_of
@@ -12,20 +16,46 @@ from infra.broker.event_records import event_record
 from infra.broker.port import OutRecord
 from schemas.events import FrameCaptured
 from schemas.topics import FRAMES_JOBS
-from sinks.postgres.job_counts import SOURCE
+from sinks.postgres.job_counts import SOURCE, FileFailure
+
+logger = logging.getLogger(__name__)
 
 
-class JobFrames:
-    """Makes the records of files; the options of each job are read once."""
+UNREADABLE = "INFERENCE_ERROR"
 
-    def __init__(self, configs: dict[UUID, str]) -> None:
-        """``configs`` has the options of the jobs, as JSON."""
-        self._configs = {job: KeptConfig.model_validate_json(text) for job, text in configs.items()}
 
-    def record(self, file: WaitingFile) -> OutRecord:
-        """Return the record of the frame of ``file``; that of a file that is published again is the same."""
-        config = self._configs[file.job_id]
-        reasoning = config.asked.symbolic_reasoning
+def make_frames(
+    files: Sequence[WaitingFile], configs: Mapping[UUID, str]
+) -> tuple[list[tuple[WaitingFile, OutRecord]], list[FileFailure]]:
+    """Return ``files`` with their records, and those of which none can be made; ``configs``: the options of jobs, JSON.
+
+    Another version of the console may have written what this one cannot read; the jobs of others go on.
+    """
+    read: dict[UUID, KeptConfig | None] = {job: _config(text) for job, text in configs.items()}
+    frames: list[tuple[WaitingFile, OutRecord]] = []
+    failures: list[FileFailure] = []
+    for file in files:
+        config = read[file.job_id]
+        record = None if config is None else _record(file, config)
+        if record is None:
+            text = "The options of the job, or the description of its file, are of another version of the service"
+            failures.append(FileFailure(file.job_id, file.frame_id, UNREADABLE, text))
+        else:
+            frames.append((file, record))
+    return frames, failures
+
+
+def _config(text: str) -> KeptConfig | None:
+    try:
+        return KeptConfig.model_validate_json(text)
+    except ValidationError as error:
+        logger.error("the options of a job cannot be read: %s", error)
+        return None
+
+
+def _record(file: WaitingFile, config: KeptConfig) -> OutRecord | None:
+    """Return the record of the frame of ``file``; that of a file that is published again is the same."""
+    try:
         event = FrameCaptured.model_validate(
             {
                 "frame_id": file.frame_id,
@@ -46,15 +76,11 @@ class JobFrames:
                 "options": detect_options(config.asked),
                 "model": model_of(config.asked),
                 "rules": config.rules,
-                "use_rules": reasoning is None or reasoning.enabled,
             }
         )
-        return event_record(
-            FRAMES_JOBS,
-            event,
-            id=file.frame_id,
-            source=SOURCE,
-            subject=None,
-            time=file.created_at,
-            key=file.device_id,
-        )
+    except ValidationError as error:
+        logger.error("a file of a job cannot be published: %s", error)
+        return None
+    return event_record(
+        FRAMES_JOBS, event, id=file.frame_id, source=SOURCE, subject=None, time=file.created_at, key=file.device_id
+    )

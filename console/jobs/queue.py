@@ -54,6 +54,12 @@ SELECT f.job_id, f.position FROM job_files AS f JOIN jobs AS j ON j.id = f.job_i
 WHERE f.status = 'published' AND j.finished_at IS NULL AND f.published_at < clock_timestamp() - $1::interval
 ORDER BY f.published_at LIMIT $2
 """
+# Their results are lost, and nobody waits for them; they would keep others from the detectors for ever.
+_RELEASE = """
+UPDATE job_files AS f SET status = 'cancelled', finished_at = clock_timestamp() FROM jobs AS j
+WHERE j.id = f.job_id AND f.status = 'published' AND j.finished_at IS NOT NULL
+    AND f.published_at < clock_timestamp() - $1::interval
+"""
 _FRAMES = """
 SELECT f.job_id, f.position, f.frame_id, f.device_id, j.created_at, u.filename, u.size_bytes, u.media_type, u.width,
     u.height, u.sha256, u.image_uri, u.captured_at, u.camera
@@ -115,7 +121,11 @@ async def take_files(connection: Connection, *, window: int, most_published: int
 
 
 async def late_files(connection: Connection, *, after_s: float, most: int) -> list[WaitingFile]:
-    """Return files of open jobs that were published more than ``after_s`` ago and have no end."""
+    """Return files of open jobs that were published more than ``after_s`` ago and have no end.
+
+    Those of jobs that were cancelled meanwhile end with this.
+    """
+    await connection.execute(_RELEASE, timedelta(seconds=after_s))
     return await _files(connection, await connection.fetch(_LATE, timedelta(seconds=after_s), most))
 
 

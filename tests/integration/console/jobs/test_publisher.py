@@ -155,6 +155,29 @@ async def test_files_without_any_end_for_long_are_published_again(site: JobSite)
     assert (await site.status(job_id))["status"] == "completed"
 
 
+async def test_lost_files_of_a_cancelled_job_make_room_for_others(site: JobSite) -> None:
+    job_id = await site.job(3)
+    await site.publish()
+    await site.console.post(f"/api/v1/jobs/{job_id}/cancel")
+    assert (await counts(site)).total() == 3
+    async with site.database.acquire(writing=True) as connection:
+        await connection.execute("UPDATE job_files SET published_at = now() - interval '11 s'")
+    assert await site.publish() == []
+    assert (await counts(site)).total() == 0
+
+
+async def test_a_job_of_another_version_fails_and_others_go_on(site: JobSite) -> None:
+    odd = await site.job(2)
+    async with site.database.acquire(writing=True) as connection:
+        await connection.execute("""UPDATE jobs SET config = '{"asked": {"of_tomorrow": 1}}'""")
+    other = await site.job(2)
+    await site.answer(*await site.publish())
+    failed = await site.status(odd)
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "INFERENCE_ERROR")
+    assert "another version" in failed["error"]["message"]
+    assert (await site.status(other))["status"] == "completed"
+
+
 async def test_a_frame_that_its_topic_does_not_take_fails_alone(site: JobSite) -> None:
     large = await site.job(2, config={"symbolic_reasoning": {"rules_file": "drop(x)."}})
     small, topics = await site.job(2), Small()
