@@ -26,6 +26,7 @@ from infra.encryption.box import SecretBox
 from infra.process.health import Health
 from infra.process.http_server import HttpComponent
 from infra.storage.frames.folder import FolderFrameStore
+from ingest.limits.settings import LimitsSettings
 from schemas.topics import load_topics
 
 
@@ -91,6 +92,7 @@ async def running_console(
     routers: Any = None,
     settings: ConsoleSettings | None = None,
     also: Sequence[APIRouter] = (),
+    limits: LimitsSettings | None = None,
 ) -> AsyncIterator[RunningConsole]:
     """Run a console; ``routers`` makes its routes from the parts (None: those of a real console), ``also`` are more."""
     from console.routes import console_routers
@@ -103,7 +105,7 @@ async def running_console(
     health = Health()
     chosen = settings or ConsoleSettings()
     watch = JobWatch(database, chosen)
-    parts = ConsoleParts(chosen, keys, database, store, SecretBox([bytes(32)]), health=health)
+    parts = ConsoleParts(chosen, keys, database, store, SecretBox([bytes(32)]), limits or LimitsSettings(), health)
     made = console_routers(parts, watch) if routers is None else routers(parts)
     app = create_console(parts, [*made, *also])
     component = HttpComponent("console", app, host="127.0.0.1", port=0)
