@@ -8,3 +8,6 @@ UPLOADED_FILES = Counter("uploaded_files_total", "Files of uploads that were acc
 REQUESTS_REFUSED = Counter("standgale_console_refused_total", "Requests that failed, by error code", ["reason"])
 ACTIVE_JOBS = Gauge("active_jobs", "Jobs that have not ended, by status", ["status"])
 QUEUE_LENGTH = Gauge("queue_length", "Jobs of which no file is with a detector yet", ["queue"])
+MEDIA = Counter("standgale_media_total", "Media that have ended, by how", ["state"])
+MEDIA_FRAMES = Counter("standgale_media_frames_total", "Frames of media that were made")
+MEDIA_REFRESHES = Counter("standgale_media_refreshes_total", "Tokens that were to be refreshed, by result", ["result"])

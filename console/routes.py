@@ -5,6 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from console.jobs.routes import job_routers
+from console.media.open_streams import MediaStreams
+from console.media.routes import media_router
 from console.monitoring.routes import monitoring_router
 from console.parts import ConsoleParts
 from console.progress.routes import progress_router
@@ -15,8 +17,8 @@ from console.uploads.routes import uploads_router
 from console.webhooks.routes import webhooks_router
 
 
-def console_routers(parts: ConsoleParts, watch: JobWatch) -> list[APIRouter]:
-    """Return the routes of every room; ``watch`` is a component that must run, too."""
+def console_routers(parts: ConsoleParts, watch: JobWatch, media: MediaStreams) -> list[APIRouter]:
+    """Return the routes of every room; ``watch`` and ``media`` are components that must run, too."""
     return [
         uploads_router(parts),
         *job_routers(parts),
@@ -25,4 +27,5 @@ def console_routers(parts: ConsoleParts, watch: JobWatch) -> list[APIRouter]:
         results_router(parts),
         pictures_router(parts),
         webhooks_router(parts),
+        media_router(parts, media),
     ]

@@ -23,7 +23,16 @@ _OF_SERVER = frozenset(
             "numpy",
         ),
         *("opentelemetry", "PIL"),
-        *("prometheus_client", "psutil", "python_multipart", "simplejpeg", "sqlalchemy", "starlette", "tqdm"),
+        *(
+            "prometheus_client",
+            "psutil",
+            "python_multipart",
+            "simplejpeg",
+            "sqlalchemy",
+            "sse_starlette",
+            "starlette",
+            "tqdm",
+        ),
         *("uvicorn", "uvloop", "websockets"),
     )
 )

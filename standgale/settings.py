@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from console.media.settings import MediaSettings
 from console.settings import ConsoleSettings
 from detectors.settings import DetectorSettings, ModelStoreSettings
 from infra.broker.settings import BrokerSettings
@@ -54,6 +55,7 @@ class Settings(Section):
     sources: SourcesSettings = SourcesSettings()
     console: ConsoleSettings = ConsoleSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    media: MediaSettings = MediaSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     edge: EdgeSettings = EdgeSettings()
     replay: ReplaySettings = ReplaySettings()

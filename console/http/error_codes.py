@@ -20,6 +20,23 @@ _OWN: Mapping[str, ErrorCode] = {
     ),
     "JOB_ENDED": ErrorCode("409", "The job has ended.", "Look at its status; it cannot be cancelled any more."),
     "JOB_NOT_FOUND": ErrorCode("404", "There is no such job, or it belongs to another client.", "Check the job id."),
+    "DETECTION_TIMEOUT": ErrorCode(
+        "504", "No detector has answered in time.", "Send the picture again later, or as a medium of its own."
+    ),
+    "MEDIA_FETCH_FAILED": ErrorCode(
+        "in the last event of a medium",
+        "The bytes of the medium cannot be fetched.",
+        "The message says why; check the address, the medium's id and the token, and ask again.",
+    ),
+    "MEDIA_NOT_FOUND": ErrorCode(
+        "404", "There is no such medium, or it belongs to another client.", "Ask for it first: POST /detect/{media_id}."
+    ),
+    "MEDIA_RUNNING": ErrorCode("409", "The medium is being detected already.", "Watch the events of its stream."),
+    "MEDIA_TOO_LARGE": ErrorCode(
+        "in the last event of a medium",
+        "The medium has more bytes or frames than is accepted.",
+        "Send a shorter video, or choose fewer of its frames with sampling.",
+    ),
     "MODEL_LOAD_ERROR": ErrorCode(
         _IN_A_JOB, "The model that the job asks for cannot be loaded.", "Ask for a version that is in the model store."
     ),
@@ -38,6 +55,9 @@ _OWN: Mapping[str, ErrorCode] = {
     "TOO_MANY_JOBS": ErrorCode(
         "409", "The client has too many jobs that have not ended.", "Wait until some have ended, or cancel them."
     ),
+    "TOO_MANY_MEDIA": ErrorCode(
+        "409", "The client has too many media that have not ended.", "Wait until some have ended."
+    ),
     "TOO_MANY_UPLOADS": ErrorCode(
         "409", "The client has too many uploads that no job has used.", "Use them, or delete some of them."
     ),
@@ -46,6 +66,11 @@ _OWN: Mapping[str, ErrorCode] = {
     ),
     "TOO_MANY_WEBHOOKS": ErrorCode(
         "409", "The client has as many web-hooks as it may have.", "Delete those that are no longer used."
+    ),
+    "INVALID_VIDEO": ErrorCode(
+        "in the last event of a medium",
+        "The content is no picture and no video that can be read, or is damaged.",
+        "Send the whole original file.",
     ),
     "WEBHOOK_NOT_FOUND": ErrorCode(
         "404", "There is no such web-hook, or it belongs to another client.", "Check the id of the web-hook."

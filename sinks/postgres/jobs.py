@@ -10,6 +10,7 @@ from schemas.topics import FRAMES_DEAD, SINKS_DEAD
 from sinks.metrics import JOB_SECONDS, JOBS
 from sinks.postgres.job_counts import EndedJob, count_failures
 from sinks.postgres.job_failures import failure_of
+from sinks.postgres.media import CHECK_MEDIA, note_media_failures
 
 CHECK_JOBS = "SELECT processed_images FROM jobs LIMIT 0; SELECT frame_id FROM job_files LIMIT 0"
 
@@ -28,6 +29,7 @@ class JobFailures:
         """Check that the tables exist. Raises DatabaseUnavailableError, and RefusedError (also before a migration)."""
         async with self._database.acquire() as connection:
             await connection.execute(CHECK_JOBS)
+            await connection.execute(CHECK_MEDIA)
 
     async def write(self, events: Sequence[DeadLetter]) -> None:
         """Make ``events`` durable, all or none; the errors are those of :class:`sinks.postgres.sink.PostgresSink`."""
@@ -36,6 +38,7 @@ class JobFailures:
             return
         async with self._database.acquire(writing=True) as connection, connection.transaction():
             ended = await count_failures(connection, failures)
+            await note_media_failures(connection, failures)
         note_ended(ended)
 
     async def close(self) -> None:

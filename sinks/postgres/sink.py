@@ -10,6 +10,7 @@ from schemas.events import DetectionsMade
 from schemas.topics import DETECTIONS as DETECTIONS_TOPIC
 from sinks.postgres.job_counts import count_results
 from sinks.postgres.jobs import CHECK_JOBS, note_ended
+from sinks.postgres.media import CHECK_MEDIA, note_media_results
 from sinks.postgres.rows import DeviceRow, Row, detection_rows, device_rows, image_rows, session_rows
 from sinks.postgres.statements import (
     CHECK_TABLES,
@@ -46,6 +47,7 @@ class PostgresSink:
             await connection.execute(CHECK_TABLES)
             await connection.execute(CREATE_STAGING)
             await connection.execute(CHECK_JOBS)
+            await connection.execute(CHECK_MEDIA)
 
     async def write(self, events: Sequence[DetectionsMade]) -> None:
         """Make ``events`` durable, all or none.
@@ -62,6 +64,7 @@ class PostgresSink:
             await copy_rows(connection, DETECTIONS, detection_rows(events))
             # Last, so that the rows of jobs are locked for a short time.
             ended = await count_results(connection, events)
+            await note_media_results(connection, events)
         note_ended(ended)
 
     async def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from infra.network.addresses import AddressRefusedError, AddressRules, allowed_addresses
+from infra.network.checked_http import checked_connector, is_address
 from sinks.webhooks.settings import WebhookSettings
 
 _NO_LONGER = 410
@@ -32,22 +31,6 @@ class Outcome:
     def is_gone(self) -> bool:
         """Whether the receiver wants no more calls."""
         return self.status == _NO_LONGER
-
-
-class _CheckedResolver(AbstractResolver):
-    """Looks up a host once for each connection; what it returns was checked, and is what is connected to."""
-
-    def __init__(self, rules: AddressRules) -> None:
-        self._rules = rules
-
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
-        found = await asyncio.to_thread(allowed_addresses, host, port, self._rules)
-        return [
-            ResolveResult(hostname=host, host=each, port=port, family=_family(each), proto=0, flags=0) for each in found
-        ]
-
-    async def close(self) -> None:
-        """Close nothing."""
 
 
 class Caller:
@@ -89,7 +72,7 @@ class Caller:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         plain = parts.scheme != "https" and self._settings.require_https
-        if not plain and not _is_address(host):
+        if not plain and not is_address(host):
             return
         found = await asyncio.to_thread(allowed_addresses, host, port, self._rules)
         if plain and not all(self._rules.holds(ip_address(each.partition("%")[0])) for each in found):
@@ -100,13 +83,7 @@ class Caller:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(
-                resolver=_CheckedResolver(self._rules),
-                limit=self._settings.concurrency,
-                # The next call looks the host up again, and checks it again.
-                force_close=True,
-                use_dns_cache=False,
-            )
+            connector = checked_connector(self._rules, self._settings.concurrency)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 timeout=aiohttp.ClientTimeout(total=self._settings.timeout_s),
@@ -130,16 +107,3 @@ def _outcome(response: aiohttp.ClientResponse) -> Outcome:
     return Outcome(
         status, f"the receiver answered {status}", float(asked) if asked.isdigit() and len(asked) < 6 else None
     )
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
-
-
-def _family(address: str) -> int:
-
-    return socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -28,6 +28,8 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "outbox": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "webhooks": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "webhook_deliveries": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "media_runs": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "media_frames": ("SELECT", "INSERT", "UPDATE"),
 }
 """The privileges on each table that gateway, console, sinks, and processes that pull cameras need."""
 _MIGRATE = "standgale migrate up (standgale up does it when it starts)"

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
+from console.media.open_streams import MediaStreams
 from console.progress.watch import JobWatch
 from detectors.store.open import open_model_store
 from detectors.store.port import ModelStore
@@ -62,6 +63,7 @@ class Composition:
         self._keys: TokenVerifier | None = None
         self._box: SecretBox | None = None
         self._job_watch: JobWatch | None = None
+        self._media_streams: MediaStreams | None = None
 
     async def __aenter__(self) -> Self:
         configure_logging(self.settings.telemetry, service=self._service, secrets=secrets_of(self.settings))
@@ -133,6 +135,12 @@ class Composition:
         if self._box is None:
             self._box = open_box(self.settings.encryption, self.settings.data_dir)
         return self._box
+
+    def media_streams(self) -> MediaStreams:
+        """Return the streams of events of media; it is a component that must run, too."""
+        if self._media_streams is None:
+            self._media_streams = MediaStreams(self.settings.media)
+        return self._media_streams
 
     def verifier(self) -> TokenVerifier:
         """Return the verifier of device tokens; it is a component that must run, too."""

@@ -13,6 +13,11 @@ from console.http.app import create_console
 from console.jobs.job_gauges import JobGauges
 from console.jobs.publisher import JobPublisher
 from console.jobs.store_models import StoreModels
+from console.media.frames import KeptMedia
+from console.media.publisher import MediaPublisher
+from console.media.retention import MediaRetention
+from console.media.runner import MediaRunner
+from console.media.tokens import MediaTokens
 from console.parts import ConsoleParts
 from console.routes import console_routers
 from console.uploads.retention import UploadRetention
@@ -47,7 +52,7 @@ def make_console_app(process: Composition) -> FastAPI:
         detectors=GroupMembers(process.broker().admin, GROUP),
         models=StoreModels(process.model_store(), _own_model(settings.detector.model)),
     )
-    return create_console(parts, console_routers(parts, process.job_watch()))
+    return create_console(parts, console_routers(parts, process.job_watch(), process.media_streams()))
 
 
 def _own_model(card: Path | None) -> list[ModelRef]:
@@ -70,6 +75,22 @@ def make_console_workers(process: Composition) -> list[Component]:
         JobGauges(database),
         PublishingComponent("outbox", process, lambda publisher: OutboxRelay(database, publisher, retry)),
         PublishingComponent("job-frames", process, lambda publisher: JobPublisher(database, publisher, console, retry)),
+        *_make_media_workers(process),
+    ]
+
+
+def _make_media_workers(process: Composition) -> list[Component]:
+    """Make the components that work on media."""
+    settings, database, box = process.settings, process.database(), process.box()
+    media, console, retry = settings.media, settings.console, settings.retry
+    return [
+        process.media_streams(),
+        MediaTokens(database, box, media, retry),
+        MediaRunner(database, KeptMedia(process.store(), console, settings.video), box, media, retry),
+        MediaRetention(database, process.store(), media.keep_days, retry),
+        PublishingComponent(
+            "media-frames", process, lambda publisher: MediaPublisher(database, publisher, console, retry)
+        ),
     ]
 
 

@@ -14,6 +14,8 @@ import aiohttp
 from fastapi import APIRouter, FastAPI
 
 from console.http.app import create_console
+from console.media.open_streams import MediaStreams
+from console.media.settings import MediaSettings
 from console.parts import ConsoleParts
 from console.progress.watch import JobWatch
 from console.settings import ConsoleSettings
@@ -93,6 +95,7 @@ async def running_console(
     settings: ConsoleSettings | None = None,
     also: Sequence[APIRouter] = (),
     limits: LimitsSettings | None = None,
+    media: MediaSettings | None = None,
 ) -> AsyncIterator[RunningConsole]:
     """Run a console; ``routers`` makes its routes from the parts (None: those of a real console), ``also`` are more."""
     from console.routes import console_routers
@@ -104,13 +107,13 @@ async def running_console(
     broker = EmbeddedBroker(folder / "broker.db", load_topics())
     health = Health()
     chosen = settings or ConsoleSettings()
-    watch = JobWatch(database, chosen)
+    watch, streams = JobWatch(database, chosen), MediaStreams(media or MediaSettings())
     parts = ConsoleParts(chosen, keys, database, store, SecretBox([bytes(32)]), limits or LimitsSettings(), health)
-    made = console_routers(parts, watch) if routers is None else routers(parts)
+    made = console_routers(parts, watch, streams) if routers is None else routers(parts)
     app = create_console(parts, [*made, *also])
     component = HttpComponent("console", app, host="127.0.0.1", port=0)
     port, stop = component.bind(), asyncio.Event()
-    tasks = [asyncio.create_task(each.run(stop, health.part(each.name))) for each in (component, watch)]
+    tasks = [asyncio.create_task(each.run(stop, health.part(each.name))) for each in (component, watch, streams)]
     try:
         async with aiohttp.ClientSession() as http:
             yield RunningConsole(port, app, database, store, broker, keys, watch, http, key)

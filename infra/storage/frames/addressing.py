@@ -4,13 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from infra.errors import ImageCorruptError, ImageMissingError
-from schemas.events import EXTENSIONS, ImageRef
+from schemas.events import EXTENSIONS
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ADDRESS = re.compile(r"(?:^|/)(?P<ab>[0-9a-f]{2})/(?P<sha256>[0-9a-f]{64})\.(?P<ext>[a-z]{3,4})$")
+
+OTHER = "application/octet-stream"
+"""The media type of content that is no picture: a video that waits to be read."""
+_ENDINGS: Mapping[str, str] = {**EXTENSIONS, OTHER: "bin"}
+
+
+class StoredContent(Protocol):
+    """Says where the bytes of something are, and how to check them; `ImageRef` is one."""
+
+    @property
+    def uri(self) -> str:
+        """Address in the frame store."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """How many they are."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +59,9 @@ class ContentAddress:
         if not _SHA256.fullmatch(sha256):
             raise ValueError(f"{sha256!r} is not a SHA-256, which has 64 lower-case hexadecimal digits")
         try:
-            return cls(sha256, EXTENSIONS[media_type])
+            return cls(sha256, _ENDINGS[media_type])
         except KeyError:
-            raise ValueError(f"{media_type!r} is no image media type; known are {', '.join(EXTENSIONS)}") from None
+            raise ValueError(f"{media_type!r} is no image media type; known are {', '.join(_ENDINGS)}") from None
 
     @classmethod
     def all_of(cls, sha256: str) -> tuple[ContentAddress, ...]:
@@ -49,12 +74,12 @@ class ContentAddress:
         match = _ADDRESS.search(path)
         if match is None or match["sha256"][:2] != match["ab"]:
             return None
-        if match["ext"] not in EXTENSIONS.values():
+        if match["ext"] not in _ENDINGS.values():
             return None
         return cls(match["sha256"], match["ext"])
 
 
-def verify(image: ImageRef, data: bytes) -> bytes:
+def verify(image: StoredContent, data: bytes) -> bytes:
     """Return ``data`` if it has the size and hash that ``image`` names; raise ImageCorruptError otherwise."""
     if len(data) != image.size_bytes:
         raise wrong_size_error(image, len(data))
@@ -62,7 +87,7 @@ def verify(image: ImageRef, data: bytes) -> bytes:
     return data
 
 
-def require_digest(image: ImageRef, found: str) -> None:
+def require_digest(image: StoredContent, found: str) -> None:
     """Raise ImageCorruptError unless ``found``, the SHA-256 of what is stored, is that of ``image``."""
     if found != image.sha256:
         raise ImageCorruptError(
@@ -71,7 +96,7 @@ def require_digest(image: ImageRef, found: str) -> None:
         )
 
 
-def wrong_size_error(image: ImageRef, size_bytes: int) -> ImageCorruptError:
+def wrong_size_error(image: StoredContent, size_bytes: int) -> ImageCorruptError:
     """Return the error for an object of ``size_bytes`` when ``image`` names a different size."""
     return ImageCorruptError(
         f"the object at {image.uri} has {size_bytes} bytes, the event names {image.size_bytes}: the stored object was "

@@ -20,7 +20,14 @@ from uuid import uuid4
 from infra.errors import ImageMissingError, StoreFullError, StoreUnavailableError
 from infra.storage.durable_files import locked_folder, sweep_files, write_synced
 from infra.storage.file_digests import file_digest
-from infra.storage.frames.addressing import ContentAddress, outside_error, require_digest, verify, wrong_size_error
+from infra.storage.frames.addressing import (
+    ContentAddress,
+    StoredContent,
+    outside_error,
+    require_digest,
+    verify,
+    wrong_size_error,
+)
 from infra.storage.frames.disk_space import DiskSpace
 from infra.storage.frames.folder_group import FrameFile, FrameGroups
 from infra.storage.frames.folder_writer import GroupWriter
@@ -94,7 +101,7 @@ class FolderFrameStore:
         return f"{self._root_uri}/{address.relative}"
 
     @asynccontextmanager
-    async def local(self, image: ImageRef) -> AsyncIterator[Path]:
+    async def local(self, image: StoredContent) -> AsyncIterator[Path]:
         """Give the file itself after checking its hash."""
         address = self._address(image.uri)
         if address.sha256 != image.sha256:
@@ -180,14 +187,14 @@ class FolderFrameStore:
         if frame.error is not None:
             raise frame.error
 
-    def _check_file(self, image: ImageRef, path: Path) -> None:
+    def _check_file(self, image: StoredContent, path: Path) -> None:
         with self._opened(image, path) as descriptor:
             size = os.fstat(descriptor).st_size
         if size != image.size_bytes:
             raise wrong_size_error(image, size)
         require_digest(image, file_digest(path)[0].hex())
 
-    def _read(self, image: ImageRef, path: Path) -> bytes:
+    def _read(self, image: StoredContent, path: Path) -> bytes:
         with self._opened(image, path) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
             size_bytes = os.fstat(descriptor).st_size
             # Before reading: a damaged object must not take more memory than the event promised.
@@ -196,7 +203,7 @@ class FolderFrameStore:
             return verify(image, file.read())
 
     @contextmanager
-    def _opened(self, image: ImageRef, path: Path) -> Iterator[int]:
+    def _opened(self, image: StoredContent, path: Path) -> Iterator[int]:
         """Give the open file of ``image``. Raises ImageMissingError."""
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

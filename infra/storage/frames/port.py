@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from infra.storage.frames.addressing import StoredContent
 from schemas.events import ImageRef
 
 REFRESH_AFTER_S = 3600.0
@@ -44,7 +45,7 @@ class FrameStore(Protocol):
         """
         ...
 
-    def local(self, image: ImageRef) -> AbstractAsyncContextManager[Path]:
+    def local(self, image: StoredContent) -> AbstractAsyncContextManager[Path]:
         """Give a local file with the bytes of ``image``, whose hash was checked; nobody may write to it.
 
         Raises the errors of :meth:`get`.

@@ -17,7 +17,14 @@ from botocore.exceptions import ClientError
 from infra.errors import ImageMissingError, StoreUnavailableError
 from infra.process.monotonic import monotonic_s
 from infra.storage.file_digests import file_digest
-from infra.storage.frames.addressing import ContentAddress, outside_error, require_digest, verify, wrong_size_error
+from infra.storage.frames.addressing import (
+    ContentAddress,
+    StoredContent,
+    outside_error,
+    require_digest,
+    verify,
+    wrong_size_error,
+)
 from infra.storage.frames.port import REFRESH_AFTER_S, StoredObject
 from infra.storage.s3_client import S3Connection, says_missing, status_of
 from infra.storage.s3_download import LEAST_BYTES_PER_S, download
@@ -72,7 +79,7 @@ class S3FrameStore:
             return await self._put(address, parameters | {"ContentLength": size_bytes}, size_bytes)
 
     @asynccontextmanager
-    async def local(self, image: ImageRef) -> AsyncIterator[Path]:
+    async def local(self, image: StoredContent) -> AsyncIterator[Path]:
         """Give a copy of the object, which is removed afterwards."""
         async with self._translated("read", size_bytes=image.size_bytes), self._opened(image) as response:
             path, found = await download(response, self._spool)
@@ -178,7 +185,7 @@ class S3FrameStore:
         await self._connection.close()
 
     @asynccontextmanager
-    async def _opened(self, image: ImageRef) -> AsyncIterator[Mapping[str, Any]]:
+    async def _opened(self, image: StoredContent) -> AsyncIterator[Mapping[str, Any]]:
         """Give the response with the object of ``image``, which has its size. Raises ImageMissingError."""
         key = self._key(image.uri)
         if key.sha256 != image.sha256:

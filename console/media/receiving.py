@@ -1,0 +1,160 @@
+"""Receives the bytes of a medium into a file, and the one picture of a direct request into memory."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from starlette.requests import Request
+
+from console.media.config import MediaConfig, MediaRequest, read_request
+from console.media.settings import MediaSettings
+from console.parts import ConsoleParts
+from ingest.acceptance.errors import ValidationFailedError
+from ingest.gateway.errors import UnsupportedMediaTypeError, UploadTimeoutError
+from ingest.gateway.request.body import BodyLimit, BodyPieces, DeviceTurns, declared_length
+from ingest.gateway.request.form_stream import FormStream
+from ingest.gateway.request.multipart import OVERHEAD_BYTES, boundary_of
+
+_PIECE_BYTES = 1_000_000
+_PICTURE_PARTS = ("file", "image")
+_CONFIG_PART = "config"
+_BYTES = ("image/", "video/")
+_OCTETS = "application/octet-stream"
+
+
+def content_type(request: Request) -> str:
+    """Return the media type of the body, without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def has_body(request: Request) -> bool:
+    """Whether the request says that it has a body."""
+    headers = request.headers
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+
+
+def is_bytes(kind: str) -> bool:
+    """Whether a body of this type is the medium itself."""
+    return kind.startswith(_BYTES) or kind == _OCTETS
+
+
+def config_in_query(request: Request) -> MediaConfig:
+    """Return what the parameter `config` asks, which is JSON. Raises InvalidConfigError."""
+    unknown = sorted(set(request.query_params) - {_CONFIG_PART})
+    if unknown:
+        name = unknown[0][:60]
+        raise ValidationFailedError(f"the query has {name!r}; it takes config, which is JSON", field=name)
+    return _without_source(read_request(request.query_params.get(_CONFIG_PART, "")))
+
+
+def _without_source(asked: MediaRequest) -> MediaConfig:
+    if asked.source is not None:
+        raise ValidationFailedError("config has a source, and the body has the bytes; send one of them", field="source")
+    return asked.config
+
+
+class MediaReceiver:
+    """Receives bodies; how many at the same time is limited with those of uploads."""
+
+    def __init__(self, parts: ConsoleParts, settings: MediaSettings) -> None:
+        self._parts = parts
+        self._media = settings
+        self._turns = DeviceTurns()
+
+    @asynccontextmanager
+    async def to_file(self, request: Request, client_id: str) -> AsyncIterator[Path]:
+        """Give a file with the body, which is removed at the end of the block.
+
+        Raises UploadTimeoutError, UploadIncompleteError, BodyTooLargeError, OverloadedError.
+        """
+        settings = self._media
+        limit = BodyLimit(settings.max_bytes, "media.max_bytes", details="Send a shorter video.")
+        declared_length(dict(request.scope["headers"]), limit)
+        with tempfile.TemporaryDirectory(prefix="standgale-media-") as folder:
+            path = Path(folder, "medium")
+            with self._parts.slots.reserve(2 * _PIECE_BYTES, client_id) as slot, slot.reading():
+                pieces = BodyPieces(request.receive, limit, self._turns, client_id)
+                try:
+                    async with asyncio.timeout(settings.receive_timeout_s):
+                        await _write(pieces, path)
+                except TimeoutError as error:
+                    raise self._too_slow(pieces) from error
+            if not pieces.received:
+                raise ValidationFailedError("the body is empty", details="Send the bytes of a picture or a video.")
+            yield path
+
+    async def picture(self, request: Request, client_id: str) -> tuple[bytes, MediaConfig]:
+        """Return the picture of a direct request and what is asked of it: the body, or a form with them as parts.
+
+        Raises the same errors, UnsupportedMediaTypeError, and InvalidConfigError.
+        """
+        config, most = config_in_query(request), self._parts.settings.max_file_bytes
+        kind = content_type(request)
+        is_form = kind == "multipart/form-data"
+        if not (is_form or is_bytes(kind)):
+            raise UnsupportedMediaTypeError(
+                f"the Content-Type is {kind[:100]!r}; this path takes image/*, application/octet-stream and "
+                "multipart/form-data",
+                details="Send the bytes of a picture, or a form with a part file.",
+                field="Content-Type",
+            )
+        limit = BodyLimit(most + (OVERHEAD_BYTES if is_form else 0), "console.max_file_bytes", "file")
+        declared = declared_length(dict(request.scope["headers"]), limit)
+        with self._parts.slots.reserve(declared, client_id) as slot, slot.reading():
+            pieces = BodyPieces(request.receive, limit, self._turns, client_id)
+            try:
+                async with asyncio.timeout(self._media.receive_timeout_s):
+                    if not is_form:
+                        return await _whole(pieces), config
+                    return await self._form(request, pieces, config)
+            except TimeoutError as error:
+                raise self._too_slow(pieces) from error
+
+    async def _form(self, request: Request, pieces: BodyPieces, config: MediaConfig) -> tuple[bytes, MediaConfig]:
+        most, picture = self._parts.settings.max_file_bytes, None
+        stream = FormStream(pieces.next_piece, boundary_of(request.headers["content-type"]), 4)
+        async for streamed in stream.parts(lambda part: most if part.name in _PICTURE_PARTS else OVERHEAD_BYTES):
+            name = streamed.part.name
+            if streamed.too_large:
+                raise BodyLimit(most, "console.max_file_bytes", name).exceeded(str(streamed.size_bytes))
+            if name in _PICTURE_PARTS and picture is None:
+                picture = streamed.part.data
+            elif name == _CONFIG_PART:
+                config = _without_source(read_request(streamed.part.data))
+            else:
+                raise ValidationFailedError(
+                    f"the form has a part {name[:60]!r}; it takes one picture as file, and config",
+                    field=name[:60] or "name",
+                )
+        if picture is None:
+            raise ValidationFailedError("the form has no picture", details="Send it as a part file.", field="file")
+        return picture, config
+
+    def _too_slow(self, pieces: BodyPieces) -> UploadTimeoutError:
+        return UploadTimeoutError(
+            f"only {pieces.received} bytes were received within {self._media.receive_timeout_s:g} s "
+            "(media.receive_timeout_s)",
+            details="Send less, or over a faster connection.",
+        )
+
+
+async def _whole(pieces: BodyPieces) -> bytes:
+    chunks: list[bytes] = []
+    while (piece := await pieces.next_piece()) is not None:
+        chunks.append(piece)
+    return b"".join(chunks)
+
+
+async def _write(pieces: BodyPieces, path: Path) -> None:
+    buffer = bytearray()
+    with await asyncio.to_thread(path.open, "wb") as file:
+        while (piece := await pieces.next_piece()) is not None:
+            buffer += piece
+            if len(buffer) >= _PIECE_BYTES:
+                await asyncio.to_thread(file.write, bytes(buffer))
+                buffer.clear()
+        await asyncio.to_thread(file.write, bytes(buffer))

@@ -1,0 +1,160 @@
+"""Serves the detection of media: a picture at once, and media whose events are streamed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import uuid4
+
+from fastapi import APIRouter, Depends, Header, Path
+from sse_starlette import EventSourceResponse
+from starlette.requests import Request
+from starlette.responses import Response
+
+from console.http.callers import Caller, caller_of
+from console.http.connection import request_connection
+from console.jobs.job_route import JobRoute
+from console.media import records
+from console.media.bodies import MediaDetection, MediaStarted
+from console.media.config import MediaRequest, read_request
+from console.media.direct import DirectDetection
+from console.media.frames import KeptMedia
+from console.media.open_streams import MediaStreams
+from console.media.receiving import MediaReceiver, config_in_query, content_type, has_body, is_bytes
+from console.media.records import PURPOSE, Medium, Secrets
+from console.media.streams import MediaEvents, MediaStream
+from console.media.tokens import refresh_time
+from console.parts import ConsoleParts
+from infra.encryption.box import SecretBox
+from ingest.acceptance.errors import ValidationFailedError
+from ingest.gateway.errors import UnsupportedMediaTypeError
+from ingest.settings import VideoSettings
+
+_Caller = Annotated[Caller, Depends(caller_of)]
+_MediaId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,127}$")]
+_LastId = Annotated[str | None, Header(max_length=255)]
+_MOST_TOKEN = 8_192
+_BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+_MEDIUM = {
+    "requestBody": {
+        "content": {
+            "application/json": {"schema": MediaRequest.model_json_schema(ref_template="#/components/schemas/{model}")},
+            "image/*": _BINARY,
+            "video/*": _BINARY,
+            "application/octet-stream": _BINARY,
+        }
+    }
+}
+_PICTURE = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "image/*": _BINARY,
+            "application/octet-stream": _BINARY,
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}, "config": {"type": "string"}},
+                }
+            },
+        },
+    }
+}
+_STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+
+
+def media_router(parts: ConsoleParts, streams: MediaStreams) -> APIRouter:
+    """Return the routes of media; ``streams`` is a component that must run, too."""
+    router = APIRouter(route_class=JobRoute, tags=["media"])
+    # Videos are read by a component; here pictures are.
+    kept = KeptMedia(parts.store, parts.settings, VideoSettings())
+    settings = streams.settings
+    receiver, direct = MediaReceiver(parts, settings), DirectDetection(parts, settings, kept)
+
+    @router.post("/detect", summary="Detect one picture", openapi_extra=_PICTURE)
+    async def detect(request: Request, caller: _Caller) -> list[MediaDetection]:
+        """Return what is found in the picture. `config` (JSON) has the options, in the query or as a part."""
+        with direct.place():
+            picture, config = await receiver.picture(request, caller.client_id)
+            return await direct.detect(picture, config, caller.client_id)
+
+    @router.post("/detect/{media_id}", summary="Detect a picture or a video", status_code=202, openapi_extra=_MEDIUM)
+    async def start(media_id: _MediaId, request: Request, caller: _Caller) -> MediaStarted:
+        """Begin to detect a medium: the body, what is at the address `source`, or what Annotations has of that id.
+
+        Watch `/detect/{media_id}/stream` for its events. `Authorization` is the caller's token for Annotations, and
+        `X-Refresh-Token` refreshes it; both are forgotten when the medium has ended.
+        """
+        kind, client_id = content_type(request), caller.client_id
+        secrets = caller_secrets(request, parts.box)
+        if has_body(request) and is_bytes(kind):
+            config = config_in_query(request)
+            async with receiver.to_file(request, client_id) as path:
+                medium: Medium | None = await kept.keep(path)
+        elif kind == "application/json" or not has_body(request):
+            medium = None
+            body = await request.body()
+            asked = read_request(body) if body else read_request(request.query_params.get("config", ""))
+            config = asked.config
+            if asked.source is not None:
+                encrypted = parts.box.encrypt(asked.source, PURPOSE)
+                secrets = Secrets(encrypted, secrets.token, secrets.refresh_token, secrets.refresh_at)
+        else:
+            raise UnsupportedMediaTypeError(
+                f"the Content-Type is {kind[:100]!r}; this path takes application/json, image/*, video/* and "
+                "application/octet-stream",
+                details="Send the bytes of the medium, JSON with its source, or no body.",
+                field="Content-Type",
+            )
+        async with request_connection(parts, writing=True) as connection, connection.transaction():
+            await records.add_run(
+                connection, uuid4(), client_id, media_id, config, secrets, medium, settings.max_waiting
+            )
+        return MediaStarted(mediaId=media_id)
+
+    @router.get(
+        "/detect/stream",
+        response_class=EventSourceResponse,
+        responses=_STREAM,
+        summary="The events of all media of the client",
+    )
+    async def stream_all(caller: _Caller) -> Response:
+        """Stream the events of all media of the client from now on."""
+        streams.require_room()
+        return MediaStream(streams, MediaEvents(parts, streams, caller.client_id).of_all())
+
+    @router.get(
+        "/detect/{media_id}/stream",
+        response_class=EventSourceResponse,
+        responses=_STREAM,
+        summary="The events of a medium",
+    )
+    async def stream_one(media_id: _MediaId, caller: _Caller, last_event_id: _LastId = None) -> Response:
+        """Stream the events of the newest run of a medium: all of them, or those behind `Last-Event-ID`."""
+        streams.require_room()
+        events = MediaEvents(parts, streams, caller.client_id)
+        run = await events.newest_run(media_id)
+        return MediaStream(streams, events.of_run(run, last_event_id))
+
+    return router
+
+
+def caller_secrets(request: Request, box: SecretBox) -> Secrets:
+    """Return the caller's tokens for Annotations, encrypted.
+
+    Without `X-API-Key` the bearer token is the API key, which goes nowhere.
+    """
+    has_key = any(request.headers.get(name) for name in ("x-api-key", "x-api-token"))
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    token, refresh = token.strip(), request.headers.get("x-refresh-token", "").strip()
+    if not has_key or scheme.lower() != "bearer" or not token:
+        return Secrets()
+    for name, text in (("Authorization", token), ("X-Refresh-Token", refresh)):
+        if len(text) > _MOST_TOKEN or not text.isascii() or not text.isprintable():
+            raise ValidationFailedError(f"{name} is no token of at most {_MOST_TOKEN} characters", field=name)
+    return Secrets(
+        None,
+        box.encrypt(token, PURPOSE),
+        box.encrypt(refresh, PURPOSE) if refresh else None,
+        refresh_time(token) if refresh else None,
+    )

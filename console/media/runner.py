@@ -1,0 +1,268 @@
+"""Works on media, some at a time: fetches their bytes, makes their frames, and gives events to those that have an end.
+
+All state is in the database: a medium whose process was killed is taken over when its lease has ended, and its frames
+are made again from the stored bytes, with the same ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID, uuid4
+
+from console.media import records
+from console.media.errors import LeaseLostError, MediumFetchError, MediumTooLargeError
+from console.media.fetching import FetchLaterError, MediaFetcher
+from console.media.frames import KeptMedia
+from console.media.records import PURPOSE, MediaFrame, Medium, Progress, Run
+from console.media.settings import MediaSettings
+from console.metrics import MEDIA, MEDIA_FRAMES
+from infra.database.pool import Connection, Database
+from infra.encryption.box import SecretBox
+from infra.failure.backoff import Backoff
+from infra.failure.error_texts import error_code, error_text, is_transient
+from infra.failure.rounds import Rounds, run_rounds
+from infra.failure.settings import RetrySettings
+from infra.process.health import HealthPart
+from schemas.errors import StandgaleError
+from sinks.postgres.job_failures import public_text
+
+logger = logging.getLogger(__name__)
+
+ResultT = TypeVar("ResultT")
+
+LEASE_S = 30.0
+_IDLE_S = 0.2
+_ROUND_S = 0.1
+_MOST_FETCHES = 6
+_INTERNAL = "INTERNAL_ERROR"
+
+
+class MediaRunner:
+    """Is the component that works on media; several processes may run it."""
+
+    name = "media"
+
+    def __init__(
+        self,
+        database: Database,
+        kept: KeptMedia,
+        box: SecretBox,
+        settings: MediaSettings,
+        retry: RetrySettings,
+        *,
+        lease_s: float = LEASE_S,
+    ) -> None:
+        self._rounds = Rounds("working on media", "media wait", _IDLE_S)
+        self._database = database
+        self._kept = kept
+        self._box = box
+        self._settings = settings
+        self._retry = retry
+        self._lease_s = lease_s
+        self._fetcher = MediaFetcher(settings)
+        self._owner = uuid4()
+        self._working: set[asyncio.Task[None]] = set()
+
+    async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
+        """Work until ``stop`` is set; what is in progress goes on in another process, or after a restart."""
+        try:
+            await run_rounds(self._rounds, self.work, stop, health, self._retry)
+        finally:
+            for task in self._working:
+                task.cancel()
+            await asyncio.gather(*self._working, return_exceptions=True)
+
+    async def work(self) -> int:
+        """Begin with a medium whose turn it is; return whether there was one. Raises the errors of the database."""
+        if len(self._working) >= self._settings.max_at_once:
+            return 0
+        async with self._database.acquire(writing=True) as connection, connection.transaction():
+            run = await records.claim_run(connection, self._owner, self._lease_s, self._settings.max_at_once)
+        if run is None:
+            return 0
+        task = asyncio.create_task(self._run(run), name=f"media-{run.id}")
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+        return 1
+
+    async def _run(self, run: Run) -> None:
+        extra = {"media_id": run.media_id, "run": str(run.id)}
+        try:
+            async with self._leased(run):
+                error = await self._outcome(run)
+                await self._again(lambda: self._end(run, error))
+            if error is not None:
+                logger.warning("a medium ended with an error: %s", error[1], extra={"code": error[0], **extra})
+            MEDIA.labels("processed" if error is None else "error").inc()
+        except LeaseLostError as lost:
+            logger.info("a medium is left: %s", lost, extra=extra)
+        except asyncio.CancelledError:
+            with suppress(StandgaleError, OSError, TimeoutError):
+                async with asyncio.timeout(2.0), self._database.acquire(writing=True) as connection:
+                    await records.release_run(connection, run.id, self._owner)
+            raise
+
+    async def _outcome(self, run: Run) -> tuple[str, str] | None:
+        """Do the work; return the error that ends it, if there is one."""
+        try:
+            medium = run.medium or await self._fetch(run)
+            return await self._detect(run, medium)
+        except LeaseLostError:
+            raise
+        except StandgaleError as error:
+            return error_code(error), public_text(error_text(error))
+        except Exception:
+            logger.exception("a medium cannot be worked on", extra={"media_id": run.media_id})
+            return _INTERNAL, "The service failed at this medium; its log has the reason"
+
+    async def _fetch(self, run: Run) -> Medium:
+        with tempfile.TemporaryDirectory(prefix="standgale-media-") as folder:
+            path = Path(folder, "medium")
+            try:
+                async with asyncio.timeout(self._settings.fetch_timeout_s):
+                    await self._again(lambda: self._fetch_once(run, path), most_fetches=_MOST_FETCHES)
+            except TimeoutError as error:
+                raise MediumFetchError(
+                    f"the medium could not be fetched within {self._settings.fetch_timeout_s:g} s "
+                    "(media.fetch_timeout_s)"
+                ) from error
+            medium = await self._again(lambda: self._kept.keep(path))
+        await self._write(lambda connection: records.set_medium(connection, run.id, self._owner, medium))
+        return medium
+
+    async def _fetch_once(self, run: Run, path: Path) -> None:
+        async with self._database.acquire() as connection:
+            # The token may have been refreshed since the last try.
+            secrets = await records.secrets_of_run(connection, run.id)
+        if secrets.source is not None:
+            await self._fetcher.from_source(self._box.decrypt(secrets.source, PURPOSE), path)
+            return
+        token = None if secrets.token is None else self._box.decrypt(secrets.token, PURPOSE)
+        await self._fetcher.from_annotations(run.media_id, token, path)
+
+    async def _detect(self, run: Run, medium: Medium) -> tuple[str, str] | None:
+        """Make the frames, wait for their ends, and return the error if none has a result."""
+        done = await self._progress(run)
+        if not run.is_read:
+            await self._make_frames(run, medium, done)
+            await self._write(lambda connection: records.set_read(connection, run.id, self._owner))
+        while (done := await self._progress(run)).open or done.unsaid:
+            if not await self._say_ended(run):
+                await asyncio.sleep(_ROUND_S)
+        if done.detected:
+            return None
+        async with self._database.acquire() as connection:
+            return await records.first_failure(connection, run.id)
+
+    async def _make_frames(self, run: Run, medium: Medium, done: Progress) -> None:
+        duration_s = await self._again(lambda: self._kept.duration_s(medium))
+        await self._write(lambda connection: records.set_duration(connection, run.id, self._owner, duration_s))
+        window, count = self._kept.settings.job_window, done.frames
+        while True:
+            try:
+                async for frame in self._kept.frames(run, medium, done):
+                    count += 1
+                    if count > self._settings.max_frames:
+                        raise MediumTooLargeError(
+                            f"the video has more than {self._settings.max_frames} frames, the most that are detected "
+                            "(media.max_frames); choose fewer of them with sampling"
+                        )
+                    while (await self._progress(run)).open >= window:
+                        if not await self._say_ended(run):
+                            await asyncio.sleep(_ROUND_S)
+                    await self._write(partial(_add, run=run.id, owner=self._owner, frame=frame))
+                    MEDIA_FRAMES.inc()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                # The store was away: go on behind the frames that have rows.
+                logger.warning("a medium waits: %s", error_text(error), extra={"code": error_code(error)})
+                await asyncio.sleep(self._retry.max_delay_s)
+                done = await self._progress(run)
+                count = done.frames
+            else:
+                return
+
+    async def _progress(self, run: Run) -> Progress:
+        return await self._read(lambda connection: records.progress_of(connection, run.id))
+
+    async def _say_ended(self, run: Run) -> int:
+        said = await self._write(lambda connection: records.say_ended(connection, run.id, self._owner))
+        return said
+
+    async def _end(self, run: Run, error: tuple[str, str] | None) -> None:
+        async with self._database.acquire(writing=True) as connection:
+            if not await records.end_run(connection, run.id, self._owner, error):
+                raise LeaseLostError("another process works on this medium now")
+
+    async def _read(self, query: Callable[[Connection], Awaitable[ResultT]]) -> ResultT:
+        async def once() -> ResultT:
+            async with self._database.acquire() as connection:
+                return await query(connection)
+
+        return await self._again(once)
+
+    async def _write(self, change: Callable[[Connection], Awaitable[ResultT]]) -> ResultT:
+        async def once() -> ResultT:
+            async with self._database.acquire(writing=True) as connection, connection.transaction():
+                return await change(connection)
+
+        return await self._again(once)
+
+    async def _again(self, work: Callable[[], Awaitable[ResultT]], most_fetches: int | None = None) -> ResultT:
+        """Return the result of ``work``, tried until it succeeds or fails for good, or the process stops.
+
+        Other services are asked ``most_fetches`` times; then MediumFetchError is raised.
+        """
+        backoff, tries = Backoff(self._retry), 0
+        while True:
+            try:
+                return await work()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                tries += isinstance(error, FetchLaterError) or most_fetches is None
+                if tries == most_fetches:
+                    raise MediumFetchError(f"{error}; it was tried {tries} times") from error
+                if tries == 1:
+                    logger.warning("a medium waits: %s", error_text(error), extra={"code": error_code(error)})
+                await asyncio.sleep(backoff.next_delay_s())
+
+    @asynccontextmanager
+    async def _leased(self, run: Run) -> AsyncIterator[None]:
+        """Renew the lease during the block. Raises LeaseLostError, and ends the block, when it is lost."""
+        worker = asyncio.current_task()
+        assert worker is not None
+        lost = False
+
+        async def renew() -> None:
+            nonlocal lost
+            while True:
+                await asyncio.sleep(self._lease_s / 3)
+                if not await self._read(lambda c: records.renew_lease(c, run.id, self._owner, self._lease_s)):
+                    lost = True
+                    worker.cancel()
+                    return
+
+        renewing = asyncio.create_task(renew(), name=f"media-lease-{run.id}")
+        try:
+            yield
+        except asyncio.CancelledError as error:
+            if not lost:
+                raise
+            worker.uncancel()
+            raise LeaseLostError("another process works on this medium now, or it was removed") from error
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+
+
+async def _add(connection: Connection, run: UUID, owner: UUID, frame: MediaFrame) -> None:
+    await records.add_frame(connection, run, owner, frame)

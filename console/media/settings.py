@@ -1,0 +1,86 @@
+"""Defines the settings of media: where their bytes come from, and how many are worked on."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from infra.sections import Interval, Section
+
+_Count = Annotated[int, Field(ge=1, le=1_000_000)]
+_Bytes = Annotated[int, Field(ge=1_024, le=100_000_000_000)]
+_Seconds = Annotated[float, Field(gt=0, le=86_400)]
+_Days = Annotated[float, Field(ge=0.1, le=3_650)]
+
+
+class MediaSettings(Section):
+    """Says how media are fetched, detected and streamed."""
+
+    section = "media"
+
+    annotations_url: str = Field(
+        default="http://annotations:8080",
+        description="the Annotations service: it has the bytes of media that come without any, and refreshes tokens",
+    )
+    networks: tuple[str, ...] = Field(
+        default=(),
+        description="networks inside which an address of `source` may be besides public ones, such as 10.0.7.0/24; "
+        "none: only public addresses",
+    )
+    max_at_once: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        default=2, description="how many media are worked on at the same time, by all processes; others wait"
+    )
+    max_waiting: _Count = Field(default=100, description="the most media of a client that have not ended")
+    max_bytes: _Bytes = Field(default=500_000_000, description="the largest picture or video")
+    max_frames: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        default=100_000, description="the most frames of a video that are detected; a longer one ends with an error"
+    )
+    max_direct: _Count = Field(
+        default=32, description="the most requests that wait for the detections of a picture; beyond it 503"
+    )
+    answer_timeout_s: _Seconds = Field(default=30.0, description="how long such a request waits for its detections")
+    receive_timeout_s: _Seconds = Field(default=300.0, description="the time limit for receiving a medium")
+    fetch_timeout_s: _Seconds = Field(default=600.0, description="the time limit for fetching a medium, in all tries")
+    refresh_timeout_s: _Seconds = Field(default=15.0, description="the time limit for refreshing a token")
+    watch_interval_s: Interval = Field(default=0.3, description="how often each stream of events reads new ones")
+    heartbeat_s: Annotated[float, Field(ge=0.1, le=3_600)] = Field(
+        default=15.0, description="how often a stream without an event sends a comment"
+    )
+    max_streams: _Count = Field(default=100, description="the most streams of events at the same time")
+    send_timeout_s: _Seconds = Field(
+        default=30.0, description="a client that takes nothing of its stream for so long is disconnected"
+    )
+    keep_days: _Days = Field(
+        default=7.0, description="after how many days a medium that has ended, and its events, are forgotten"
+    )
+
+    @field_validator("networks")
+    @classmethod
+    def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for each in networks:
+            try:
+                ip_network(each, strict=False)
+            except ValueError as error:
+                raise ValueError(
+                    f"{cls.named('networks')}: received {each!r}; it takes networks such as 192.168.7.0/24 or fd00::/8"
+                ) from error
+        return networks
+
+    @field_validator("annotations_url")
+    @classmethod
+    def _url(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"{cls.named('annotations_url')}: it takes an address such as http://annotations:8080")
+        return url.rstrip("/")
+
+    @property
+    def allowed_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks as objects."""
+        return tuple(ip_network(each, strict=False) for each in self.networks)
+
+    @model_validator(mode="after")
+    def _waits(self) -> Self:
+        self.require_at_most("watch_interval_s", "heartbeat_s")
+        return self

@@ -1,0 +1,149 @@
+"""Keeps the tokens of callers valid while their media are worked on, and forgets them with the end."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import aiohttp
+import orjson
+
+from console.media.records import PURPOSE
+from console.media.settings import MediaSettings
+from console.metrics import MEDIA_REFRESHES
+from infra.database.pool import Database
+from infra.encryption.box import SecretBox, SecretUnreadableError
+from infra.failure.rounds import Rounds, run_rounds
+from infra.failure.settings import RetrySettings
+from infra.process.health import HealthPart
+from schemas.timestamps import utc_now
+
+logger = logging.getLogger(__name__)
+
+BEFORE_S = 60.0
+"""So long before it expires a token is refreshed."""
+_AGAIN = timedelta(seconds=10)
+"""After a failure."""
+_CHECK_S = 1.0
+_MOST_TOKEN = 16_384
+_MOST_ANSWER = 65_536
+_LATEST = 253_402_300_799
+_TAKE = """
+UPDATE media_runs SET refresh_at = clock_timestamp() + $1::interval WHERE id = (
+    SELECT id FROM media_runs
+    WHERE finished_at IS NULL AND refresh_token IS NOT NULL AND refresh_at <= clock_timestamp()
+    ORDER BY refresh_at LIMIT 1 FOR UPDATE SKIP LOCKED
+) RETURNING id, refresh_token
+"""
+# Nothing is stored of a medium that has ended meanwhile.
+_KEEP = """
+UPDATE media_runs SET token = $2, refresh_token = coalesce($3, refresh_token), refresh_at = $4
+WHERE id = $1 AND finished_at IS NULL
+"""
+_GIVE_UP = "UPDATE media_runs SET refresh_at = NULL WHERE id = $1"
+
+
+def expiry_of(token: str) -> datetime | None:
+    """Return when a JSON web token expires, without checking its signature; None where it does not say it."""
+    parts = token.split(".")
+    if len(parts) != 3 or len(token) > _MOST_TOKEN:
+        return None
+    try:
+        padded = parts[1] + "=" * (-len(parts[1]) % 4)
+        claims = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError):
+        return None
+    expires = claims.get("exp") if isinstance(claims, dict) else None
+    if isinstance(expires, bool) or not isinstance(expires, int | float) or not 0 <= expires <= _LATEST:
+        return None
+    return datetime.fromtimestamp(expires, UTC)
+
+
+def refresh_time(token: str) -> datetime | None:
+    """Return when ``token`` is to be refreshed; None: never, because it does not say when it expires."""
+    expires = expiry_of(token)
+    # A long way back: the database's earliest times are later than Python's.
+    return None if expires is None else max(expires, datetime(1980, 1, 1, tzinfo=UTC)) - timedelta(seconds=BEFORE_S)
+
+
+class MediaTokens:
+    """Is the component that refreshes tokens; a failure is tried again, and stops no work on a medium."""
+
+    name = "media-tokens"
+
+    def __init__(self, database: Database, box: SecretBox, settings: MediaSettings, retry: RetrySettings) -> None:
+        self._rounds = Rounds(
+            "refreshing tokens of media", "tokens of media are not refreshed", _CHECK_S, ready_in_spite=True
+        )
+        self._retry = retry
+        self._database = database
+        self._box = box
+        self._settings = settings
+
+    async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
+        """Refresh until ``stop`` is set; an error is shown and tried again."""
+        await run_rounds(self._rounds, self.work, stop, health, self._retry)
+
+    async def work(self) -> int:
+        """Refresh one token whose time has come; return whether there was one. Raises the errors of the database."""
+        async with self._database.acquire(writing=True) as connection:
+            claim_s = self._settings.refresh_timeout_s + _AGAIN.total_seconds()
+            row: Any = await connection.fetchrow(_TAKE, timedelta(seconds=claim_s))
+        if row is None:
+            return 0
+        outcome = await self._refresh(row["id"], row["refresh_token"])
+        MEDIA_REFRESHES.labels(outcome).inc()
+        return 1
+
+    async def _refresh(self, run: UUID, encrypted: bytes) -> str:
+        try:
+            status, answer = await self._ask(self._box.decrypt(encrypted, PURPOSE))
+        except SecretUnreadableError as error:
+            logger.error("the refresh token of a medium cannot be read: %s", error, extra={"code": error.code})
+            await self._give_up(run)
+            return "refused"
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            # Not its text, which may have the request.
+            logger.warning("a token of a medium could not be refreshed (%s); it is tried again", type(error).__name__)
+            return "unavailable"
+        token = answer.get("token")
+        if status != 200 or not isinstance(token, str) or not 0 < len(token) <= _MOST_TOKEN:
+            if 400 <= status < 500 and status not in (408, 429):
+                logger.warning("the Annotations service refused to refresh a token of a medium: %d", status)
+                await self._give_up(run)
+                return "refused"
+            logger.warning("a token of a medium could not be refreshed (status %d); it is tried again", status)
+            return "unavailable"
+        new = answer.get("refreshToken")
+        kept = self._box.encrypt(new, PURPOSE) if isinstance(new, str) and 0 < len(new) <= _MOST_TOKEN else None
+        due = refresh_time(token)
+        # One that is short-lived, or expired by our clock, is not asked for again and again.
+        due = None if due is None else max(due, utc_now() + _AGAIN)
+        async with self._database.acquire(writing=True) as connection:
+            await connection.execute(_KEEP, run, self._box.encrypt(token, PURPOSE), kept, due)
+        return "refreshed"
+
+    async def _ask(self, refresh_token: str) -> tuple[int, dict[str, Any]]:
+        url = f"{self._settings.annotations_url}/auth/refresh"
+        async with (
+            asyncio.timeout(self._settings.refresh_timeout_s),
+            aiohttp.ClientSession(trust_env=False, cookie_jar=aiohttp.DummyCookieJar()) as session,
+            session.post(url, json={"refreshToken": refresh_token}, allow_redirects=False) as response,
+        ):
+            data = await response.content.read(_MOST_ANSWER)
+            while len(data) < _MOST_ANSWER and (more := await response.content.read(_MOST_ANSWER - len(data))):
+                data += more
+        try:
+            answer = orjson.loads(data)
+        except ValueError:
+            answer = None
+        return response.status, answer if isinstance(answer, dict) else {}
+
+    async def _give_up(self, run: UUID) -> None:
+        async with self._database.acquire(writing=True) as connection:
+            await connection.execute(_GIVE_UP, run)
