@@ -13,6 +13,7 @@ from standgale.doctor.disks import DisksCheck
 from standgale.doctor.groups import GroupsCheck
 from standgale.doctor.model import ModelCheck
 from standgale.doctor.port import Check
+from standgale.doctor.rules import RulesCheck
 from standgale.doctor.services import ServiceCheck, own_address
 from standgale.doctor.settings import SettingsCheck
 from standgale.doctor.store import StoreCheck
@@ -35,6 +36,7 @@ def all_checks(settings: Settings, *, timeout_s: float, health: Sequence[str] = 
         DatabaseCheck(soon),
         StoreCheck(soon),
         ModelCheck(soon.detector),
+        RulesCheck(soon.detector),
         DisksCheck(soon),
         *(ServiceCheck(address) for address in (*own_address(settings.telemetry), *health)),
     ]

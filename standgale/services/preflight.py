@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from detectors.card.card import default_card_path, read_card
+from detectors.rules.engines.choice import why_no_engine
+from detectors.rules.rules_file import RulesError, read_rules
 from infra.errors import SettingsError
 from infra.extras import install_extra
 from infra.process.open_files import why_too_few_open_files
@@ -66,6 +68,22 @@ def _problems(settings: Settings, parts: Sequence[Part]) -> Iterator[str]:
             read_card(settings.detector.model or default_card_path())
         except StandgaleError as error:
             yield str(error)
+        yield from _rules_problems(settings)
+
+
+def _rules_problems(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong with the operator's rules; those of a model are checked when it is loaded."""
+    path = settings.detector.rules
+    if path is None:
+        return
+    setting = "detector.rules (STANDGALE_DETECTOR__RULES)"
+    try:
+        read_rules(path)
+    except RulesError as error:
+        yield f"{setting}: {error}"
+    why = why_no_engine(settings.detector.rules_engine)
+    if why is not None:
+        yield f"{setting}: {why}"
 
 
 @dataclass(frozen=True, slots=True)

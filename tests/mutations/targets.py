@@ -26,6 +26,7 @@ from detectors.card.onnx_file import read_onnx_file
 from detectors.heads.metadata import class_names
 from detectors.images.decode import decode_image
 from detectors.model.least_confidence import least_confidence
+from detectors.rules.rules_file import parse_rules
 from infra.errors import ImageCorruptError
 from ingest.acceptance.fields import parse_fields
 from ingest.gateway.request.pairs import pairs_of
@@ -254,6 +255,25 @@ def _read_onnx(data: bytes) -> None:
     least_confidence(about)
 
 
+_RULES: Final = (
+    b"rule(small, D, drop) :- label(D, cow), length_m(D, L), L < 0.4.\n",
+    b"% \xc3\xa4\nrule('a b', D, relabel(calf)) :- aggregate_all(count, (near_m(D, E, 3), label(E, cow)), 2).\n",
+    b"night :- time(H, _, _), ( H >= 20 ; H < 5 -> true ), \\+ place(_, 0'a).\nrule(n, _, drop) :- night.\n",
+)
+_RULES_TOKENS: Final = (
+    *(b"(", b")", b"[", b"]", b"|", b",", b".", b". ", b"'", b'"', b"`", b"%", b"/*", b"*/", b":-", b"-", b"0'", b"0x"),
+    *(b"\\", b"\\x", b"_", b"1e999", b"9" * 99, b"call(", b"maplist(", b"X^", b"\x00", b"\xff", b"\xe2\x80\xa8"),
+)
+
+
+def _make_rules(rng: Random) -> bytes:
+    return mutate_bytes(rng, _RULES, _RULES_TOKENS)
+
+
+def _read_rules(data: bytes) -> None:
+    parse_rules(data, "mutated.pl", ("cow", "sheep"))
+
+
 TARGETS: Final = (
     Target("jpeg header", 130, _image("JPEG"), _read_header, 20),
     Target("png header", 120, _image("PNG"), _read_header, 20),
@@ -265,6 +285,7 @@ TARGETS: Final = (
     Target("query and headers", 70, _make_query, _read_query, 20),
     Target("events", 90, _make_event, _read_event, 20),
     Target("model cards", 5, _make_card, _read_card, 200),
+    Target("rules", 30, _make_rules, _read_rules, 200),
     Target("onnx files", 5, _make_onnx, _read_onnx, 500),
     Target("jpeg decoder", 25, _image("JPEG"), _decode, 200),
     Target("png decoder", 20, _image("PNG"), _decode, 200),

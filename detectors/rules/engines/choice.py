@@ -16,10 +16,16 @@ def open_rules_engine(kind: RulesEngineKind, cache: Path | None = None) -> Rules
         return trealla.TreallaEngine(cache)
     if kind == "swi":
         return swi.SwiEngine()
-    without_trealla = trealla.why_unavailable()
-    if without_trealla is None:
-        return trealla.TreallaEngine(cache)
-    without_swi = swi.why_unavailable()
-    if without_swi is None:
-        return swi.SwiEngine()
-    raise SettingsError(f"no engine for rules: Trealla: {without_trealla}; SWI-Prolog: {without_swi}")
+    why = why_no_engine(kind)
+    if why is not None:
+        raise SettingsError(why)
+    return swi.SwiEngine() if trealla.why_unavailable() is not None else trealla.TreallaEngine(cache)
+
+
+def why_no_engine(kind: RulesEngineKind) -> str | None:
+    """Return why no engine of ``kind`` can be used, with what to do; None if one can."""
+    reasons = {"Trealla": trealla.why_unavailable(), "SWI-Prolog": swi.why_unavailable()}
+    wanted = {"trealla": ["Trealla"], "swi": ["SWI-Prolog"]}.get(kind, list(reasons))
+    if any(reasons[name] is None for name in wanted):
+        return None
+    return "no engine for rules can be used: " + "; ".join(f"{name}: {reasons[name]}" for name in wanted)

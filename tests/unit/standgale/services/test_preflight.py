@@ -82,3 +82,15 @@ def test_too_few_open_files_are_a_problem_of_every_service(
     monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
     (line,) = refusal(settings(tmp_path), parts)
     assert line.startswith("not started: this process may open 24 files (ulimit -n) and needs at least 128; raise")
+
+
+def test_rules_with_errors_are_a_problem_that_names_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "why_no_engine", lambda kind: f"no engine {kind}")
+    path = tmp_path / "herd.pl"
+    path.write_text("rule(a, D, drop) :- shell(D).\n")
+    first, *lines = refusal(
+        settings(tmp_path / "data", detector__rules=path, detector__rules_engine="swi"), ("detector",)
+    )
+    assert first == "not started, 2 problems:"
+    assert "detector.rules (STANDGALE_DETECTOR__RULES): rules file herd.pl: line 1, column 21: shell/1" in lines[0]
+    assert lines[1].endswith("detector.rules (STANDGALE_DETECTOR__RULES): no engine swi")
