@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
+from detectors.card.card import read_card
 from detectors.settings import DetectorSettings
 from infra.broker.port import OutRecord
 from infra.storage.frames.folder import FolderFrameStore
@@ -177,3 +178,16 @@ class UnavailableStore:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._store, name)
+
+
+async def test_metrics_have_the_engine_time_of_each_picture_and_the_objects_of_each_class(site: WorkerSite) -> None:
+    """C-S2-104, C-S2-106."""
+    frames = [await site.frame("drone", number, picture(120)) for number in range(3)]
+    name = read_card(site.card).name
+    times = partial(REGISTRY.get_sample_value, "model_inference_time_seconds_count", {"model": name})
+    found = partial(REGISTRY.get_sample_value, "detection_count_total", {"class": "red"})
+    before = times() or 0.0, found() or 0.0
+    await site.publish(*frames)
+    async with site.run_workers(site.parts()):
+        await site.wait_for(site.detections, 3)
+    assert ((times() or 0.0) - before[0], (found() or 0.0) - before[1]) == (3, 3)
