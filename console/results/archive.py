@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 import zipfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 
 _UNSAFE = re.compile(r"[^\w.() -]")
+# The ending and a number come behind it, and no name may have more than 255 bytes.
+_LONGEST_BYTES = 200
+_DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in "0123456789¹²³")})
+"""Names that are no files on Windows, whatever ending they have."""
 
 
 class _Collector:
@@ -36,8 +41,11 @@ class Names:
         self._taken: set[str] = set()
 
     def of(self, filename: str, ending: str) -> str:
-        """Return a name for what belongs to ``filename``, with another ending."""
-        stem = _UNSAFE.sub("_", filename.rpartition(".")[0] or filename).strip(". ")[:150] or "file"
+        """Return a name for what belongs to ``filename``, with another ending, that all systems can give a file."""
+        stem = _UNSAFE.sub("_", filename.rpartition(".")[0] or filename).strip(". ")
+        stem = stem.encode()[:_LONGEST_BYTES].decode(errors="ignore").strip(". ") or "file"
+        if stem.partition(".")[0].rstrip().casefold() in _DEVICES:
+            stem = f"_{stem}"
         name, number = stem, 1
         while name.casefold() in self._taken:
             number += 1
@@ -46,20 +54,30 @@ class Names:
         return f"{name}.{ending}"
 
 
-Member = Callable[[], Awaitable[bytes]]
+Member = Callable[[], AsyncIterator[bytes]]
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, time.localtime()[:6])
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    # Else programs of Unix extract a file that nobody may read.
+    entry.external_attr = 0o644 << 16
+    return entry
 
 
 async def zip_of(members: AsyncIterator[tuple[str, Member]]) -> AsyncIterator[bytes]:
-    """Yield the bytes of a zip with ``members``: names, and functions that return the content.
+    """Yield the bytes of a zip with ``members``: names, and functions that return the content piece by piece.
 
-    One member is in memory at a time; compressing it does not hold up the event loop.
+    One piece is in memory at a time; compressing it does not hold up the event loop.
     """
     out = _Collector()
     # zipfile asks a file only for these two methods when it cannot seek.
     archive = zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED)  # type: ignore[call-overload]
     async for name, content in members:
-        await asyncio.to_thread(archive.writestr, name, await content())
-        if piece := out.take():
-            yield piece
+        with archive.open(_entry(name), "w") as member:
+            async for piece in content():
+                await asyncio.to_thread(member.write, piece)
+                if taken := out.take():
+                    yield taken
     archive.close()
     yield out.take()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from console.results.bodies import ComparedFile
 from console.results.compare import Comparison
 from console.results.records import Found, ResultFile
 
@@ -99,58 +98,59 @@ def as_voc(file: ResultFile, found: Iterable[Found]) -> str:
     return tostring(root, encoding="unicode", xml_declaration=False) + "\n"
 
 
-class CocoDocument:
-    """Collects files into one COCO document; its categories are the classes that were found, by their class number."""
+def coco_image(file: ResultFile, number: int) -> dict[str, Any]:
+    """Return the image of COCO for the ``number``-th file of a job, from 1."""
+    image = file.file.image
+    return {
+        "id": number,
+        "file_name": file.file.filename,
+        "width": image.width,
+        "height": image.height,
+        "file_id": file.file.file_id,
+    }
 
-    def __init__(self, job_id: str) -> None:
-        self._job_id = job_id
-        self._images: list[dict[str, Any]] = []
-        self._annotations: list[dict[str, Any]] = []
+
+class CocoAnnotations:
+    """Makes the annotations of a COCO document, and its categories: the classes that were found, by class number."""
+
+    def __init__(self) -> None:
+        self._count = 0
         self._categories: dict[int, str] = {}
 
-    def add(self, file: ResultFile, found: Iterable[Found]) -> None:
-        """Add one file with its detections."""
-        image, number = file.file.image, len(self._images) + 1
-        self._images.append(
-            {
-                "id": number,
-                "file_name": file.file.filename,
-                "width": image.width,
-                "height": image.height,
-                "file_id": file.file.file_id,
-            }
-        )
+    def of(self, file: ResultFile, number: int, found: Iterable[Found]) -> list[dict[str, Any]]:
+        """Return the annotations of the ``number``-th file; ids go on from those of the file before."""
+        annotations = []
+        image = file.file.image
         for each in found:
             left, top, right, bottom = pixel_box(each, image.width, image.height)
             width, height = round(right - left, 2), round(bottom - top, 2)
             self._categories.setdefault(each.class_id, each.label)
-            self._annotations.append(
+            # pycocotools takes the annotation 0 for none.
+            self._count += 1
+            annotations.append(
                 {
-                    # pycocotools takes the annotation 0 for none.
-                    "id": len(self._annotations) + 1,
+                    "id": self._count,
                     "image_id": number,
                     "category_id": each.class_id,
                     "bbox": [left, top, width, height],
                     "area": round(width * height, 2),
-                    "segmentation": []
-                    if each.corners is None
-                    else [
-                        [side for point in _pixel_corners(each.corners, image.width, image.height) for side in point]
-                    ],
+                    "segmentation": _outline(each, image.width, image.height),
                     "iscrowd": 0,
                     "score": each.confidence,
                 }
             )
+        return annotations
 
-    def document(self) -> Mapping[str, Any]:
-        """Return the whole document."""
-        categories = [{"id": number, "name": name} for number, name in sorted(self._categories.items())]
-        return {
-            "info": {"description": f"Detections of {self._job_id}"},
-            "images": self._images,
-            "annotations": self._annotations,
-            "categories": categories,
-        }
+    def categories(self) -> list[dict[str, Any]]:
+        """Return the classes of all annotations so far."""
+        return [{"id": number, "name": name} for number, name in sorted(self._categories.items())]
+
+
+def _outline(found: Found, width: int, height: int) -> list[list[float]]:
+    """Return the polygon of a rotated box; none of an upright one."""
+    if found.corners is None:
+        return []
+    return [[side for point in _pixel_corners(found.corners, width, height) for side in point]]
 
 
 def _pixel_corners(corners: Sequence[float], width: int, height: int) -> list[list[float]]:
@@ -166,18 +166,18 @@ def _add(parent: Element, name: str, value: object) -> None:
     SubElement(parent, name).text = str(value).translate(_NO_XML)
 
 
-def compared(first: ResultFile, second: ResultFile, outcome: Comparison) -> ComparedFile:
-    """Return what two jobs found in one picture; detections are as in the format json."""
+def compared(first: ResultFile, second: ResultFile, outcome: Comparison) -> dict[str, Any]:
+    """Return what two jobs found in one picture (a ComparedFile); detections are as in the format json."""
     size = first.file.image.width, first.file.image.height
-    return ComparedFile(
-        filename=first.file.filename,
-        first_file_id=first.file.file_id,
-        second_file_id=second.file.file_id,
-        both=len(outcome.both),
-        relabelled=[
+    return {
+        "filename": first.file.filename,
+        "first_file_id": first.file.file_id,
+        "second_file_id": second.file.file_id,
+        "both": len(outcome.both),
+        "relabelled": [
             {"first": _detection(one, *size), "second": _detection(other, *size), "iou": round(overlap, 4)}
             for one, other, overlap in outcome.relabelled
         ],
-        only_first=[_detection(each, *size) for each in outcome.only_first],
-        only_second=[_detection(each, *size) for each in outcome.only_second],
-    )
+        "only_first": [_detection(each, *size) for each in outcome.only_first],
+        "only_second": [_detection(each, *size) for each in outcome.only_second],
+    }

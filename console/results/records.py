@@ -13,6 +13,7 @@ from console.ids import is_id
 from console.jobs.status import job_not_found
 from console.parts import ConsoleParts
 from console.results.errors import ResultsNotReadyError
+from console.results.threads import ResultThreads
 from console.uploads.errors import file_not_found
 from console.uploads.records import UploadedFile
 
@@ -87,6 +88,7 @@ class ResultRecords:
 
     def __init__(self, parts: ConsoleParts) -> None:
         self._parts = parts
+        self.threads = ResultThreads()
 
     async def job(self, client_id: str, job_id: str) -> ResultJob:
         """Return a job that is completed. Raises JobNotFoundError and ResultsNotReadyError."""
@@ -126,22 +128,7 @@ class ResultRecords:
             return ()
         async with request_connection(self._parts) as connection:
             rows = await connection.fetch(_FOUND, file.session)
-        return [
-            Found(
-                row["label"],
-                row["class_id"] or 0,
-                round(row["confidence"], 4),
-                (
-                    round(row["bbox_x1"], 6),
-                    round(row["bbox_y1"], 6),
-                    round(row["bbox_x2"], 6),
-                    round(row["bbox_y2"], 6),
-                ),
-                None if row["corners"] is None else tuple(row["corners"]),
-                _json(row["rule"]),
-            )
-            for row in rows
-        ]
+        return await self.threads.run(_found_in, rows)
 
     async def latest_job(self, client_id: str, file_id: str) -> ResultJob:
         """Return the job that was the last one with a result of the file. Raises ResultsNotReadyError without one."""
@@ -156,6 +143,25 @@ class ResultRecords:
                 field="file_id",
             )
         return await self.job(client_id, job_id)
+
+
+def _found_in(rows: Sequence[Any]) -> list[Found]:
+    return [
+        Found(
+            row["label"],
+            row["class_id"] or 0,
+            round(row["confidence"], 4),
+            (
+                round(row["bbox_x1"], 6),
+                round(row["bbox_y1"], 6),
+                round(row["bbox_x2"], 6),
+                round(row["bbox_y2"], 6),
+            ),
+            None if row["corners"] is None else tuple(row["corners"]),
+            _json(row["rule"]),
+        )
+        for row in rows
+    ]
 
 
 def _not_ready(job_id: str, status: str, error: str | None) -> ResultsNotReadyError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Depends, Query
@@ -15,10 +15,10 @@ from console.http.document import Responses, errors
 from console.jobs.errors import InvalidConfigError
 from console.parts import ConsoleParts
 from console.results.archive import Member, Names, zip_of
-from console.results.bodies import ComparisonBody, ComparisonData, ResultsBody
-from console.results.compare import by_content, compare
-from console.results.formats import FORMATS, CocoDocument, Format, as_json, as_voc, as_yolo, compared
-from console.results.records import ResultFile, ResultJob, ResultRecords
+from console.results.bodies import ComparisonBody, ResultsBody
+from console.results.comparer import JobComparer
+from console.results.formats import FORMATS, CocoAnnotations, Format, as_json, as_voc, as_yolo, coco_image
+from console.results.records import Found, ResultFile, ResultJob, ResultRecords
 
 _Caller = Annotated[Caller, Depends(caller_of)]
 _FormatQuery = Annotated[str, Query(json_schema_extra={"enum": list(FORMATS)})]
@@ -42,6 +42,7 @@ def results_router(parts: ConsoleParts) -> APIRouter:
     """Return the routes of results."""
     router = APIRouter(tags=["results"])
     records = ResultRecords(parts)
+    comparer = JobComparer(records)
 
     @router.get("/api/v1/jobs/{job_id}/results", summary="What a job found", responses=_BODY)
     async def results(
@@ -65,7 +66,7 @@ def results_router(parts: ConsoleParts) -> APIRouter:
     async def labels(job_id: str, file_id: str, caller: _Caller) -> Response:
         """Return one line for each detection: class, centre, width and height (normalised), score."""
         file = await _one(records, caller, job_id, file_id)
-        return PlainTextResponse(as_yolo(await records.found(file)))
+        return PlainTextResponse(await records.threads.run(as_yolo, await records.found(file)))
 
     @router.get(
         "/api/v1/jobs/{job_id}/results/{file_id}/labels.xml",
@@ -76,7 +77,8 @@ def results_router(parts: ConsoleParts) -> APIRouter:
     async def annotation(job_id: str, file_id: str, caller: _Caller) -> Response:
         """Return the XML of one picture."""
         file = await _one(records, caller, job_id, file_id)
-        return Response(as_voc(file, await records.found(file)), media_type="application/xml")
+        found = await records.found(file)
+        return Response(await records.threads.run(as_voc, file, found), media_type="application/xml")
 
     @router.get("/api/v1/jobs/{job_id}/results.zip", summary="All results of a job in one file", responses=_ZIP)
     async def archive(
@@ -95,19 +97,20 @@ def results_router(parts: ConsoleParts) -> APIRouter:
         )
 
     @router.get(
-        "/api/v1/jobs/{job_id}/compare/{other_id}", summary="What only one of two jobs found", responses=_NOT_READY
+        "/api/v1/jobs/{job_id}/compare/{other_id}",
+        summary="What only one of two jobs found",
+        responses={200: {"model": ComparisonBody, "description": "The comparison"}, **_NOT_READY},
     )
     async def comparison(
         job_id: str,
         other_id: str,
         caller: _Caller,
         iou: Annotated[str, Query(description="how much two boxes overlap that are one, 0.01 to 1")] = "0.5",
-    ) -> ComparisonBody:
+    ) -> Response:
         """Compare two completed jobs in the pictures that both have, by content."""
         least = _share(iou)
         jobs = [await records.job(caller.client_id, each) for each in (job_id, other_id)]
-        first, second = [await records.files(job) for job in jobs]
-        return ComparisonBody(data=await _compared(records, jobs, (first, second), least))
+        return Response(await comparer.body(jobs, [await records.files(job) for job in jobs], least), media_type=_JSON)
 
     return router
 
@@ -137,86 +140,83 @@ def _share(text: str) -> float:
 async def _document(
     records: ResultRecords, job: ResultJob, files: Sequence[ResultFile], wanted: Format
 ) -> AsyncIterator[bytes]:
-    """Yield the body piece by piece: the detections of one file are in memory at a time, but for COCO."""
-    head = f'{{"status":"success","data":{{"job_id":"{job.job_id}","format":"{wanted}",'.encode()
+    """Yield the body piece by piece: the detections of one file are in memory at a time."""
+    yield f'{{"status":"success","data":{{"job_id":"{job.job_id}","format":"{wanted}",'.encode()
     if wanted == "coco":
-        yield head + b'"coco":' + await _coco(records, job, files) + b"}}"
+        yield b'"coco":'
+        async for piece in _coco(records, job, files):
+            yield piece
+        yield b"}}"
         return
-    yield head + (b'"results":[' if wanted == "json" else b'"files":[')
+    yield b'"results":[' if wanted == "json" else b'"files":['
     for place, file in enumerate(files):
-        found = await records.found(file)
-        entry: dict[str, Any]
-        if wanted == "json":
-            entry = as_json(file, found)
-        else:
-            path = f"/api/v1/jobs/{job.job_id}/results/{file.file.file_id}/labels."
-            entry = {"file_id": file.file.file_id, "filename": file.file.filename}
-            if wanted == "yolo":
-                entry |= {"label_content": as_yolo(found), "download_url": f"{path}txt"}
-            else:
-                entry |= {"xml": as_voc(file, found), "download_url": f"{path}xml"}
-        yield (b"," if place else b"") + orjson.dumps(entry)
+        entry = await records.threads.run(_entry, job, file, await records.found(file), wanted)
+        yield (b"," if place else b"") + entry
     yield b"]}}"
 
 
-async def _coco(records: ResultRecords, job: ResultJob, files: Sequence[ResultFile]) -> bytes:
-    document = CocoDocument(job.job_id)
-    for file in files:
-        document.add(file, await records.found(file))
-    return orjson.dumps(document.document())
+def _entry(job: ResultJob, file: ResultFile, found: Sequence[Found], wanted: Format) -> bytes:
+    """Return the part of one file in the body."""
+    if wanted == "json":
+        return orjson.dumps(as_json(file, found))
+    path = f"/api/v1/jobs/{job.job_id}/results/{file.file.file_id}/labels."
+    entry = {"file_id": file.file.file_id, "filename": file.file.filename}
+    if wanted == "yolo":
+        entry |= {"label_content": as_yolo(found), "download_url": f"{path}txt"}
+    else:
+        entry |= {"xml": as_voc(file, found), "download_url": f"{path}xml"}
+    return orjson.dumps(entry)
+
+
+async def _coco(records: ResultRecords, job: ResultJob, files: Sequence[ResultFile]) -> AsyncIterator[bytes]:
+    """Yield a COCO document: its images, then the annotations file by file, then the classes that they have."""
+    head = {
+        "info": {"description": f"Detections of {job.job_id}"},
+        "images": [coco_image(file, number) for number, file in enumerate(files, 1)],
+    }
+    yield orjson.dumps(head)[:-1] + b',"annotations":['
+    annotations, separator = CocoAnnotations(), b""
+    for number, file in enumerate(files, 1):
+        found = await records.found(file)
+        if found:
+            yield separator + await records.threads.run(_coco_piece, annotations, file, number, found)
+            separator = b","
+    yield b'],"categories":' + orjson.dumps(annotations.categories()) + b"}"
+
+
+def _coco_piece(annotations: CocoAnnotations, file: ResultFile, number: int, found: Sequence[Found]) -> bytes:
+    return orjson.dumps(annotations.of(file, number, found))[1:-1]
 
 
 async def _members(
     records: ResultRecords, job: ResultJob, files: Sequence[ResultFile], wanted: Format
 ) -> AsyncIterator[tuple[str, Member]]:
     """Yield what is in the zip: label files by the names of their pictures, or one document."""
-    if wanted in ("json", "coco"):
-
-        async def whole() -> bytes:
-            if wanted == "coco":
-                return await _coco(records, job, files)
-            return b"".join([piece async for piece in _document(records, job, files, wanted)])
-
-        yield f"{job.job_id}.json", whole
+    if wanted == "coco":
+        yield f"{job.job_id}.json", partial(_coco, records, job, files)
+        return
+    if wanted == "json":
+        yield f"{job.job_id}.json", partial(_document, records, job, files, wanted)
         return
     names = Names()
+    # Taken first, because readers look for it by this name.
+    name_of_classes = names.of("classes", "txt")
     classes: dict[int, str] = {}
 
-    async def label_file(file: ResultFile) -> bytes:
+    async def label_file(file: ResultFile) -> AsyncIterator[bytes]:
         found = await records.found(file)
         classes.update({each.class_id: each.label for each in found})
-        return (as_yolo(found) if wanted == "yolo" else as_voc(file, found)).encode()
+        yield (await records.threads.run(_labels, file, found, wanted)).encode()
 
-    async def class_names() -> bytes:
+    async def class_names() -> AsyncIterator[bytes]:
         # A line for each class number, as readers of YOLO labels expect them; a number that was not found is empty.
-        return "".join(f"{classes.get(number, '')}\n" for number in range(max(classes, default=-1) + 1)).encode()
+        yield "".join(f"{classes.get(number, '')}\n" for number in range(max(classes, default=-1) + 1)).encode()
 
     for file in files:
         yield names.of(file.file.filename, "txt" if wanted == "yolo" else "xml"), partial(label_file, file)
     if wanted == "yolo":
-        yield names.of("classes", "txt"), class_names
+        yield name_of_classes, class_names
 
 
-async def _compared(
-    records: ResultRecords, jobs: Sequence[ResultJob], files: Sequence[Sequence[ResultFile]], iou: float
-) -> ComparisonData:
-    first, second = (by_content([each.file.image.sha256 for each in some]) for some in files)
-    shared = [digest for digest in first if digest in second]
-    entries = []
-    for digest in shared:
-        one, other = files[0][first[digest][0]], files[1][second[digest][0]]
-        outcome = compare(await records.found(one), await records.found(other), iou)
-        entries.append(compared(one, other, outcome))
-    return ComparisonData(
-        first_job_id=jobs[0].job_id,
-        second_job_id=jobs[1].job_id,
-        iou=iou,
-        files_compared=len(entries),
-        files_only_first=len(first) - len(shared),
-        files_only_second=len(second) - len(shared),
-        both=sum(each.both for each in entries),
-        relabelled=sum(len(each.relabelled) for each in entries),
-        only_first=sum(len(each.only_first) for each in entries),
-        only_second=sum(len(each.only_second) for each in entries),
-        files=entries,
-    )
+def _labels(file: ResultFile, found: Sequence[Found], wanted: Format) -> str:
+    return as_yolo(found) if wanted == "yolo" else as_voc(file, found)

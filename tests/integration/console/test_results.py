@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import zipfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import xmlschema
 from pycocotools.coco import COCO
 
+from console.results import compare, comparer, routes
 from infra.database.pool import Database
 from schemas.events import FrameCaptured, RuleApplied, RulesReport
 from tests.harnesses.job_site import JobSite, answer_of, job_site
@@ -128,6 +130,81 @@ async def test_a_zip_has_one_label_file_per_picture_and_no_paths(site: JobSite) 
     for wanted, names in (("voc", 3), ("coco", 1), ("json", 1)):
         body = (await site.console.get(f"/api/v1/jobs/{job}/results.zip?format={wanted}")).body
         assert len(zipfile.ZipFile(io.BytesIO(body)).namelist()) == names
+
+
+async def test_names_in_a_zip_are_files_on_every_system(site: JobSite) -> None:
+    """Also with names of Windows' devices, of 255 bytes, right to left, and that of the list of classes."""
+    names = [
+        "classes.jpg",
+        "CON.jpg",
+        "com1.tar.jpg",
+        "\u4e16" * 84 + ".jpg",
+        "\u202eabc.jpg",
+        "a\nb.jpg",
+        "con'\".jpg",
+    ]
+    job, _, frames = await job_of(site, *((name, picture(seed=n)) for n, name in enumerate(names)))
+    await site.answer(*frames)
+    archive = zipfile.ZipFile(io.BytesIO((await site.console.get(f"/api/v1/jobs/{job}/results.zip")).body))
+    found = archive.namelist()
+    assert found[:3] == ["classes-2.txt", "_CON.txt", "_com1.tar.txt"]
+    assert all(len(name.encode()) <= 255 and name.isprintable() for name in found)
+    assert archive.read("classes.txt") == b"bird\n"
+
+
+@pytest.mark.parametrize("wanted", ["json", "coco"])
+async def test_a_zip_has_the_document_that_results_have(site: JobSite, wanted: str) -> None:
+    job, _ = await done(site, ((0.9, 0.5), (), (0.7,)))
+    document = (await data(site, f"/api/v1/jobs/{job}/results?format={wanted}"))[
+        "results" if wanted == "json" else "coco"
+    ]
+    archive = zipfile.ZipFile(
+        io.BytesIO((await site.console.get(f"/api/v1/jobs/{job}/results.zip?format={wanted}")).body)
+    )
+    packed = json.loads(archive.read(f"{job}.json"))
+    assert (packed["data"]["results"] if wanted == "json" else packed) == document
+    if wanted == "coco":
+        assert [(each["id"], each["image_id"]) for each in document["annotations"]] == [(1, 1), (2, 1), (3, 3)]
+
+
+async def test_large_results_are_written_in_other_threads(site: JobSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file with 33,000 detections takes more than a second, in which nobody else may wait."""
+    threads: list[threading.Thread] = []
+
+    def traced(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            threads.append(threading.current_thread())
+            return function(*args)
+
+        return call
+
+    for name in ("as_json", "as_yolo", "as_voc"):
+        monkeypatch.setattr(routes, name, traced(getattr(routes, name)))
+    monkeypatch.setattr(comparer, "compare", traced(comparer.compare))
+    job, ids = await done(site)
+    for path in (
+        *(f"results?format={wanted}" for wanted in ("json", "yolo", "voc", "coco")),
+        *(f"results.zip?format={wanted}" for wanted in ("yolo", "voc", "json")),
+        *(f"results/{ids[0]}/labels.{ending}" for ending in ("txt", "xml")),
+        f"compare/{job}",
+    ):
+        assert (await site.console.get(f"/api/v1/jobs/{job}/{path}")).status == 200, path
+    assert len(threads) > 10
+    assert threading.main_thread() not in threads
+
+
+async def test_comparisons_that_are_too_large_are_refused(site: JobSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, _ = await done(site)
+    monkeypatch.setattr(compare, "_MOST_PAIRS", 3)
+    response = await site.console.get(f"/api/v1/jobs/{job}/compare/{job}")
+    assert (response.status, response.code, response.json["field"]) == (400, "INVALID_CONFIG", "iou")
+    assert "b 0.jpg: more than 3 pairs of boxes overlap by 0.5 or more" in response.json["message"]
+    monkeypatch.setattr(comparer, "_MOST_DETECTIONS", 3)
+    response = await site.console.get(f"/api/v1/jobs/{job}/compare/{job}")
+    assert (response.code, response.json["field"]) == ("INVALID_CONFIG", "other_id")
+    monkeypatch.setattr(comparer, "_WAITING", 0)
+    monkeypatch.setattr(comparer, "_MOST_DETECTIONS", 4)
+    assert (await site.console.get(f"/api/v1/jobs/{job}/compare/{job}")).status == 503
 
 
 async def test_results_before_the_end_and_wrong_parameters_have_their_codes(site: JobSite) -> None:
