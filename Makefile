@@ -86,7 +86,7 @@ rules-engine:
 # Tests that share a server stay in one process, see tests/conftest.py.
 WORKERS ?= 2
 PARALLEL = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
-test: lint $(ASYNCAPI) $(RULES_ENGINE)
+test: lint $(ASYNCAPI) $(RULES_ENGINE) .venv-client/.done
 	$(BIN)/pytest $(PARALLEL)
 
 # A third of their time is waiting for a clock or a disk, so one process more than others get keeps two cores busy.
@@ -94,7 +94,7 @@ unit: WORKERS = 3
 unit: $(VENV)/.dev $(RULES_ENGINE)
 	$(BIN)/pytest $(PARALLEL) tests/unit
 
-integration: $(VENV)/.dev $(ASYNCAPI) $(RULES_ENGINE)
+integration: $(VENV)/.dev $(ASYNCAPI) $(RULES_ENGINE) .venv-client/.done
 	$(BIN)/pytest tests/contract tests/integration tests/browser
 
 faults: $(VENV)/.dev
@@ -122,6 +122,12 @@ stream-campaign: $(VENV)/.dev
 COUNT ?= 100000
 mutations: $(VENV)/.dev
 	$(BIN)/python -m tests.mutations --count $(COUNT) $(if $(SEED),--seed $(SEED))
+
+# A generator of clients, which needs other versions of some packages; without it the test that uses it is skipped.
+.venv-client/.done: requirements/client.lock
+	$(PYTHON) -m venv .venv-client
+	.venv-client/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/client.lock
+	@touch $@
 
 # Only the benchmark against SAHI needs SAHI, so it has a separate environment.
 .venv-sahi/.done: requirements/sahi.lock
@@ -159,6 +165,7 @@ lock: $(VENV)/bin/python
 	done
 	$(LOCK) pyproject.toml --constraints requirements/dev.lock --output-file requirements/edge.lock
 	$(LOCK) requirements/sahi.in --output-file requirements/sahi.lock
+	$(LOCK) requirements/client.in --output-file requirements/client.lock
 
 clean:
-	rm -rf $(VENV) .venv-sahi tests/asyncapi/node_modules $(RULES_ENGINE) .standgale .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
+	rm -rf $(VENV) .venv-sahi .venv-client tests/asyncapi/node_modules $(RULES_ENGINE) .standgale .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results

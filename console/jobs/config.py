@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from infra.storable import StorableText
 from schemas.events import MergeMethod
@@ -95,8 +95,20 @@ class JobConfig(Asked):
     visualization: Visualization | None = None
 
 
+_EXAMPLE: JsonValue = {
+    "upload_id": "upl_a1b2c3d4e5f6g7h8",
+    "config": {
+        "confidence_threshold": 0.3,
+        "sahi": {"slice_width": 640, "slice_height": 640, "overlap_ratio": 0.2},
+        "visualization": {"show_labels": True, "confidence_display": True},
+    },
+}
+
+
 class PredictRequest(Asked):
     """Asks for a job: certain files of an upload, detected with certain options."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     upload_id: Annotated[StorableText, Field(min_length=1, max_length=255)]
     file_ids: Annotated[list[StorableText], Field(min_length=1, max_length=MAX_FILES)] | None = None

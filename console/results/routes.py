@@ -80,7 +80,12 @@ def results_router(parts: ConsoleParts) -> APIRouter:
         found = await records.found(file)
         return Response(await records.threads.run(as_voc, file, found), media_type="application/xml")
 
-    @router.get("/api/v1/jobs/{job_id}/results.zip", summary="All results of a job in one file", responses=_ZIP)
+    @router.get(
+        "/api/v1/jobs/{job_id}/results.zip",
+        summary="All results of a job in one file",
+        response_class=StreamingResponse,
+        responses=_ZIP,
+    )
     async def archive(
         job_id: str,
         caller: _Caller,

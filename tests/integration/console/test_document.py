@@ -44,6 +44,7 @@ async def test_every_operation_is_described_with_its_errors(client: DocumentClie
             assert about["summary"] and about["tags"], where
             for status, response in about["responses"].items():
                 assert response["description"], (where, status)
+                assert all(each.get("schema") for each in response.get("content", {}).values()), (where, status)
                 if int(status) >= 400 and path != "/api/v1/health" and status != "416":
                     assert response["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorBody"), where
             is_public = path in ("/api/v1/health", "/api/v1/metrics")
