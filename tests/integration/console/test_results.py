@@ -140,7 +140,6 @@ async def test_names_in_a_zip_are_files_on_every_system(site: JobSite) -> None:
         "com1.tar.jpg",
         "\u4e16" * 84 + ".jpg",
         "\u202eabc.jpg",
-        "a\nb.jpg",
         "con'\".jpg",
     ]
     job, _, frames = await job_of(site, *((name, picture(seed=n)) for n, name in enumerate(names)))
