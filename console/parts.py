@@ -15,6 +15,7 @@ from ingest.acceptance.slots import UploadSlots
 from ingest.limits.settings import LimitsSettings
 
 _SLOT_SETTINGS = "console.max_uploads and console.max_in_flight_bytes"
+_BODY_SETTINGS = "console.max_bodies and console.max_body_bytes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,13 @@ class ConsoleParts:
     detectors: Detectors = field(default_factory=UnknownDetectors)
     """The detectors that work now"""
     slots: UploadSlots = field(init=False)
-    """The bodies that are received at the same time, of all endpoints"""
+    """The uploads that are received at the same time, of all endpoints"""
+    bodies: UploadSlots = field(init=False)
+    """The requests with JSON bodies at the same time, which are few bytes each: uploads keep none of them waiting"""
 
     def __post_init__(self) -> None:
         most = self.settings.max_uploads, self.settings.max_in_flight_bytes
         object.__setattr__(self, "slots", UploadSlots(*most, _SLOT_SETTINGS))
+        bodies, settings = self.settings.max_bodies, self.settings
+        most_bytes = max(bodies * settings.max_body_bytes, settings.max_in_flight_bytes)
+        object.__setattr__(self, "bodies", UploadSlots(bodies, most_bytes, _BODY_SETTINGS))

@@ -28,6 +28,11 @@ class ConsoleSettings(Section):
     key_refresh_s: Interval = Field(default=2.0, description="how often the API keys are read")
     max_body_bytes: _Bytes = Field(default=524_288, description="the largest JSON body of a request")
     body_timeout_s: _Seconds = Field(default=30.0, description="the time limit for receiving a JSON body")
+    max_bodies: _Count = Field(
+        default=256,
+        description="the most requests with a JSON body at the same time, besides uploads, of one client at most half; "
+        "beyond it 503",
+    )
     database_timeout_s: _Seconds = Field(default=10.0, description="the time limit of a request for the database")
     max_files: _Count = Field(default=100, description="the most files of one upload")
     max_file_bytes: _Bytes = Field(default=50_000_000, description="the largest file of an upload")
@@ -35,10 +40,10 @@ class ConsoleSettings(Section):
     max_side_px: _Pixels = Field(default=8_192, description="the longest side of a picture that is accepted")
     upload_timeout_s: _Seconds = Field(default=300.0, description="the time limit for receiving an upload")
     max_uploads: _Count = Field(
-        default=32, description="the most requests whose bodies are received at the same time; beyond it 503"
+        default=32, description="the most uploads that are received at the same time; beyond it 503"
     )
     max_in_flight_bytes: _Bytes = Field(
-        default=256_000_000, description="the most bytes of all bodies in progress together"
+        default=256_000_000, description="the most bytes of all uploads in progress together"
     )
     max_open_uploads: _Count = Field(
         default=1_000,

@@ -66,7 +66,7 @@ def create_console(
     # It would redirect to http, also behind a proxy with TLS: then the client would send its key in clear.
     app.router.redirect_slashes = False
     # Starlette runs the middleware added last first: telemetry is outermost, so every response has its request id.
-    app.add_middleware(BodyLimits, settings=settings, slots=parts.slots, turns=DeviceTurns(), larger=larger_bodies)
+    app.add_middleware(BodyLimits, settings=settings, slots=parts.bodies, turns=DeviceTurns(), larger=larger_bodies)
     app.add_middleware(KeyMiddleware, verifier=rates.verifier(parts.keys), public=(*PUBLIC, *public))
     app.add_middleware(RateMiddleware, rates=rates)
     app.add_middleware(ErrorMiddleware, refused=REQUESTS_REFUSED)

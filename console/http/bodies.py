@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from console.http.callers import sender_of
 from console.settings import ConsoleSettings
-from infra.process.http_connections import address_of
 from ingest.acceptance.errors import ApiError
 from ingest.acceptance.slots import UploadSlots
 from ingest.gateway.request.body import BodyLimit, DeviceTurns, declared_length, read_body
@@ -63,7 +63,7 @@ class BodyLimits:
             (most for path, most in self._larger.items() if path.fullmatch(scope["path"])),
             self._settings.max_body_bytes,
         )
-        limit, who = JsonLimit(most_bytes, _SETTING), address_of(scope.get("client"))
+        limit, who = JsonLimit(most_bytes, _SETTING), sender_of(scope)
         with self._slots.reserve(declared_length(dict(scope["headers"]), limit), who) as slot:
             with slot.reading():
                 body = await read_body(receive, limit, self._settings.body_timeout_s, self._turns, who)

@@ -10,6 +10,7 @@ from typing import Protocol
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from infra.process.http_connections import address_of
 from ingest.acceptance.errors import UnauthorizedError
 from ingest.acceptance.parts import TokenVerifier
 
@@ -41,6 +42,12 @@ def caller_of(request: Request) -> Caller:
     if not isinstance(caller, Caller):
         raise RuntimeError(f"{request.url.path} is a route without a key, and asks who calls")
     return caller
+
+
+def sender_of(scope: Scope) -> str:
+    """Return the client that sent the request; on a route without a key its address."""
+    caller = scope.get("state", {}).get(_CALLER)
+    return caller.client_id if isinstance(caller, Caller) else address_of(scope.get("client"))
 
 
 def key_of(headers: Mapping[bytes, bytes]) -> str:

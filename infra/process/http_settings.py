@@ -36,8 +36,9 @@ class HttpSettings(Section):
     )
     max_connections: PositiveInt = Field(
         default=1_024,
-        description="the most open connections of each server, besides those of sse.max_clients; beyond it the one "
-        "that waits longest without a request is closed, and without one a new client gets 503",
+        description="the most open connections of each server, besides those of sse.max_clients and "
+        "console.max_watchers; beyond it the one that waits longest without a request is closed, and without one a new "
+        "client gets 503",
     )
     address_share: Share = Field(
         default=0.5,

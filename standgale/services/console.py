@@ -102,7 +102,7 @@ def make_console_server(process: Composition) -> Component:
         make_console_app(process),
         host=settings.console.host,
         port=settings.console.port,
-        http=settings.http,
+        http=settings.http.with_streams(settings.console.max_watchers),
         drain_timeout_s=settings.telemetry.drain_timeout_s,
     )
 

@@ -95,8 +95,14 @@ class GatewayComponent:
             app,
             host=settings.gateway.host,
             port=settings.gateway.port,
-            http=settings.http if self._hub is None else settings.http.with_streams(settings.sse.max_clients),
+            http=settings.http.with_streams(self._streams()),
             drain_timeout_s=settings.telemetry.drain_timeout_s,
             on_stop=end_long_requests,
         )
         await server.run(stop, health)
+
+    def _streams(self) -> int:
+        """Return how many connections may be those of clients that stay."""
+        settings = self._process.settings
+        live = 0 if self._hub is None else settings.sse.max_clients
+        return live + (0 if self._console is None else settings.console.max_watchers)

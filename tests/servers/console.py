@@ -59,6 +59,7 @@ class RunningConsole:
     broker: EmbeddedBroker
     keys: TokenVerifier
     watch: JobWatch
+    parts: ConsoleParts
     http: aiohttp.ClientSession
     key: str
 
@@ -116,7 +117,7 @@ async def running_console(
     tasks = [asyncio.create_task(each.run(stop, health.part(each.name))) for each in (component, watch, streams)]
     try:
         async with aiohttp.ClientSession() as http:
-            yield RunningConsole(port, app, database, store, broker, keys, watch, http, key)
+            yield RunningConsole(port, app, database, store, broker, keys, watch, parts, http, key)
     finally:
         stop.set()
         await asyncio.gather(*tasks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from infra.database.pool import Database
 from infra.process.health import Health
 from infra.process.http_server import HttpComponent
 from standgale.services.console import OnePort
-from tests.servers.console import RunningConsole, running_console
+from tests.servers.console import ConsoleResponse, RunningConsole, running_console
 
 pytestmark = pytest.mark.integration
 
@@ -34,7 +35,7 @@ def echo_route() -> APIRouter:
 
 @pytest.fixture
 async def console(tmp_path: Path, database: Database) -> AsyncIterator[RunningConsole]:
-    settings = ConsoleSettings(max_body_bytes=2_000, body_timeout_s=0.5)
+    settings = ConsoleSettings(max_body_bytes=2_000, body_timeout_s=0.5, max_bodies=2)
     async with running_console(tmp_path, database, settings=settings, also=[echo_route()]) as found:
         yield found
 
@@ -77,6 +78,35 @@ async def test_bodies_without_a_length_and_slow_ones_are_limited_too(console: Ru
     json = {"Content-Type": "application/json"}
     assert (await console.post("/api/v1/echo", data=pieces(5, 0.0), headers=json)).code == "BODY_TOO_LARGE"
     assert (await console.post("/api/v1/echo", data=pieces(2, 1.0), headers=json)).code == "UPLOAD_TIMEOUT"
+
+
+async def test_json_bodies_have_places_beside_uploads_and_each_client_its_share(
+    console: RunningConsole,
+) -> None:
+    """Uploads that take all their places keep no job waiting; one client has half of the places at most."""
+    waiting, go_on, other = asyncio.Event(), asyncio.Event(), await console.other_client()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"{"
+        waiting.set()
+        await go_on.wait()
+        yield b"}"
+
+    async def half(key: str) -> ConsoleResponse:
+        headers = {"Content-Type": "application/json"}
+        return await console.post("/api/v1/echo", data=slowly(), headers=headers, key=key)
+
+    with ExitStack() as stack:
+        for number in range(console.parts.settings.max_uploads):
+            stack.enter_context(console.parts.slots.reserve(1_000, f"uploader-{number}"))
+        assert (await console.post("/api/v1/echo", json={})).status == 200
+        first = asyncio.create_task(half(""))
+        await waiting.wait()
+        refused = await console.post("/api/v1/echo", json={})
+        assert (refused.status, refused.code) == (503, "OVERLOADED")
+        assert (await console.post("/api/v1/echo", json={}, key=other)).status == 200
+        go_on.set()
+        assert (await first).status == 200
 
 
 async def test_pages_and_document_are_public(console: RunningConsole) -> None:
