@@ -9,7 +9,7 @@ from console.jobs.errors import JobEndedError, NothingToRetryError
 from console.jobs.status import job_not_found
 from console.uploads.errors import upload_not_found
 from infra.database.pool import Connection
-from sinks.postgres.job_counts import EndedJob, end_job
+from sinks.postgres.job_counts import EndedJob, cancel
 
 _LOCK = """
 SELECT id, job_id, status, finished_at, upload_id, config FROM jobs
@@ -45,7 +45,7 @@ async def cancel_job(connection: Connection, client_id: str, job_id: str) -> End
             f"the job is {job['status']}, so it cannot be cancelled", details="Look at its status.", field="job_id"
         )
     await connection.execute(_CANCEL_FILES, job["id"])
-    return await end_job(connection, job["id"], is_cancelled=True)
+    return await cancel(connection, job["id"])
 
 
 async def retry_job(connection: Connection, client_id: str, job_id: str, *, most_open: int) -> tuple[NewJob, bool]:

@@ -39,7 +39,8 @@ UPDATE jobs SET
     started_at = coalesce(started_at, clock_timestamp()),
     updated_at = greatest(updated_at, clock_timestamp())
 FROM counted WHERE jobs.id = counted.job_id
-RETURNING jobs.id, jobs.finished_at IS NULL AND jobs.processed_images = jobs.total_images AS complete
+RETURNING jobs.id, jobs.finished_at IS NULL AND jobs.processed_images = jobs.total_images AS complete,
+    jobs.failed_images = jobs.total_images AS without_results
 """
 _RESULTS = f"""
 WITH ended AS (
@@ -77,6 +78,9 @@ WHERE id = $1 AND finished_at IS NULL
 RETURNING *
 """
 _MIXED = "INFERENCE_ERROR"
+_Error = tuple[str | None, str | None, str | None]
+"""Code, message and details"""
+_NO_ERROR: _Error = (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +144,19 @@ async def count_failures(connection: Connection, failures: Sequence[FileFailure]
 async def _count(connection: Connection, statement: str, jobs: list[UUID], *columns: list[Any]) -> list[EndedJob]:
     await connection.execute(LOCK_JOBS, jobs)
     changed = await connection.fetch(statement, jobs, *columns)
-    complete = sorted(row["id"] for row in changed if row["complete"])
-    return [await end_job(connection, job) for job in complete]
+    complete = sorted((row["id"], row["without_results"]) for row in changed if row["complete"])
+    return [
+        await _end_job(connection, job, await _error_of(connection, job) if without_results else _NO_ERROR)
+        for job, without_results in complete
+    ]
 
 
-async def end_job(connection: Connection, job: UUID, *, is_cancelled: bool = False) -> EndedJob:
-    """End ``job``, whose row is locked and has no end, and put `job.finished` into the outbox."""
-    error = (None, None, None) if is_cancelled else await _error_of(connection, job)
+async def cancel(connection: Connection, job: UUID) -> EndedJob:
+    """End ``job``, whose row is locked and has no end, as cancelled, and put `job.finished` into the outbox."""
+    return await _end_job(connection, job, _NO_ERROR, is_cancelled=True)
+
+
+async def _end_job(connection: Connection, job: UUID, error: _Error, *, is_cancelled: bool = False) -> EndedJob:
     row: Any = await connection.fetchrow(_END, job, is_cancelled, *error)
     event = JobFinished(
         id=job_finished_id(job),
@@ -168,13 +178,8 @@ async def end_job(connection: Connection, job: UUID, *, is_cancelled: bool = Fal
     return EndedJob(row["status"], max(0.0, (row["finished_at"] - began).total_seconds()))
 
 
-async def _error_of(connection: Connection, job: UUID) -> tuple[str | None, str | None, str | None]:
-    """Return code, message and details of the error of ``job``, if none of its files has a result."""
-    failed = await connection.fetchval(
-        "SELECT failed_images = processed_images AND failed_images > 0 FROM jobs WHERE id = $1", job
-    )
-    if not failed:
-        return None, None, None
+async def _error_of(connection: Connection, job: UUID) -> _Error:
+    """Return the error of ``job``, none of whose files has a result."""
     reasons: list[Any] = await connection.fetch(_REASONS, job)
     files = sum(reason["files"] for reason in reasons)
     if len(reasons) == 1:
