@@ -217,6 +217,7 @@ RUNAWAYS = [
     "p(_) :- X is 7 ^ 100000000, X < 3.",
     "p(_) :- q(3).\nq(X) :- Y is X * X, q(Y).",
     "p(_) :- between(1, 100000000, X), X < 0.",
+    "p(_) :- q(1, X), atom_length(X, 3).\nq(N, X) :- N < 60, M is N + 1, q(M, Y), atom_concat(Y, Y, X).\nq(60, a).",
 ]
 
 
@@ -272,6 +273,31 @@ def test_runs_do_not_know_each_other(engine: RulesEngine) -> None:
     outputs = {program.run(write_frame(FACTS, detections_of(ROWS[:count]), LABELS)) for count in (1, 5, 1, 5) * 3}
     program.close()
     assert outputs == {"drop 0 0\n\ndone\n", "\ndone\n"}
+
+
+def test_rules_that_run_away_end_no_process_whose_fault_handler_changed(tmp_path: Path) -> None:
+    open_engine("trealla").close()
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "import faulthandler\n"
+        "from tests.harnesses.rules import open_engine\n"
+        "from tests.contract.rules import test_engines as here\n"
+        "faulthandler.enable()\n"
+        "engine = open_engine('trealla')\n"
+        "faulthandler.disable()\n"
+        "for runaway in here.RUNAWAYS[-3:]:\n"
+        "    text = f'rule(away, D, drop) :- p(D).\\n{runaway}\\n'\n"
+        "    assert here.evaluated(engine, text).by_number == {}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", str(script)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_child_without_its_parent_ends_also_while_rules_run(tmp_path: Path) -> None:
