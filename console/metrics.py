@@ -11,3 +11,4 @@ QUEUE_LENGTH = Gauge("queue_length", "Jobs of which no file is with a detector y
 MEDIA = Counter("standgale_media_total", "Media that have ended, by how", ["state"])
 MEDIA_FRAMES = Counter("standgale_media_frames_total", "Frames of media that were made")
 MEDIA_REFRESHES = Counter("standgale_media_refreshes_total", "Tokens that were to be refreshed, by result", ["result"])
+INFERENCE_STARTS = Counter("standgale_inference_job_starts_total", "Processes of inference jobs that were started")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from console.inference_settings import InferenceJobsSettings
+from console.objects import JobObjects
 from console.ports import AnyModel, Detectors, ModelNames, NoRules, RulesLibrary, UnknownDetectors
 from console.settings import ConsoleSettings
 from infra.database.pool import Database
@@ -39,6 +41,8 @@ class ConsoleParts:
     """The model versions that jobs may name"""
     detectors: Detectors = field(default_factory=UnknownDetectors)
     """The detectors that work now"""
+    objects: JobObjects = field(default_factory=lambda: JobObjects(InferenceJobsSettings()))
+    """The S3 server of inference jobs, and their settings; who makes it closes it"""
     slots: UploadSlots = field(init=False)
     """The uploads that are received at the same time, of all endpoints"""
     bodies: UploadSlots = field(init=False)

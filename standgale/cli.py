@@ -26,6 +26,7 @@ from standgale.commands import (
     edge,
     kafka,
     migrate,
+    predict,
     replay,
     rules,
     services,
@@ -96,6 +97,7 @@ def _common(
 
 services.register(app)
 detect.register(app)
+predict.register(app)
 demo.register(app)
 doctor.register(app)
 documents.register(app)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from console.inference_settings import InferenceJobsSettings
 from console.media.settings import MediaSettings
 from console.settings import ConsoleSettings
 from detectors.settings import DetectorSettings, ModelStoreSettings
@@ -54,6 +55,7 @@ class Settings(Section):
     video: VideoSettings = VideoSettings()
     sources: SourcesSettings = SourcesSettings()
     console: ConsoleSettings = ConsoleSettings()
+    inference_jobs: InferenceJobsSettings = InferenceJobsSettings()
     webhooks: WebhookSettings = WebhookSettings()
     media: MediaSettings = MediaSettings()
     encryption: EncryptionSettings = EncryptionSettings()

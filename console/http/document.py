@@ -19,6 +19,7 @@ TAGS: Mapping[str, str] = {
     "jobs": "Ask for jobs, follow and end them.",
     "results": "Boxes, label files and drawn pictures.",
     "monitoring": "What is done now, and what waits.",
+    "inference jobs": "Let a process read pictures from S3, and post what it finds.",
     "webhooks": "Be called when a job has ended, or something was found.",
 }
 """The groups of the pages /docs and /redoc that have a text, in their order."""
@@ -38,6 +39,7 @@ _OF_PARAMETERS: Mapping[str, str] = {
     "file_id": "FILE_NOT_FOUND",
     "upload_id": "UPLOAD_NOT_FOUND",
     "webhook_id": "WEBHOOK_NOT_FOUND",
+    "inference_job_id": "INFERENCE_JOB_NOT_FOUND",
 }
 _TEXTS: Mapping[str, str] = {
     "400": "The request is wrong",

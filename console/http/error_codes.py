@@ -15,6 +15,12 @@ _OWN: Mapping[str, ErrorCode] = {
         _IN_A_JOB, "The file cannot be read as a picture, or was removed.", "Upload the original file again."
     ),
     "FILE_NOT_FOUND": ErrorCode("404", "There is no such file, or it belongs to another client.", "Check the file id."),
+    "INFERENCE_JOB_ENDED": ErrorCode(
+        "409", "The inference job has ended otherwise than the call-back says.", "Ask for a new job."
+    ),
+    "INFERENCE_JOB_NOT_FOUND": ErrorCode(
+        "404", "There is no such inference job, or it belongs to another client.", "Check the id of the job."
+    ),
     "INVALID_CONFIG": ErrorCode(
         "400", "What is asked of a job is wrong or unknown.", "The list errors has each field, and what it takes."
     ),
@@ -42,6 +48,9 @@ _OWN: Mapping[str, ErrorCode] = {
     ),
     "NOTHING_TO_RETRY": ErrorCode(
         "409", "The job has not ended, or has no failed files.", "Look at its status; ask for a new job instead."
+    ),
+    "PATH_REFUSED": ErrorCode(
+        "403", "A path is in a bucket, or in a folder, that the client may not name.", "Name one that details has."
     ),
     "RESULTS_NOT_READY": ErrorCode(
         "404", "The job, or the file, has no results: it has not ended, or has failed.", "Look at the job's status."

@@ -12,7 +12,7 @@ from infra.errors import SettingsError
 from standgale.commands import detect_options as options
 from standgale.commands.context import Context, JsonOption, context_of, print_json
 from standgale.commands.detect_output import OutputFiles, print_engine, print_result, result_of, rows_of, write_files
-from standgale.commands.detect_pictures import checked_gsd, for_picture, load_for_pictures
+from standgale.commands.detect_pictures import checked_gsd, for_picture
 
 if TYPE_CHECKING:
     from detectors.model.predict import PictureResult, Predictor
@@ -123,6 +123,7 @@ def _detect_in_picture(
     as_json: bool,
 ) -> None:
     from detectors.model.predict import Predictor
+    from standgale.picture_models import load_for_pictures
     from standgale.pictures import open_picture
 
     with open_picture(path, settings.detector.max_pixels) as shown:

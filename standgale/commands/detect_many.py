@@ -32,7 +32,8 @@ from standgale.commands.detect_output import (
     rows_of,
     write_files,
 )
-from standgale.commands.detect_pictures import checked_gsd, for_picture, load_for_pictures
+from standgale.commands.detect_pictures import checked_gsd, for_picture
+from standgale.picture_models import load_for_pictures
 from standgale.pictures import Picture, open_picture
 from standgale.videos import is_video, open_video
 

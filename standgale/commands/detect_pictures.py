@@ -1,8 +1,7 @@
-"""Prepares `standgale detect` for each picture: what options need of it, and the model without measuring."""
+"""Prepares `standgale detect` for each picture: what options need of it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +10,8 @@ from standgale.commands.detect_options import MOST_IN_A_RASTER, Wanted
 from standgale.commands.detect_output import OutputFiles
 
 if TYPE_CHECKING:
-    from detectors.model.predict import Model
     from schemas.events import DetectOptions
     from standgale.pictures import Picture
-    from standgale.settings import Settings
 
 
 def for_picture(asked: DetectOptions, shown: Picture) -> DetectOptions:
@@ -42,15 +39,3 @@ def checked_gsd(shown: Picture, path: Path, wanted: Wanted, files: OutputFiles) 
         require_ground_reader(path, option)
         raise SettingsError(f"{option}: {path} does not state its scale; add --gsd, metres per pixel")
     return gsd_m
-
-
-def load_for_pictures(settings: Settings) -> Model:
-    """Load the model of ``settings`` without measuring which engine is fastest."""
-    from detectors.engines.host import configure_process, release_freed_memory
-    from detectors.model.loading import LoadRequest, load_model
-
-    configure_process(spare_memory=True)
-    # One picture is not worth the seconds of measuring; what a worker or `standgale model measure` measured is used.
-    model = load_model(replace(LoadRequest.of(settings.detector, settings.engines_folder), measure_s=0.0))
-    release_freed_memory()
-    return model

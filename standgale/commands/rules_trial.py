@@ -23,7 +23,8 @@ from infra.texts import counted
 from schemas.event_base import ModelRef
 from standgale.commands.context import Context, table
 from standgale.commands.detect_output import OutputFiles, rows_of, write_files
-from standgale.commands.detect_pictures import checked_gsd, for_picture, load_for_pictures
+from standgale.commands.detect_pictures import checked_gsd, for_picture
+from standgale.picture_models import load_for_pictures
 from standgale.pictures import Picture, open_picture
 
 if TYPE_CHECKING:

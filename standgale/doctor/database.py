@@ -30,6 +30,9 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "webhook_deliveries": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "media_runs": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "media_frames": ("SELECT", "INSERT", "UPDATE"),
+    "inference_jobs": ("SELECT", "INSERT", "UPDATE"),
+    "inference_results": ("SELECT", "INSERT"),
+    "inference_uploads": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 """The privileges on each table that gateway, console, sinks, and processes that pull cameras need."""
 _MIGRATE = "standgale migrate up (standgale up does it when it starts)"

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from console.media.open_streams import MediaStreams
+from console.objects import JobObjects
 from console.progress.watch import JobWatch
 from detectors.store.open import open_model_store
 from detectors.store.port import ModelStore
@@ -64,6 +65,7 @@ class Composition:
         self._box: SecretBox | None = None
         self._job_watch: JobWatch | None = None
         self._media_streams: MediaStreams | None = None
+        self._job_objects: JobObjects | None = None
 
     async def __aenter__(self) -> Self:
         configure_logging(self.settings.telemetry, service=self._service, secrets=secrets_of(self.settings))
@@ -141,6 +143,13 @@ class Composition:
         if self._media_streams is None:
             self._media_streams = MediaStreams(self.settings.media)
         return self._media_streams
+
+    def job_objects(self) -> JobObjects:
+        """Return the S3 server of inference jobs; it connects when first used."""
+        if self._job_objects is None:
+            self._job_objects = JobObjects(self.settings.inference_jobs)
+            self._stack.push_async_callback(self._job_objects.close)
+        return self._job_objects
 
     def verifier(self) -> TokenVerifier:
         """Return the verifier of device tokens; it is a component that must run, too."""

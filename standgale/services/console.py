@@ -19,7 +19,7 @@ from console.media.retention import MediaRetention
 from console.media.runner import MediaRunner
 from console.media.tokens import MediaTokens
 from console.parts import ConsoleParts
-from console.routes import console_routers
+from console.routes import PUBLIC_ROUTES, console_routers, larger_bodies
 from console.uploads.retention import UploadRetention
 from detectors.card.card import default_card_path, read_card
 from detectors.errors import ModelLoadError
@@ -34,6 +34,7 @@ from infra.process.http_server import HttpComponent
 from schemas.event_base import ModelRef
 from standgale.services.composition import Composition
 from standgale.services.group_members import GroupMembers
+from standgale.services.inference_jobs import make_inference_workers
 from standgale.services.rules_library import InstalledRules
 
 
@@ -51,8 +52,10 @@ def make_console_app(process: Composition) -> FastAPI:
         rules=InstalledRules(settings.rules_folder),
         detectors=GroupMembers(process.broker().admin, GROUP),
         models=StoreModels(process.model_store(), _own_model(settings.detector.model)),
+        objects=process.job_objects(),
     )
-    return create_console(parts, console_routers(parts, process.job_watch(), process.media_streams()))
+    routers = console_routers(parts, process.job_watch(), process.media_streams())
+    return create_console(parts, routers, larger_bodies=larger_bodies(parts), public=PUBLIC_ROUTES)
 
 
 def _own_model(card: Path | None) -> list[ModelRef]:
@@ -65,8 +68,8 @@ def _own_model(card: Path | None) -> list[ModelRef]:
     return [ModelRef(name=own.name, version=own.version)]
 
 
-def make_console_workers(process: Composition) -> list[Component]:
-    """Make the components that the console needs besides its server, whichever server that is."""
+def make_console_workers(process: Composition, host: str, port: int) -> list[Component]:
+    """Make the components that the console needs besides its server, which listens on ``host`` and ``port``."""
     database, console, retry = process.database(), process.settings.console, process.settings.retry
     return [
         process.keys(),
@@ -76,6 +79,7 @@ def make_console_workers(process: Composition) -> list[Component]:
         PublishingComponent("outbox", process, lambda publisher: OutboxRelay(database, publisher, retry)),
         PublishingComponent("job-frames", process, lambda publisher: JobPublisher(database, publisher, console, retry)),
         *_make_media_workers(process),
+        *make_inference_workers(process, host, port),
     ]
 
 

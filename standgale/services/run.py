@@ -27,7 +27,7 @@ async def run_up(settings: Settings) -> int:
                 *process.sweeps(),
                 hub,
                 GatewayComponent(process, hub, make_console_app(process)),
-                *make_console_workers(process),
+                *make_console_workers(process, settings.gateway.host, settings.gateway.port),
                 make_detector(process, None),
                 *make_postgres_sinks(process, None),
                 *make_webhook_sinks(process, None),
@@ -47,7 +47,8 @@ async def run_gateway(settings: Settings) -> int:
 async def run_console(settings: Settings) -> int:
     """Run the console alone; returns the exit status."""
     async with Composition(settings, "console") as process:
-        return await process.run([*make_console_workers(process), make_console_server(process)])
+        workers = make_console_workers(process, settings.console.host, settings.console.port)
+        return await process.run([*workers, make_console_server(process)])
 
 
 async def run_sources(settings: Settings) -> int:

@@ -14,8 +14,10 @@ import aiohttp
 from fastapi import APIRouter, FastAPI
 
 from console.http.app import create_console
+from console.inference_settings import InferenceJobsSettings
 from console.media.open_streams import MediaStreams
 from console.media.settings import MediaSettings
+from console.objects import JobObjects
 from console.parts import ConsoleParts
 from console.progress.watch import JobWatch
 from console.settings import ConsoleSettings
@@ -97,9 +99,10 @@ async def running_console(
     also: Sequence[APIRouter] = (),
     limits: LimitsSettings | None = None,
     media: MediaSettings | None = None,
+    inference: InferenceJobsSettings | None = None,
 ) -> AsyncIterator[RunningConsole]:
     """Run a console; ``routers`` makes its routes from the parts (None: those of a real console), ``also`` are more."""
-    from console.routes import console_routers
+    from console.routes import PUBLIC_ROUTES, console_routers, larger_bodies
 
     key = await ApiKeys(database).add("desktop")
     keys = TokenVerifier(database, refresh_s=0.1, kind=API_KEYS)
@@ -109,9 +112,11 @@ async def running_console(
     health = Health()
     chosen = settings or ConsoleSettings()
     watch, streams = JobWatch(database, chosen), MediaStreams(media or MediaSettings())
-    parts = ConsoleParts(chosen, keys, database, store, SecretBox([bytes(32)]), limits or LimitsSettings(), health)
+    objects, box = JobObjects(inference or InferenceJobsSettings()), SecretBox([bytes(32)])
+    parts = ConsoleParts(chosen, keys, database, store, box, limits or LimitsSettings(), health, objects=objects)
     made = console_routers(parts, watch, streams) if routers is None else routers(parts)
-    app = create_console(parts, [*made, *also])
+    more: dict[str, Any] = {"larger_bodies": larger_bodies(parts), "public": PUBLIC_ROUTES}
+    app = create_console(parts, [*made, *also], **more)
     component = HttpComponent("console", app, host="127.0.0.1", port=0)
     port, stop = component.bind(), asyncio.Event()
     tasks = [asyncio.create_task(each.run(stop, health.part(each.name))) for each in (component, watch, streams)]
@@ -121,5 +126,6 @@ async def running_console(
     finally:
         stop.set()
         await asyncio.gather(*tasks)
+        await objects.close()
         await broker.close()
         await store.close()

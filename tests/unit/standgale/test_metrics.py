@@ -61,6 +61,7 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "standgale_media": ("counter", ("state",)),
     "standgale_media_frames": ("counter", ()),
     "standgale_media_refreshes": ("counter", ("result",)),
+    "standgale_inference_job_starts": ("counter", ()),
     "standgale_frames_by_digest": ("counter", ()),
     "standgale_clock_ahead_seconds": ("gauge", ("clock",)),
     "standgale_frames_waiting": ("gauge", ("server",)),

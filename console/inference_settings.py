@@ -1,0 +1,83 @@
+"""Defines the settings of inference jobs: where they run, what they may read, and their limits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from infra.sections import Interval, PositiveSeconds, Section
+
+_Count = Annotated[int, Field(ge=1, le=1_000_000)]
+_Few = Annotated[int, Field(ge=1, le=64)]
+_Bytes = Annotated[int, Field(ge=1_024, le=10_000_000_000)]
+_LeaseSeconds = Annotated[float, Field(ge=1, le=86_400)]
+
+
+class InferenceJobsSettings(Section):
+    """Says how inference jobs run, and where their pictures and results are."""
+
+    section = "inference_jobs"
+
+    run: Literal["process", "none"] = Field(
+        default="process",
+        description="process: each job is a child process of the console; none: another console starts them",
+    )
+    at_once: _Few = Field(default=1, description="how many jobs one console runs at the same time")
+    attempts: _Few = Field(
+        default=3, description="how many times a job is started whose process is lost, before it has failed"
+    )
+    poll_s: Interval = Field(default=1.0, description="how often new jobs and ended processes are looked for")
+    lease_s: _LeaseSeconds = Field(
+        default=30.0, description="after how long without a sign of a console another one starts its jobs again"
+    )
+    time_limit_s: PositiveSeconds = Field(
+        default=86_400.0, description="a job that runs longer is ended, and has failed"
+    )
+    callback_url: str | None = Field(
+        default=None,
+        description="the address of this console as the processes of jobs reach it, such as http://console:8001; "
+        "none: its port on this machine",
+    )
+    callback_timeout_s: PositiveSeconds = Field(
+        default=600.0, description="for how long the process of a job tries to deliver its results"
+    )
+    max_results_bytes: _Bytes = Field(default=32_000_000, description="the largest body of a call-back with results")
+    max_images: _Count = Field(default=10_000, description="the most pictures of one job")
+    max_image_bytes: _Bytes = Field(default=500_000_000, description="the largest picture that a job reads")
+    bucket: str = Field(
+        default="training-checkpoints",
+        description="the bucket with uploaded pictures and results, in inference/JOB/ and inference/JOB/results/",
+    )
+    buckets: tuple[str, ...] = Field(
+        default=("training-checkpoints", "training-datasets"),
+        description="the buckets whose pictures and models clients may name",
+    )
+    endpoint_url: str | None = Field(default=None, description="the address of an S3 server other than AWS")
+    region: str = Field(default="us-east-1", description="the region of the buckets")
+    access_key: SecretStr | None = Field(
+        default=None, description="the id of the key; without both keys those of the machine are used"
+    )
+    secret_key: SecretStr | None = Field(default=None, description="the secret of access_key")
+    timeout_s: PositiveSeconds = Field(default=10.0, description="the time limit for connecting, and for each read")
+
+    @field_validator("callback_url")
+    @classmethod
+    def _is_address(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        # The value stays out of the text: it may contain a password.
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            raise ValueError("it takes http://host:port or https://host, without a user or a password")
+        if parts.query or parts.fragment:
+            raise ValueError("it takes no ? and no #")
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _both_keys(self) -> Self:
+        if (self.access_key is None) != (self.secret_key is None):
+            missing = "access_key" if self.access_key is None else "secret_key"
+            raise ValueError(f"{self.named(missing)}: missing while the other key is given; give both, or neither")
+        return self
