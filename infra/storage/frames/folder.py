@@ -160,7 +160,9 @@ class FolderFrameStore:
         return work()
 
     def _prepare(self) -> None:
-        self._unfinished.mkdir(parents=True, exist_ok=True)
+        # For its user and group; a folder that is there keeps what the operator gave it.
+        self._root.mkdir(0o750, parents=True, exist_ok=True)
+        self._unfinished.mkdir(exist_ok=True)
         # A new file may belong to a writer that still runs.
         sweep_files(self._unfinished, _UNFINISHED_MAX_AGE_S)
         self._prepared = True

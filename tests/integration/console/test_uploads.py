@@ -153,3 +153,21 @@ async def test_a_range_of_a_file_can_be_asked_for(console: RunningConsole) -> No
     file = (await upload(console, ("a.jpg", data))).json["data"]["uploaded_files"][0]["file_id"]
     response = await console.get(f"/api/v1/files/{file}/original", headers={"Range": "bytes=10-19"})
     assert (response.status, response.body) == (206, data[10:20])
+
+
+async def test_equal_content_is_stored_once_and_each_file_has_its_row(console: RunningConsole, tmp_path: Path) -> None:
+    """C-S2-012, C-S2-013, C-S2-091, C-S2-105."""
+    before = await accepted_files(console)
+    for _ in range(2):
+        assert (await upload(console, ("../../a.jpg", picture()), ("a.jpg", picture()))).status == 200
+    assert (await count(console, "uploads"), await count(console, "uploaded_files")) == (2, 4)
+    stored = [path for path in tmp_path.rglob("*.jpg") if path.is_file()]
+    assert [path.parent.parent for path in stored] == [tmp_path / "frames"]
+    assert (tmp_path / "frames").stat().st_mode & 0o007 == 0
+    assert await accepted_files(console) - before == 4
+
+
+async def accepted_files(console: RunningConsole) -> float:
+    lines = (await console.get("/api/v1/metrics", key=None)).body.decode().splitlines()
+    (value,) = [line.split()[1] for line in lines if line.startswith("uploaded_files_total ")]
+    return float(value)

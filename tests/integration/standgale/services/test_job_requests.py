@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import shutil
+import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 from io import BytesIO
@@ -44,6 +46,8 @@ class Terminal:
             scene = render_scene(SceneSpec(width=640, height=480, seed=number))
             Image.fromarray(scene.image).save(out, "JPEG" if name.endswith("jpg") else "PNG")
             (folder / name).write_bytes(out.getvalue())
+
+        Image.frombytes("RGB", (2_000, 1_700), random.Random(1).randbytes(10_200_000)).save(folder / "large.tif")
 
     async def type(self, command: str) -> Any:
         """The JSON that a command prints."""
@@ -133,6 +137,12 @@ async def test_the_requests_of_the_seed_have_responses_with_its_fields(terminal:
     missing = await terminal.type("curl http://localhost:8000/api/v1/jobs/job_abc123xyz789/status")
     require(missing, {"status": str, "message": str, "error_code": str, "error": {"code": str, "request_id": str}})
     assert missing["error_code"] == "JOB_NOT_FOUND"
+    # C-S2-121: 10 MB are uploaded in less than 3 s, and one picture is done in less than 60 s.
+    assert done["summary"]["processing_time_seconds"] < 60
+    began = time.monotonic()
+    large = await terminal.type("curl -X POST http://localhost:8000/api/v1/inference/upload -F files=@large.tif")
+    assert large["data"]["uploaded_files"][0]["size_bytes"] > 10_000_000
+    assert time.monotonic() - began < 3
 
 
 async def ended(terminal: Terminal, job_id: str) -> dict[str, Any]:
