@@ -83,7 +83,7 @@ class KeptMedia:
                 info = await asyncio.to_thread(inspect_image, data, image_limits(self.settings))
                 yield await asyncio.to_thread(_frame_of_image, data, info, medium, run.created_at)
             return
-        position = -1 if done.last is None else done.last
+        position = done.frames - 1
         async with self.store.local(medium) as path:
             async for picture in self._pictures(run, path, done.last_at):
                 position += 1

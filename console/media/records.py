@@ -31,7 +31,8 @@ WHERE finished_at IS NULL AND media_id IS NOT NULL AND leased_until > clock_time
 # A client with many media has those of others between its own.
 _CLAIM = """
 UPDATE media_runs SET state = 'processing', started_at = coalesce(started_at, clock_timestamp()), owner = $1,
-    leased_until = clock_timestamp() + $2::interval
+    leased_until = clock_timestamp() + $2::interval,
+    takeovers = takeovers + CASE WHEN leased_until IS NULL THEN 0 ELSE 1 END
 WHERE id = (
     SELECT r.id FROM media_runs r
     WHERE r.finished_at IS NULL AND r.media_id IS NOT NULL
@@ -62,11 +63,12 @@ SELECT $1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
 FROM media_runs WHERE id = $1 AND ($2::uuid IS NULL OR owner = $2) AND finished_at IS NULL
 ON CONFLICT DO NOTHING
 """
-_PROGRESS = """
-SELECT count(*) AS frames, count(*) FILTER (WHERE status IN ('queued', 'published')) AS open,
-    count(*) FILTER (WHERE event IS NULL) AS unsaid, count(*) FILTER (WHERE status = 'detected') AS detected,
-    max(position) AS last, max(captured_at) AS last_at
-FROM media_frames WHERE run_id = $1
+_PROGRESS = "SELECT count(*) AS frames, max(captured_at) AS last_at FROM media_frames WHERE run_id = $1"
+_HAS_ROOM = "SELECT count(*) < $2 FROM media_frames WHERE run_id = $1 AND status IN ('queued', 'published')"
+# Positions have no gaps, so the number of events is the position of the first frame without one.
+_ALL_SAID = """
+SELECT NOT EXISTS (SELECT FROM media_frames f WHERE f.run_id = r.id AND f.position >= r.events)
+FROM media_runs r WHERE r.id = $1
 """
 _LOCK_RUN = (
     "SELECT events, percent, duration_s FROM media_runs WHERE id = $1 AND owner = $2 AND finished_at IS NULL FOR UPDATE"
@@ -74,7 +76,7 @@ _LOCK_RUN = (
 # Up to the first frame that has no end yet: events are in the order of the frames.
 _ENDED = """
 SELECT position, video_time_s FROM media_frames
-WHERE run_id = $1 AND event IS NULL AND position < coalesce(
+WHERE run_id = $1 AND position >= $2 AND position < coalesce(
     (SELECT min(position) FROM media_frames WHERE run_id = $1 AND status IN ('queued', 'published')), 2147483647)
 ORDER BY position LIMIT 500
 """
@@ -84,8 +86,10 @@ FROM unnest($2::int[], $3::int[], $4::int[]) AS n (position, event, percent)
 WHERE f.run_id = $1 AND f.position = n.position
 """
 _COUNTED = "UPDATE media_runs SET events = $2, percent = $3 WHERE id = $1"
-_FIRST_FAILURE = """
-SELECT error_code, error_message FROM media_frames WHERE run_id = $1 AND status = 'failed' ORDER BY position LIMIT 1
+_FAILURE_OF_ALL = """
+SELECT error_code, error_message FROM media_frames WHERE run_id = $1 AND status = 'failed'
+    AND NOT EXISTS (SELECT FROM media_frames WHERE run_id = $1 AND status = 'detected')
+ORDER BY position LIMIT 1
 """
 _END = """
 UPDATE media_runs SET state = $3::varchar, finished_at = clock_timestamp(),
@@ -133,6 +137,8 @@ class Run:
     created_at: datetime
     medium: Medium | None
     is_read: bool
+    takeovers: int
+    """How often a process that worked at it has ended without giving it back"""
 
     @classmethod
     def of(cls, row: Any) -> Run:
@@ -141,7 +147,8 @@ class Run:
         if row["medium_uri"] is not None:
             medium = Medium(row["medium_uri"], row["medium_sha256"], row["medium_bytes"], row["medium_type"])
         config = MediaConfig.model_validate_json(row["config"])
-        return cls(row["id"], row["media_id"], row["client_id"], config, row["created_at"], medium, row["is_read"])
+        names = "id", "media_id", "client_id", "created_at", "is_read", "takeovers"
+        return cls(config=config, medium=medium, **{name: row[name] for name in names})
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,17 +168,11 @@ class MediaFrame:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Counts the frames of a medium."""
+    """Says which frames of a medium have rows: the first ones."""
 
     frames: int
-    open: int
-    """Those without an end"""
-    unsaid: int
-    """Those without an event"""
-    detected: int
-    last: int | None
-    """The highest position"""
     last_at: datetime | None
+    """The capture time of the last of them"""
 
 
 async def add_run(
@@ -233,9 +234,9 @@ async def claim_run(connection: Connection, owner: UUID, lease_s: float, most: i
     return None if row is None else Run.of(row)
 
 
-async def renew_lease(connection: Connection, run: UUID, owner: UUID, lease_s: float) -> bool:
-    """Say that ``owner`` works on; return whether the medium is still its own."""
-    return await connection.fetchval(_RENEW, run, owner, timedelta(seconds=lease_s)) is not None
+async def renew_lease(connection: Connection, run: UUID, owner: UUID, lease_s: float) -> None:
+    """Keep the medium for ``owner``. Raises LeaseLostError when it is another's."""
+    _require(await connection.fetchval(_RENEW, run, owner, timedelta(seconds=lease_s)))
 
 
 async def release_run(connection: Connection, run: UUID, owner: UUID) -> None:
@@ -277,7 +278,7 @@ async def add_frame(connection: Connection, run: UUID, owner: UUID | None, frame
 
 
 async def progress_of(connection: Connection, run: UUID) -> Progress:
-    """Return how far the frames are."""
+    """Return which frames have rows."""
     row: Any = await connection.fetchrow(_PROGRESS, run)
     return Progress(**dict(row.items()))
 
@@ -286,7 +287,7 @@ async def say_ended(connection: Connection, run: UUID, owner: UUID) -> int:
     """Give frames that have an end their events, in a transaction; return how many. Raises LeaseLostError."""
     row: Any = await connection.fetchrow(_LOCK_RUN, run, owner)
     _require(row)
-    ended: list[Any] = await connection.fetch(_ENDED, run)
+    ended: list[Any] = await connection.fetch(_ENDED, run, row["events"])
     if not ended:
         return 0
     percents, percent = [], row["percent"]
@@ -301,10 +302,20 @@ async def say_ended(connection: Connection, run: UUID, owner: UUID) -> int:
     return len(ended)
 
 
-async def first_failure(connection: Connection, run: UUID) -> tuple[str, str] | None:
-    """Return code and message of the first frame that failed."""
-    row = await connection.fetchrow(_FIRST_FAILURE, run)
+async def failure_of_all(connection: Connection, run: UUID) -> tuple[str, str] | None:
+    """Return code and message of the first frame that failed, if all of them have."""
+    row = await connection.fetchrow(_FAILURE_OF_ALL, run)
     return None if row is None else (row["error_code"], row["error_message"])
+
+
+async def has_room(connection: Connection, run: UUID, window: int) -> bool:
+    """Return whether fewer than ``window`` frames have no end yet."""
+    return bool(await connection.fetchval(_HAS_ROOM, run, window))
+
+
+async def is_all_said(connection: Connection, run: UUID) -> bool:
+    """Return whether all frames have their events."""
+    return bool(await connection.fetchval(_ALL_SAID, run))
 
 
 async def end_run(connection: Connection, run: UUID, owner: UUID, error: tuple[str, str] | None) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -17,14 +18,15 @@ from typing import TypeVar
 from uuid import UUID, uuid4
 
 from console.media import records
-from console.media.errors import LeaseLostError, MediumFetchError, MediumTooLargeError
+from console.media.errors import LeaseLostError, MediumError, MediumFetchError, MediumTooLargeError
 from console.media.fetching import FetchLaterError, MediaFetcher
 from console.media.frames import KeptMedia
-from console.media.records import PURPOSE, MediaFrame, Medium, Progress, Run
+from console.media.records import PURPOSE, MediaFrame, Medium, Run
 from console.media.settings import MediaSettings
 from console.metrics import MEDIA, MEDIA_FRAMES
 from infra.database.pool import Connection, Database
 from infra.encryption.box import SecretBox
+from infra.errors import RecordError, SettingsError
 from infra.failure.backoff import Backoff
 from infra.failure.error_texts import error_code, error_text, is_transient
 from infra.failure.rounds import Rounds, run_rounds
@@ -41,6 +43,8 @@ LEASE_S = 30.0
 _IDLE_S = 0.2
 _ROUND_S = 0.1
 _MOST_FETCHES = 6
+_MOST_TAKEOVERS = 5
+"""A video that ends the process which reads it must not do so for ever."""
 _INTERNAL = "INTERNAL_ERROR"
 
 
@@ -95,9 +99,9 @@ class MediaRunner:
     async def _run(self, run: Run) -> None:
         extra = {"media_id": run.media_id, "run": str(run.id)}
         try:
-            async with self._leased(run):
+            async with self._attended(run):
                 error = await self._outcome(run)
-                await self._again(lambda: self._end(run, error))
+            await self._again(lambda: self._end(run, error))
             if error is not None:
                 logger.warning("a medium ended with an error: %s", error[1], extra={"code": error[0], **extra})
             MEDIA.labels("processed" if error is None else "error").inc()
@@ -111,6 +115,11 @@ class MediaRunner:
 
     async def _outcome(self, run: Run) -> tuple[str, str] | None:
         """Do the work; return the error that ends it, if there is one."""
+        if run.takeovers > _MOST_TAKEOVERS:
+            return (
+                _INTERNAL,
+                f"The processes that worked at this medium ended {run.takeovers} times, and it is given up",
+            )
         try:
             medium = run.medium or await self._fetch(run)
             return await self._detect(run, medium)
@@ -148,24 +157,26 @@ class MediaRunner:
         await self._fetcher.from_annotations(run.media_id, token, path)
 
     async def _detect(self, run: Run, medium: Medium) -> tuple[str, str] | None:
-        """Make the frames, wait for their ends, and return the error if none has a result."""
-        done = await self._progress(run)
+        """Make the frames, wait for their ends, and return the error if none has a result, or some are missing."""
+        error: tuple[str, str] | None = None
         if not run.is_read:
-            await self._make_frames(run, medium, done)
-            await self._write(lambda connection: records.set_read(connection, run.id, self._owner))
-        while (done := await self._progress(run)).open or done.unsaid:
-            if not await self._say_ended(run):
-                await asyncio.sleep(_ROUND_S)
-        if done.detected:
-            return None
-        async with self._database.acquire() as connection:
-            return await records.first_failure(connection, run.id)
+            try:
+                await self._make_frames(run, medium)
+            except (RecordError, SettingsError, MediumError) as failure:
+                # What was detected up to here has its events before the last one.
+                error = error_code(failure), public_text(error_text(failure))
+            else:
+                await self._write(lambda connection: records.set_read(connection, run.id, self._owner))
+        await self._wait_until(lambda connection: records.is_all_said(connection, run.id))
+        return error or await self._read(lambda connection: records.failure_of_all(connection, run.id))
 
-    async def _make_frames(self, run: Run, medium: Medium, done: Progress) -> None:
+    async def _make_frames(self, run: Run, medium: Medium) -> None:
         duration_s = await self._again(lambda: self._kept.duration_s(medium))
         await self._write(lambda connection: records.set_duration(connection, run.id, self._owner, duration_s))
-        window, count = self._kept.settings.job_window, done.frames
+        window = self._kept.settings.job_window
         while True:
+            done = await self._read(lambda connection: records.progress_of(connection, run.id))
+            count = done.frames
             try:
                 async for frame in self._kept.frames(run, medium, done):
                     count += 1
@@ -174,9 +185,7 @@ class MediaRunner:
                             f"the video has more than {self._settings.max_frames} frames, the most that are detected "
                             "(media.max_frames); choose fewer of them with sampling"
                         )
-                    while (await self._progress(run)).open >= window:
-                        if not await self._say_ended(run):
-                            await asyncio.sleep(_ROUND_S)
+                    await self._wait_until(lambda connection: records.has_room(connection, run.id, window))
                     await self._write(partial(_add, run=run.id, owner=self._owner, frame=frame))
                     MEDIA_FRAMES.inc()
             except Exception as error:
@@ -185,22 +194,19 @@ class MediaRunner:
                 # The store was away: go on behind the frames that have rows.
                 logger.warning("a medium waits: %s", error_text(error), extra={"code": error_code(error)})
                 await asyncio.sleep(self._retry.max_delay_s)
-                done = await self._progress(run)
-                count = done.frames
             else:
                 return
-
-    async def _progress(self, run: Run) -> Progress:
-        return await self._read(lambda connection: records.progress_of(connection, run.id))
-
-    async def _say_ended(self, run: Run) -> int:
-        said = await self._write(lambda connection: records.say_ended(connection, run.id, self._owner))
-        return said
 
     async def _end(self, run: Run, error: tuple[str, str] | None) -> None:
         async with self._database.acquire(writing=True) as connection:
             if not await records.end_run(connection, run.id, self._owner, error):
                 raise LeaseLostError("another process works on this medium now")
+
+    async def _wait_until(self, query: Callable[[Connection], Awaitable[bool]]) -> None:
+        while True:
+            if await self._read(query):
+                return
+            await asyncio.sleep(_ROUND_S)
 
     async def _read(self, query: Callable[[Connection], Awaitable[ResultT]]) -> ResultT:
         async def once() -> ResultT:
@@ -236,32 +242,42 @@ class MediaRunner:
                 await asyncio.sleep(backoff.next_delay_s())
 
     @asynccontextmanager
-    async def _leased(self, run: Run) -> AsyncIterator[None]:
-        """Renew the lease during the block. Raises LeaseLostError, and ends the block, when it is lost."""
+    async def _attended(self, run: Run) -> AsyncIterator[None]:
+        """Renew the lease, and give events to frames that have an end, during the block.
+
+        Raises LeaseLostError, and ends the block, when the lease is lost.
+        """
         worker = asyncio.current_task()
         assert worker is not None
-        lost = False
+        lost: LeaseLostError | None = None
 
-        async def renew() -> None:
+        async def attend() -> None:
             nonlocal lost
-            while True:
-                await asyncio.sleep(self._lease_s / 3)
-                if not await self._read(lambda c: records.renew_lease(c, run.id, self._owner, self._lease_s)):
-                    lost = True
-                    worker.cancel()
-                    return
+            renew_at = time.monotonic() + self._lease_s / 3
+            try:
+                while True:
+                    if not await self._write(lambda connection: records.say_ended(connection, run.id, self._owner)):
+                        await asyncio.sleep(_ROUND_S)
+                    if time.monotonic() >= renew_at:
+                        renew_at = time.monotonic() + self._lease_s / 3
+                        await self._write(
+                            lambda connection: records.renew_lease(connection, run.id, self._owner, self._lease_s)
+                        )
+            except LeaseLostError as error:
+                lost = error
+                worker.cancel()
 
-        renewing = asyncio.create_task(renew(), name=f"media-lease-{run.id}")
+        attending = asyncio.create_task(attend(), name=f"media-lease-{run.id}")
         try:
             yield
-        except asyncio.CancelledError as error:
-            if not lost:
+        except asyncio.CancelledError:
+            if lost is None:
                 raise
             worker.uncancel()
-            raise LeaseLostError("another process works on this medium now, or it was removed") from error
+            raise lost from None
         finally:
-            renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
+            attending.cancel()
+            await asyncio.gather(attending, return_exceptions=True)
 
 
 async def _add(connection: Connection, run: UUID, owner: UUID, frame: MediaFrame) -> None:

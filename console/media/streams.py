@@ -22,6 +22,7 @@ from console.media.errors import MediaNotFoundError
 from console.media.open_streams import MediaStreams
 from console.media.records import found_in
 from console.parts import ConsoleParts
+from infra.errors import TransientError
 from infra.waiting import wait_until_set
 from sinks.metrics import SSE_CLIENTS, SSE_DROPPED, SSE_EVENTS
 
@@ -95,15 +96,18 @@ class MediaEvents:
         """Yield the events of a run behind ``last_id``, up to its last one."""
         seen = _number_in(last_id, run)
         while not self._is_over():
-            async with request_connection(self._parts) as connection:
-                row: Any = await connection.fetchrow(_ONE, run)
-            if row is None:
-                return
-            async for event in self._new(row, seen):
-                seen = _number_in(event.id, run)
-                yield event
-            if row["finished_at"] is not None and seen > row["events"]:
-                return
+            try:
+                rows = await self._fetch(_ONE, run)
+                if not rows:
+                    return
+                async for event in self._new(rows[0], seen):
+                    seen = _number_in(event.id, run)
+                    yield event
+                if rows[0]["finished_at"] is not None and seen > rows[0]["events"]:
+                    return
+            except TransientError:
+                # The database is away for a while, and the client waits; its health says why.
+                await self._pause()
             await self._pause()
 
     async def of_all(self) -> AsyncIterator[ServerSentEvent]:
@@ -111,17 +115,23 @@ class MediaEvents:
         seen: dict[UUID, int] = {}
         is_first = True
         while not self._is_over():
-            async with request_connection(self._parts) as connection:
-                rows: list[Any] = await connection.fetch(_ALL, self._client_id)
-            if is_first:
-                seen = {row["id"]: row["events"] + (row["finished_at"] is not None) for row in rows}
-                is_first = False
-            seen = {row["id"]: seen.get(row["id"], 0) for row in rows}
-            for row in rows:
-                async for event in self._new(row, seen[row["id"]]):
-                    seen[row["id"]] = _number_in(event.id, row["id"])
-                    yield event
+            try:
+                rows = await self._fetch(_ALL, self._client_id)
+                if is_first:
+                    seen = {row["id"]: row["events"] + (row["finished_at"] is not None) for row in rows}
+                    is_first = False
+                seen = {row["id"]: seen.get(row["id"], 0) for row in rows}
+                for row in rows:
+                    async for event in self._new(row, seen[row["id"]]):
+                        seen[row["id"]] = _number_in(event.id, row["id"])
+                        yield event
+            except TransientError:
+                await self._pause()
             await self._pause()
+
+    async def _fetch(self, query: str, *values: object) -> list[Any]:
+        async with request_connection(self._parts) as connection:
+            return list(await connection.fetch(query, *values))
 
     async def _new(self, row: Any, seen: int) -> AsyncIterator[ServerSentEvent]:
         run, last = row["id"], row["events"]

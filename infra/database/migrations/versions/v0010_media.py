@@ -37,6 +37,8 @@ _UP = (
         -- Which process works on it, and until when it has to say so again.
         owner UUID,
         leased_until TIMESTAMPTZ,
+        -- How often the lease of a process has ended, because it was killed.
+        takeovers INTEGER NOT NULL DEFAULT 0,
         -- Whether all frames have a row.
         is_read BOOLEAN NOT NULL DEFAULT FALSE,
         duration_s DOUBLE PRECISION,

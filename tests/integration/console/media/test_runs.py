@@ -13,6 +13,7 @@ from infra.errors import ImageCorruptError
 from standgale.testing.waiting import until
 from tests.harnesses.media_site import MediaSite, media_site, running, video
 from tests.harnesses.uploads import picture
+from tests.videos import steady, write_video
 
 pytestmark = pytest.mark.integration
 
@@ -144,6 +145,28 @@ async def test_a_text_ends_with_an_error_without_paths(site: MediaSite) -> None:
         [event] = await site.events("text")
     assert (event["mediaStatus"], event["error"]["code"]) == ("Error", "INVALID_VIDEO")
     assert "/" not in event["error"]["message"].replace("…", "")
+
+
+async def test_a_video_that_is_cut_off_has_the_events_of_its_begin_and_an_error(
+    site: MediaSite, tmp_path: Path
+) -> None:
+    """C-S3-007."""
+    path = write_video(tmp_path / "cut.mkv", steady(200), size=(160, 120))
+    await site.start("clip", path.read_bytes()[: path.stat().st_size // 2])
+    async with running(*site.components()):
+        events = await site.events("clip")
+    assert len(events) > 50
+    assert (events[-1]["mediaStatus"], events[-1]["error"]["code"]) == ("Error", "INVALID_VIDEO")
+
+
+async def test_a_medium_at_which_processes_end_again_and_again_is_given_up(site: MediaSite, tmp_path: Path) -> None:
+    await site.start("clip", video(tmp_path, 2))
+    async with site.console.database.acquire(writing=True) as connection:
+        await connection.execute("UPDATE media_runs SET leased_until = now() - interval '1 s', takeovers = 5")
+    async with running(*site.components()):
+        [event] = await site.events("clip")
+    assert (event["mediaStatus"], event["error"]["code"]) == ("Error", "INTERNAL_ERROR")
+    assert site.detectors.records == []
 
 
 async def test_a_video_with_too_many_frames_ends_with_an_error(tmp_path: Path, database: Database) -> None:
