@@ -146,7 +146,7 @@ class DetectorSettings(Section):
         default="auto", description="what runs rules; auto: Trealla where it is installed, else SWI-Prolog"
     )
     max_rules_s: Annotated[float, Field(gt=0, le=5)] = Field(
-        default=0.4, description="how long rules may take for a frame; then they are stopped and give no rulings"
+        default=0.3, description="how long rules may take for a frame; then they are stopped and give no rulings"
     )
     lane: Annotated[str, Field(pattern=LANE_PATTERN)] = Field(
         default="default", description="the roll-out lane: its workers use the model that is activated for it"

@@ -18,7 +18,7 @@ Stop = Literal["time", "memory", "output"]
 class RulesLimits:
     """Bounds one run of a program, and what a program may need to be loaded."""
 
-    seconds: float = 0.4
+    seconds: float = 0.3
     """Of wall time."""
     memory_bytes: int = 64 << 20
     output_bytes: int = 1 << 20

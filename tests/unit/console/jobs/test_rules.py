@@ -1,4 +1,4 @@
-"""Checks which rules a job gets: installed ones by name, a text, or an error of the request."""
+"""Checks which rules a job gets: installed ones by name, a text, or an error of the request (C-S2-024)."""
 
 from __future__ import annotations
 
