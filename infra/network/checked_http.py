@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -11,6 +12,14 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from infra.network.addresses import AddressRefusedError, AddressRules, allowed_addresses
+
+# A name server that does not answer holds a thread for half a minute; so these are not the threads of all other work.
+_LOOK_UPS = ThreadPoolExecutor(32, "look-ups")
+
+
+async def find_allowed(host: str, port: int, rules: AddressRules) -> list[str]:
+    """Return the addresses of ``host``, all of which ``rules`` allow. Raises AddressRefusedError and OSError."""
+    return await asyncio.get_running_loop().run_in_executor(_LOOK_UPS, allowed_addresses, host, port, rules)
 
 
 class CheckedResolver(AbstractResolver):
@@ -21,7 +30,7 @@ class CheckedResolver(AbstractResolver):
 
     async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
         """Return the addresses of ``host``. Raises AddressRefusedError and OSError."""
-        found = await asyncio.to_thread(allowed_addresses, host, port, self._rules)
+        found = await find_allowed(host, port, self._rules)
         return [
             ResolveResult(hostname=host, host=each, port=port, family=_family(each), proto=0, flags=0) for each in found
         ]
@@ -49,7 +58,7 @@ async def require_allowed(url: str, rules: AddressRules) -> None:
     parts = urlsplit(url)
     host = parts.hostname or ""
     if is_address(host):
-        await asyncio.to_thread(allowed_addresses, host, parts.port or 0, rules)
+        await find_allowed(host, parts.port or 0, rules)
 
 
 def refusal_in(error: BaseException) -> AddressRefusedError | None:

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from infra.network.addresses import AddressRefusedError, AddressRules, allowed_addresses
-from infra.network.checked_http import checked_connector, is_address
+from infra.network.addresses import AddressRefusedError, AddressRules
+from infra.network.checked_http import checked_connector, find_allowed, is_address
 from sinks.webhooks.settings import WebhookSettings
 
 _NO_LONGER = 410
@@ -45,15 +45,9 @@ class Caller:
     async def post(self, url: str, payload: bytes, headers: Mapping[str, str]) -> Outcome:
         """Send ``payload`` to ``url``; no error of the receiver or of the network raises."""
         try:
-            await self._require_allowed(url)
-            async with self._opened().post(
-                url,
-                data=payload,
-                headers={"Content-Type": "application/json", **headers},
-                allow_redirects=False,
-            ) as response:
-                # The body of the response is not read: it may be endless.
-                return _outcome(response)
+            # Also of the look-up before the call.
+            async with asyncio.timeout(self._settings.timeout_s):
+                return await self._post(url, payload, headers)
         except AddressRefusedError as error:
             return Outcome(None, str(error))
         except TimeoutError:
@@ -61,6 +55,13 @@ class Caller:
         except (aiohttp.ClientError, OSError, ssl.SSLError, ValueError) as error:
             cause = error.__cause__ if isinstance(error.__cause__, AddressRefusedError) else error
             return Outcome(None, f"{type(cause).__name__}: {cause}"[:_SHOWN])
+
+    async def _post(self, url: str, payload: bytes, headers: Mapping[str, str]) -> Outcome:
+        await self._require_allowed(url)
+        headers = {"Content-Type": "application/json", **headers}
+        async with self._opened().post(url, data=payload, headers=headers, allow_redirects=False) as response:
+            # The body of the response is not read: it may be endless.
+            return _outcome(response)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -74,7 +75,7 @@ class Caller:
         plain = parts.scheme != "https" and self._settings.require_https
         if not plain and not is_address(host):
             return
-        found = await asyncio.to_thread(allowed_addresses, host, port, self._rules)
+        found = await find_allowed(host, port, self._rules)
         if plain and not all(self._rules.holds(ip_address(each.partition("%")[0])) for each in found):
             raise AddressRefusedError(
                 f"{host} is called by https:// only ({self._settings.named('require_https')}), because it is outside "
