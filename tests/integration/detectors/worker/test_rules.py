@@ -23,8 +23,8 @@ from tests.harnesses.worker_site import WorkerSite, picture
 pytestmark = pytest.mark.integration
 
 
-def rules_parts(rules: RulesFile | None, engine: str = "swi") -> RulesParts:
-    return RulesParts(UsualRules(rules), partial(open_engine, engine), RulesLimits(seconds=0.4))
+def rules_parts(rules: RulesFile | None, engine: str = "swi", seconds: float = 10.0) -> RulesParts:
+    return RulesParts(UsualRules(rules), partial(open_engine, engine), RulesLimits(seconds=seconds))
 
 
 def rules_of(text: str) -> RulesFile:
@@ -59,7 +59,7 @@ async def test_rules_that_loop_leave_every_frame_its_detections(site: WorkerSite
     open_engine("trealla").close()
     rules = rules_of("\nrule(round, D, drop) :- label(D, red), again.\nagain :- again.\n")
     await site.publish(*[await site.frame("drone", n) for n in range(6)])
-    async with site.run_workers(site.parts(rules=rules_parts(rules, "trealla"))):
+    async with site.run_workers(site.parts(rules=rules_parts(rules, "trealla", 0.2))):
         await site.wait_for(site.detections, 6)
     events = await site.detections()
     assert [len(event.detections) for event in events] == [1] * 6

@@ -23,6 +23,7 @@ WRONG = "rule(a, D, drop) :- label(D, rde).\nrule(b, D, drop) :- open('/etc/pass
 def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("STANDGALE_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("STANDGALE_DETECTOR__RULES_ENGINE", "swi")
+    monkeypatch.setenv("STANDGALE_DETECTOR__MAX_RULES_S", "5")
     monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "a.png").write_bytes(picture(100))
     return str(write_model(tmp_path / "model"))
@@ -91,7 +92,10 @@ def test_try_relabels_to_a_label_that_the_model_does_not_have(tmp_path: Path, ca
     assert [one["label_after"] for one in found["detections"]] == ["wine"]
 
 
-def test_try_exits_with_1_when_rules_give_no_rulings(tmp_path: Path, card: str) -> None:
+def test_try_exits_with_1_when_rules_give_no_rulings(
+    tmp_path: Path, card: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STANDGALE_DETECTOR__MAX_RULES_S", "0.3")
     open_engine("swi").close()
     path = written(tmp_path, "rule(round, D, drop) :- label(D, red), again.\nagain :- again.\n")
     result = run("try", path, str(tmp_path / "a.png"), "--model", card, status=1)
