@@ -19,7 +19,10 @@ class DatabaseSettings(Section):
         description="postgresql://user:password@host:port/database; a file is read again for each new connection",
     )
     pool_min: Annotated[int, Field(ge=1, le=1_000)] = Field(default=1, description="connections that are kept open")
-    pool_max: Annotated[int, Field(ge=1, le=1_000)] = Field(default=4, description="the most connections")
+    pool_max: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        default=10,
+        description="the most connections of a process, which all its parts share",
+    )
     command_timeout_s: PositiveSeconds = Field(
         default=30.0, description="the time limit for a statement, and for a free connection"
     )
