@@ -76,7 +76,7 @@ def _figures(name: str, engine: RulesEngine | None, rounds: int) -> list[Figure]
 
 
 def _ms(engine: RulesEngine, count: int, rounds: int) -> float:
-    evaluator = RulesEvaluator(lambda: engine, RulesLimits(seconds=2.0))
+    evaluator = RulesEvaluator(lambda: engine, RulesLimits(seconds=20.0))
     rules, found = parse_rules(_RULES.encode(), "herd.pl"), scattered(count)
     times = []
     for _ in range(rounds + 1):
