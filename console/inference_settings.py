@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -20,9 +21,10 @@ class InferenceJobsSettings(Section):
 
     section = "inference_jobs"
 
-    run: Literal["process", "none"] = Field(
+    run: Literal["process", "kubernetes", "none"] = Field(
         default="process",
-        description="process: each job is a child process of the console; none: another console starts them",
+        description="process: each job is a child process of the console; kubernetes: a Job of the cluster in which "
+        "the console runs; none: another console starts them",
     )
     at_once: _Few = Field(default=1, description="how many jobs one console runs at the same time")
     attempts: _Few = Field(
@@ -62,6 +64,14 @@ class InferenceJobsSettings(Section):
     secret_key: SecretStr | None = Field(default=None, description="the secret of access_key")
     timeout_s: PositiveSeconds = Field(default=10.0, description="the time limit for connecting, and for each read")
 
+    kubernetes_image: str = Field(default="standgale:latest", description="kubernetes: the container image of Jobs")
+    kubernetes_namespace: str | None = Field(
+        default=None, description="kubernetes: the namespace of Jobs; none: that in which the console runs"
+    )
+    kubernetes_template: Path | None = Field(
+        default=None, description="kubernetes: a YAML file with the Job, in place of the one that ships"
+    )
+
     @field_validator("callback_url")
     @classmethod
     def _is_address(cls, url: str | None) -> str | None:
@@ -74,6 +84,15 @@ class InferenceJobsSettings(Section):
         if parts.query or parts.fragment:
             raise ValueError("it takes no ? and no #")
         return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.run == "kubernetes" and self.callback_url is None:
+            raise ValueError(
+                f"{self.named('callback_url')}: missing with inference_jobs.run kubernetes; give the address of the "
+                "console as pods reach it, such as http://console:8001"
+            )
+        return self
 
     @model_validator(mode="after")
     def _both_keys(self) -> Self:

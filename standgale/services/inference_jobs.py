@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from console.inference_jobs.kubernetes import Cluster, KubernetesLauncher
 from console.inference_jobs.process import Launcher, ProcessLauncher, s3_variables
 from console.inference_jobs.retention import InferenceImagesRetention
 from console.inference_jobs.runner import InferenceJobRunner
@@ -36,11 +37,18 @@ def make_inference_workers(process: Composition, host: str, port: int) -> list[C
     components: list[Component] = [InferenceImagesRetention(database, objects)]
     if jobs.run != "none":
         base_url = jobs.callback_url or _own_url(host, port)
-        launcher: Launcher = ProcessLauncher(
-            standgale_command("predict", "--stop-at-end-of-input"), process_environment(settings, os.environ)
+        components.append(
+            InferenceJobRunner(database, process.box(), jobs, settings.retry, _launcher(settings), base_url)
         )
-        components.append(InferenceJobRunner(database, process.box(), jobs, settings.retry, launcher, base_url))
     return components
+
+
+def _launcher(settings: Settings) -> Launcher:
+    jobs = settings.inference_jobs
+    if jobs.run == "kubernetes":
+        return KubernetesLauncher(Cluster.of_this_pod(jobs.kubernetes_namespace), jobs, settings.retry)
+    command = standgale_command("predict", "--stop-at-end-of-input")
+    return ProcessLauncher(command, process_environment(settings, os.environ))
 
 
 def process_environment(settings: Settings, environ: Mapping[str, str]) -> Mapping[str, str]:
