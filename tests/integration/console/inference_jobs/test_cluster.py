@@ -119,7 +119,9 @@ async def test_a_console_watches_the_job_of_another_and_reports_its_failure(
     assert len(found.jobs) == 1
 
 
-async def test_a_cluster_that_refuses_a_job_says_why(api: tuple[Api, str], tmp_path: Path, s3_server: S3Server) -> None:
+async def test_a_job_that_the_cluster_refuses_has_failed_with_its_reason(
+    api: tuple[Api, str], tmp_path: Path, s3_server: S3Server
+) -> None:
     found, url = api
     found.faults = [403]
     ended = await launcher(url, tmp_path, s3_server).run(7, {"CALLBACK_TOKEN": "of-the-job"})
