@@ -38,6 +38,11 @@ drawn pictures. Every request has an API key, as `X-API-Key` or as a bearer toke
 
 Every error has one body; its code is stable, and `documentation_url` leads to what it means and what to do about it.
 """
+# The last two are of media: a token for another service, and where a stream goes on.
+_ALLOWED_HEADERS = (
+    *("Authorization", "Content-Type", "X-API-Key", "X-API-Token"),
+    *("X-Refresh-Token", "Last-Event-ID"),
+)
 _EXPOSED_HEADERS = (REQUEST_ID_HEADER, "X-API-Version", "Retry-After", "WWW-Authenticate", "Content-Disposition")
 
 
@@ -75,7 +80,7 @@ def create_console(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "HEAD", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-API-Token", REQUEST_ID_HEADER],
+            allow_headers=[*_ALLOWED_HEADERS, REQUEST_ID_HEADER],
             allow_credentials="*" not in settings.cors_origins,
             expose_headers=_EXPOSED_HEADERS,
         )
