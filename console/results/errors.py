@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from console.uploads.errors import FileExpiredError
 from ingest.acceptance.errors import ApiError
 
 
@@ -17,3 +18,12 @@ class VisualizationDisabledError(ApiError):
 
     code = "VISUALIZATION_DISABLED"
     status = 404
+
+
+def file_expired(filename: str) -> FileExpiredError:
+    """Return the error for a file whose bytes are gone."""
+    return FileExpiredError(
+        f"the bytes of {filename} were removed with their upload",
+        details="Uploads are kept for some days (console.upload_days); results stay.",
+        field="file_id",
+    )

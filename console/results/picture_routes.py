@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from console.http.callers import Caller, caller_of
 from console.http.document import Responses, errors
 from console.jobs.errors import InvalidConfigError
 from console.parts import ConsoleParts
-from console.results.bodies import InlineList, InlinePictures, PictureAddresses, VisualizationBody, Visualizations
-from console.results.errors import ResultsNotReadyError, VisualizationDisabledError
-from console.results.pictures import DrawOptions, PictureDrawer
-from console.results.records import ResultFile, ResultJob, ResultRecords
-from console.uploads.errors import FileExpiredError
+from console.results.bodies import PictureAddresses, VisualizationBody, Visualizations
+from console.results.errors import ResultsNotReadyError, VisualizationDisabledError, file_expired
+from console.results.inline_pictures import InlinePicturesResponse
+from console.results.pictures import Draw, DrawOptions, PictureDrawer
+from console.results.records import Found, ResultFile, ResultJob, ResultRecords
 from infra.errors import ImageMissingError
 
 _Caller = Annotated[Caller, Depends(caller_of)]
@@ -30,6 +30,7 @@ _JPEG: Responses = {
     },
     **_WITHOUT_PICTURES,
 }
+_PICTURES: Responses = {200: {"model": VisualizationBody, "description": "The pictures"}, **_WITHOUT_PICTURES}
 _HEADERS = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
 _MOST_INLINE = 10
 _MOST_INLINE_BYTES = 20_000_000
@@ -38,15 +39,15 @@ _MOST_INLINE_BYTES = 20_000_000
 def pictures_router(parts: ConsoleParts) -> APIRouter:
     """Return the routes of pictures."""
     router = APIRouter(tags=["results"])
-    records, drawer = ResultRecords(parts), PictureDrawer(parts.store, parts.settings.max_side_px)
+    records, drawer = ResultRecords(parts), PictureDrawer(parts.store, parts.settings)
 
-    @router.get("/api/v1/jobs/{job_id}/visualization", summary="The pictures of a job", responses=_WITHOUT_PICTURES)
+    @router.get("/api/v1/jobs/{job_id}/visualization", summary="The pictures of a job", responses=_PICTURES)
     async def visualization(
         job_id: str,
         caller: _Caller,
         file_id: Annotated[str | None, Query(description="only this file")] = None,
         format: Annotated[str, Query(json_schema_extra={"enum": ["url", "base64"]})] = "url",  # noqa: A002 (the parameter's name)
-    ) -> VisualizationBody:
+    ) -> Response:
         """Return the addresses of all pictures, or the pictures themselves as data URLs, of at most ten files."""
         if format not in ("url", "base64"):
             raise InvalidConfigError.of("format", "Must be url or base64")
@@ -55,29 +56,11 @@ def pictures_router(parts: ConsoleParts) -> APIRouter:
         files = await records.files(job, file_id)
         if format == "url":
             entries = [_addresses(job, each) for each in files]
-            return VisualizationBody(data=Visualizations(job_id=job.job_id, visualizations=entries))
+            body = VisualizationBody(data=Visualizations(job_id=job.job_id, visualizations=entries))
+            return Response(body.model_dump_json(), media_type="application/json")
         _require_inline(files)
-        pictures = [await inline(each, options) for each in files]
-        if file_id is not None:
-            return VisualizationBody(data=pictures[0])
-        return VisualizationBody(data=InlineList(job_id=job.job_id, visualizations=pictures))
-
-    async def inline(file: ResultFile, options: DrawOptions) -> InlinePictures:
-        image = file.file.image
-        try:
-            original = await parts.store.get(image)
-            annotated = None
-            if not file.failed:
-                annotated = _data_url("image/jpeg", await drawer.annotated(image, await records.found(file), options))
-        except ImageMissingError as error:
-            raise _expired(file) from error
-        return InlinePictures(
-            file_id=file.file.file_id,
-            filename=file.file.filename,
-            original_image=_data_url(image.media_type, original),
-            annotated_image=annotated,
-            detection_count=file.count,
-        )
+        alone = file_id is not None
+        return InlinePicturesResponse(parts.store, drawer, records, job, files, options, alone=alone)
 
     async def drawn(caller: Caller, file_id: str, job_id: str | None, *, small: bool) -> Response:
         client = caller.client_id
@@ -89,12 +72,7 @@ def pictures_router(parts: ConsoleParts) -> APIRouter:
                 f"{file.file.filename} has no result: {file.error_message}", details=file.error_code, field="file_id"
             )
         found = await records.found(file)
-        draw = drawer.thumbnail if small else drawer.annotated
-        try:
-            picture = await draw(file.file.image, found, options)
-        except ImageMissingError as error:
-            raise _expired(file) from error
-        return Response(picture, media_type="image/jpeg", headers=_HEADERS)
+        return DrawnResponse(drawer.thumbnail if small else drawer.annotated, file, found, options)
 
     @router.get(
         "/api/v1/files/{file_id}/annotated",
@@ -117,6 +95,25 @@ def pictures_router(parts: ConsoleParts) -> APIRouter:
         return await drawn(caller, file_id, job_id, small=True)
 
     return router
+
+
+class DrawnResponse(Response):
+    """Draws a picture and sends it, and keeps its place among the pictures in memory until it is sent.
+
+    Raises FileExpiredError, OverloadedError and store errors, all before anything is sent.
+    """
+
+    def __init__(self, draw: Draw, file: ResultFile, found: Sequence[Found], options: DrawOptions) -> None:
+        super().__init__()
+        self._draw, self._file, self._found, self._options = draw, file, found, options
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        try:
+            async with self._draw(self._file.file.image, self._found, self._options) as picture:
+                await Response(picture, media_type="image/jpeg", headers=_HEADERS)(scope, receive, send)
+        except ImageMissingError as error:
+            raise file_expired(self._file.file.filename) from error
 
 
 def _options(job: ResultJob) -> DrawOptions:
@@ -156,15 +153,3 @@ def _require_inline(files: Sequence[ResultFile]) -> None:
             "file_id",
             f"Must name one file: {size_bytes} bytes are more than {_MOST_INLINE_BYTES} in base64; or use format=url",
         )
-
-
-def _expired(file: ResultFile) -> FileExpiredError:
-    return FileExpiredError(
-        f"the bytes of {file.file.filename} were removed with their upload",
-        details="Uploads are kept for some days (console.upload_days); results stay.",
-        field="file_id",
-    )
-
-
-def _data_url(media_type: str, data: bytes) -> str:
-    return f"data:{media_type};base64,{b64encode(data).decode()}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 
 from console.results.records import Found
+from console.settings import ConsoleSettings
 from detectors.card.card import ClassCard
 from detectors.geometry.arrays import Detections, ImageArray
 from detectors.images.decode import decode_image
@@ -34,24 +36,48 @@ class DrawOptions:
     scores: bool = True
 
 
-class PictureDrawer:
-    """Draws pictures in a thread, one after the other."""
+Draw = Callable[[ImageRef, Sequence[Found], DrawOptions], AbstractAsyncContextManager[bytes]]
 
-    def __init__(self, store: FrameStore, max_side_px: int) -> None:
+
+class PictureDrawer:
+    """Draws pictures in a thread, one after the other, and limits how many bytes of them are in memory."""
+
+    def __init__(self, store: FrameStore, settings: ConsoleSettings) -> None:
         self._store = store
-        self._max_pixels = max_side_px**2
+        self._max_pixels = settings.max_side_px**2
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._waiting = 0
+        self._most_bytes = settings.max_in_flight_bytes
+        self._held_bytes = 0
 
-    async def annotated(self, image: ImageRef, found: Sequence[Found], options: DrawOptions) -> bytes:
-        """Return the picture with its boxes, as JPEG. Raises ImageMissingError, OverloadedError and store errors."""
-        return await self._drawn(image, found, options, None)
+    def annotated(
+        self, image: ImageRef, found: Sequence[Found], options: DrawOptions
+    ) -> AbstractAsyncContextManager[bytes]:
+        """Give the picture with its boxes, as JPEG, for a block.
 
-    async def thumbnail(self, image: ImageRef, found: Sequence[Found], options: DrawOptions) -> bytes:
-        """Return the picture with its boxes, its longer side at most THUMBNAIL_PX, as JPEG."""
-        return await self._drawn(image, found, options, THUMBNAIL_PX)
+        Raises ImageMissingError, OverloadedError and store errors.
+        """
+        return self._held(image, found, options, None)
+
+    def thumbnail(
+        self, image: ImageRef, found: Sequence[Found], options: DrawOptions
+    ) -> AbstractAsyncContextManager[bytes]:
+        """Give the picture with its boxes, its longer side at most THUMBNAIL_PX, as JPEG, for a block."""
+        return self._held(image, found, options, THUMBNAIL_PX)
+
+    @asynccontextmanager
+    async def _held(
+        self, image: ImageRef, found: Sequence[Found], options: DrawOptions, most_px: int | None
+    ) -> AsyncIterator[bytes]:
+        """Count the bytes of a picture as long as it is in memory: receivers may be slow, and many."""
+        content = await self._drawn(image, found, options, most_px)
+        try:
+            yield content
+        finally:
+            self._held_bytes -= len(content)
 
     async def _drawn(self, image: ImageRef, found: Sequence[Found], options: DrawOptions, most_px: int | None) -> bytes:
+        """Return a picture that is counted; the caller takes it from the count."""
         if self._waiting >= _WAITING:
             raise OverloadedError(
                 f"{_WAITING} pictures wait to be drawn already", details="Ask again after Retry-After seconds."
@@ -59,7 +85,14 @@ class PictureDrawer:
         self._waiting += 1
         try:
             async with self._turn, self._store.local(image) as path:
-                return await asyncio.to_thread(_draw, path, self._max_pixels, found, options, most_px)
+                if self._held_bytes >= self._most_bytes:
+                    raise OverloadedError(
+                        f"pictures of {self._held_bytes:,} bytes are being sent already (console.max_in_flight_bytes)",
+                        details="Ask again after Retry-After seconds.",
+                    )
+                content = await asyncio.to_thread(_draw, path, self._max_pixels, found, options, most_px)
+                self._held_bytes += len(content)
+                return content
         finally:
             self._waiting -= 1
 

@@ -11,7 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
+from console.results.pictures import DrawOptions, PictureDrawer
+from console.settings import ConsoleSettings
+from console.uploads.records import UploadedFile
 from infra.database.pool import Database
+from infra.storage.frames.folder import FolderFrameStore
+from ingest.acceptance.errors import OverloadedError
 from tests.harnesses.job_site import JobSite, job_site
 from tests.harnesses.uploads import picture, upload
 
@@ -110,3 +115,17 @@ async def test_a_file_that_failed_has_no_picture_but_a_reason(site: JobSite) -> 
     assert [entry["annotated_url"] is None for entry in entries] == [False, True]
     response = await site.console.get(f"/api/v1/files/{entries[1]['file_id']}/annotated?job_id={job}")
     assert (response.code, "ends early" in response.json["message"]) == ("RESULTS_NOT_READY", True)
+
+
+async def test_pictures_that_slow_receivers_keep_in_memory_have_a_limit(site: JobSite, tmp_path: Path) -> None:
+    """Beyond it others are asked to come later; when the pictures are sent, there is room again."""
+    await completed(site)
+    image = UploadedFile.of((await site.rows("SELECT * FROM uploaded_files"))[0]).image
+    settings = ConsoleSettings(max_in_flight_bytes=1_024, max_file_bytes=1_024, max_body_bytes=1_024)
+    drawer = PictureDrawer(FolderFrameStore(tmp_path / "frames"), settings)
+    for _ in range(2):
+        async with drawer.annotated(image, (), DrawOptions()) as first:
+            assert len(first) > settings.max_in_flight_bytes
+            with pytest.raises(OverloadedError, match=r"console\.max_in_flight_bytes"):
+                async with drawer.thumbnail(image, (), DrawOptions()):
+                    pass
