@@ -14,6 +14,7 @@ from console.media.bodies import MediaDetection, detections_of
 from console.media.config import MediaConfig
 from console.media.errors import DetectionTimeoutError, FrameFailedError
 from console.media.frames import KeptMedia
+from console.media.records import MediaFrame
 from console.media.settings import MediaSettings
 from console.parts import ConsoleParts
 from ingest.acceptance.errors import OverloadedError
@@ -49,14 +50,16 @@ class DirectDetection:
         finally:
             self._waiting -= 1
 
-    async def detect(self, picture: bytes, config: MediaConfig, client_id: str) -> list[MediaDetection]:
-        """Return what is found in ``picture``.
+    async def keep(self, picture: bytes) -> MediaFrame:
+        """Store a picture. Raises ImageError for one that is not accepted, and the errors of the store."""
+        return await self._kept.keep_image(picture, utc_now())
 
-        Raises ImageError for a picture that is not accepted, FrameFailedError, DetectionTimeoutError, and the errors of
-        store and database.
+    async def detect(self, frame: MediaFrame, config: MediaConfig, client_id: str) -> list[MediaDetection]:
+        """Return what is found in ``frame``; while it waits, it does not hold the picture.
+
+        Raises FrameFailedError, DetectionTimeoutError, and the errors of the database.
         """
         run = uuid4()
-        frame = await self._kept.keep_image(picture, utc_now())
         try:
             async with request_connection(self._parts, writing=True) as connection, connection.transaction():
                 await records.add_direct(connection, run, client_id, config)

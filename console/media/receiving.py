@@ -87,10 +87,12 @@ class MediaReceiver:
                 raise ValidationFailedError("the body is empty", details="Send the bytes of a picture or a video.")
             yield path
 
-    async def picture(self, request: Request, client_id: str) -> tuple[bytes, MediaConfig]:
-        """Return the picture of a direct request and what is asked of it: the body, or a form with them as parts.
+    @asynccontextmanager
+    async def picture(self, request: Request, client_id: str) -> AsyncIterator[tuple[bytes, MediaConfig]]:
+        """Give the picture of a direct request and what is asked of it: the body, or a form with them as parts.
 
-        Raises the same errors, UnsupportedMediaTypeError, and InvalidConfigError.
+        Its bytes count as received ones during the block. Raises the same errors, UnsupportedMediaTypeError, and
+        InvalidConfigError.
         """
         config, most = config_in_query(request), self._parts.settings.max_file_bytes
         kind = content_type(request)
@@ -104,15 +106,17 @@ class MediaReceiver:
             )
         limit = BodyLimit(most + (OVERHEAD_BYTES if is_form else 0), "console.max_file_bytes", "file")
         declared = declared_length(dict(request.scope["headers"]), limit)
-        with self._parts.slots.reserve(declared, client_id) as slot, slot.reading():
+        with self._parts.slots.reserve(declared, client_id) as slot:
             pieces = BodyPieces(request.receive, limit, self._turns, client_id)
             try:
-                async with asyncio.timeout(self._media.receive_timeout_s):
-                    if not is_form:
-                        return await _whole(pieces), config
-                    return await self._form(request, pieces, config)
+                with slot.reading():
+                    async with asyncio.timeout(self._media.receive_timeout_s):
+                        received = (
+                            await self._form(request, pieces, config) if is_form else (await _whole(pieces), config)
+                        )
             except TimeoutError as error:
                 raise self._too_slow(pieces) from error
+            yield received
 
     async def _form(self, request: Request, pieces: BodyPieces, config: MediaConfig) -> tuple[bytes, MediaConfig]:
         most, picture = self._parts.settings.max_file_bytes, None

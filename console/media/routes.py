@@ -15,7 +15,7 @@ from console.http.connection import request_connection
 from console.jobs.job_route import JobRoute
 from console.media import records
 from console.media.bodies import MediaDetection, MediaStarted
-from console.media.config import MediaRequest, read_request
+from console.media.config import MediaConfig, MediaRequest, read_request
 from console.media.direct import DirectDetection
 from console.media.frames import KeptMedia
 from console.media.open_streams import MediaStreams
@@ -75,8 +75,8 @@ def media_router(parts: ConsoleParts, streams: MediaStreams) -> APIRouter:
     async def detect(request: Request, caller: _Caller) -> list[MediaDetection]:
         """Return what is found in the picture. `config` (JSON) has the options, in the query or as a part."""
         with direct.place():
-            picture, config = await receiver.picture(request, caller.client_id)
-            return await direct.detect(picture, config, caller.client_id)
+            frame, config = await _receive_picture(receiver, direct, request, caller.client_id)
+            return await direct.detect(frame, config, caller.client_id)
 
     @router.post("/detect/{media_id}", summary="Detect a picture or a video", status_code=202, openapi_extra=_MEDIUM)
     async def start(media_id: _MediaId, request: Request, caller: _Caller) -> MediaStarted:
@@ -137,6 +137,13 @@ def media_router(parts: ConsoleParts, streams: MediaStreams) -> APIRouter:
         return MediaStream(streams, events.of_run(run, last_event_id))
 
     return router
+
+
+async def _receive_picture(
+    receiver: MediaReceiver, direct: DirectDetection, request: Request, client_id: str
+) -> tuple[records.MediaFrame, MediaConfig]:
+    async with receiver.picture(request, client_id) as (picture, config):
+        return await direct.keep(picture), config
 
 
 def caller_secrets(request: Request, box: SecretBox) -> Secrets:

@@ -30,14 +30,15 @@ BEFORE_S = 60.0
 _AGAIN = timedelta(seconds=10)
 """After a failure."""
 _CHECK_S = 1.0
+_AT_ONCE = 16
 _MOST_TOKEN = 16_384
 _MOST_ANSWER = 65_536
 _LATEST = 253_402_300_799
 _TAKE = """
-UPDATE media_runs SET refresh_at = clock_timestamp() + $1::interval WHERE id = (
+UPDATE media_runs SET refresh_at = clock_timestamp() + $1::interval WHERE id IN (
     SELECT id FROM media_runs
     WHERE finished_at IS NULL AND refresh_token IS NOT NULL AND refresh_at <= clock_timestamp()
-    ORDER BY refresh_at LIMIT 1 FOR UPDATE SKIP LOCKED
+    ORDER BY refresh_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ) RETURNING id, refresh_token
 """
 # Nothing is stored of a medium that has ended meanwhile.
@@ -90,15 +91,19 @@ class MediaTokens:
         await run_rounds(self._rounds, self.work, stop, health, self._retry)
 
     async def work(self) -> int:
-        """Refresh one token whose time has come; return whether there was one. Raises the errors of the database."""
+        """Refresh tokens whose time has come; return how many. Raises the errors of the database."""
         async with self._database.acquire(writing=True) as connection:
             claim_s = self._settings.refresh_timeout_s + _AGAIN.total_seconds()
-            row: Any = await connection.fetchrow(_TAKE, timedelta(seconds=claim_s))
-        if row is None:
-            return 0
-        outcome = await self._refresh(row["id"], row["refresh_token"])
-        MEDIA_REFRESHES.labels(outcome).inc()
-        return 1
+            rows: list[Any] = await connection.fetch(_TAKE, timedelta(seconds=claim_s), _AT_ONCE)
+        # At once, because one that waits for its time limit must not let others expire.
+        results = await asyncio.gather(
+            *(self._refresh(row["id"], row["refresh_token"]) for row in rows), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+            MEDIA_REFRESHES.labels(result).inc()
+        return len(rows)
 
     async def _refresh(self, run: UUID, encrypted: bytes) -> str:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ class Annotations:
     refreshes: dict[str, tuple[str, str | None]] = field(default_factory=dict)
     """By refresh token: the new token, and the new refresh token"""
     refresh_status: int = 200
+    refresh_delay_s: float = 0.0
     fetch_statuses: list[int] = field(default_factory=list)
     """Answers that come first"""
     bearers: list[str | None] = field(default_factory=list)
@@ -30,6 +32,7 @@ class Annotations:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.path == "/auth/refresh" and request.method == "POST":
             body = await request.json()
+            await asyncio.sleep(self.refresh_delay_s)
             self.refreshed.append(body)
             if self.refresh_status != 200 or body.get("refreshToken") not in self.refreshes:
                 return web.Response(status=self.refresh_status if self.refresh_status != 200 else 401)

@@ -86,6 +86,22 @@ async def test_a_token_is_refreshed_a_minute_before_it_expires(site: MediaSite, 
     assert annotations.bearers == [f"Bearer {new}"]
 
 
+async def test_tokens_of_many_media_are_refreshed_at_once(site: MediaSite, annotations: Annotations) -> None:
+    """C-S3-026: one request that waits for its time limit lets no other token expire."""
+    annotations.refresh_delay_s = 0.5
+    for number in range(10):
+        annotations.refreshes[f"refresh-{number}"] = (token_until(time.time() + 3600), None)
+        await site.start(f"clip-{number}", headers=bearer(token_until(time.time() + 30), f"refresh-{number}"))
+    _, _, tokens = site.components()
+    began = time.monotonic()
+    async with running(tokens):
+        await until(lambda: len(annotations.refreshed) == 10)
+    assert time.monotonic() - began < 4
+    kept = await site.rows("SELECT refresh_at, refresh_token FROM media_runs")
+    assert all(row["refresh_at"].timestamp() > time.time() + 3_000 for row in kept)
+    assert {BOX.decrypt(row["refresh_token"], "media") for row in kept} == set(annotations.refreshes)
+
+
 @pytest.mark.parametrize("status", [401, 500])
 async def test_a_failed_refresh_does_not_stop_the_run(site: MediaSite, annotations: Annotations, status: int) -> None:
     """C-S3-028."""
