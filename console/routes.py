@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from fastapi import APIRouter
 
-from console.inference_jobs.routes import CALLBACK_PATH, inference_jobs_router, results_limits
+from console.inference_jobs.routes import CALLBACK_PATH, inference_jobs_router
 from console.jobs.routes import job_routers
 from console.media.open_streams import MediaStreams
 from console.media.routes import media_router
@@ -20,12 +20,7 @@ from console.uploads.routes import uploads_router
 from console.webhooks.routes import webhooks_router
 
 PUBLIC_ROUTES: Sequence[str] = (CALLBACK_PATH,)
-"""Routes with a secret of their own instead of an API key"""
-
-
-def larger_bodies(parts: ConsoleParts) -> Mapping[str, int]:
-    """Return the limits of paths (regular expressions) that take more than ``console.max_body_bytes``."""
-    return results_limits(parts.objects.settings)
+"""Routes with a secret of their own instead of an API key; they read their bodies themselves, once it is checked"""
 
 
 def console_routers(parts: ConsoleParts, watch: JobWatch, media: MediaStreams) -> list[APIRouter]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -50,13 +50,11 @@ def create_console(
     parts: ConsoleParts,
     routers: Sequence[APIRouter] = (),
     *,
-    larger_bodies: Mapping[str, int] | None = None,
     public: Sequence[str] = (),
 ) -> FastAPI:
     """Return the console's ASGI app with the routes of ``routers``.
 
-    ``larger_bodies``: limits of paths (regular expressions) that take large JSON; ``public``: routes with a secret of
-    their own instead of an API key.
+    ``public``: routes with a secret of their own instead of an API key; they read their bodies when it is checked.
     """
     settings = parts.settings
     rates = RateLimits(parts.limits)
@@ -71,7 +69,7 @@ def create_console(
     # It would redirect to http, also behind a proxy with TLS: then the client would send its key in clear.
     app.router.redirect_slashes = False
     # Starlette runs the middleware added last first: telemetry is outermost, so every response has its request id.
-    app.add_middleware(BodyLimits, settings=settings, slots=parts.bodies, turns=DeviceTurns(), larger=larger_bodies)
+    app.add_middleware(BodyLimits, settings=settings, slots=parts.bodies, turns=DeviceTurns(), public=public)
     app.add_middleware(KeyMiddleware, verifier=rates.verifier(parts.keys), public=(*PUBLIC, *public))
     app.add_middleware(RateMiddleware, rates=rates)
     app.add_middleware(ErrorMiddleware, refused=REQUESTS_REFUSED)

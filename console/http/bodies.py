@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from console.http.callers import sender_of
+from console.http.callers import public_paths, sender_of
 from console.settings import ConsoleSettings
 from ingest.acceptance.errors import ApiError
 from ingest.acceptance.slots import UploadSlots
@@ -36,7 +35,8 @@ class JsonLimit(BodyLimit):
 class BodyLimits:
     """Wraps an ASGI app: what is not a form, or a picture, comes to it as one piece.
 
-    Forms and pictures are read by their endpoints, which limit them.
+    Forms and pictures are read by their endpoints, which limit them; so are the bodies of routes without a key, once
+    the endpoint knows who calls.
     """
 
     def __init__(
@@ -45,25 +45,21 @@ class BodyLimits:
         settings: ConsoleSettings,
         slots: UploadSlots,
         turns: DeviceTurns,
-        larger: Mapping[str, int] | None = None,
+        public: Sequence[str] = (),
     ) -> None:
-        """``larger`` has the limits of paths (regular expressions) that take more than ``console.max_body_bytes``."""
+        """``public``: the routes without a key."""
         self._app = app
         self._settings = settings
         self._slots = slots
         self._turns = turns
-        self._larger = {re.compile(path): limit for path, limit in (larger or {}).items()}
+        self._is_public = public_paths(public)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request. Raises BodyTooLargeError, UploadTimeoutError, UploadIncompleteError, OverloadedError."""
-        if scope["type"] != "http" or not _is_read_here(scope):
+        if scope["type"] != "http" or not _is_read_here(scope) or self._is_public(scope["path"]):
             await self._app(scope, receive, send)
             return
-        most_bytes = next(
-            (most for path, most in self._larger.items() if path.fullmatch(scope["path"])),
-            self._settings.max_body_bytes,
-        )
-        limit, who = JsonLimit(most_bytes, _SETTING), sender_of(scope)
+        limit, who = JsonLimit(self._settings.max_body_bytes, _SETTING), sender_of(scope)
         with self._slots.reserve(declared_length(dict(scope["headers"]), limit), who) as slot:
             with slot.reading():
                 body = await read_body(receive, limit, self._settings.body_timeout_s, self._turns, who)

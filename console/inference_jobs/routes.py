@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from console.http.bodies import JsonLimit
 from console.http.callers import Caller, caller_of
 from console.http.connection import request_connection
 from console.http.document import errors
@@ -27,6 +28,7 @@ from console.jobs.job_route import JobRoute
 from console.parts import ConsoleParts
 from infra.storage.s3_address import S3Address
 from ingest.acceptance.errors import UnauthorizedError
+from ingest.gateway.request.body import DeviceTurns, declared_length, read_body
 
 if TYPE_CHECKING:
     from console.inference_jobs.images import ImagesIntake
@@ -102,16 +104,12 @@ class _PlainTextRoute(JobRoute):
         return handle_plain
 
 
-def results_limits(settings: InferenceJobsSettings) -> Mapping[str, int]:
-    """Return the limits of paths that take results, which may be larger than other bodies."""
-    return {f"{PATH}/[^/]+/results": settings.max_results_bytes}
-
-
 def inference_jobs_router(parts: ConsoleParts) -> APIRouter:
     """Return the routes of inference jobs."""
     router = APIRouter(route_class=_PlainTextRoute, tags=["inference jobs"])
     settings = parts.objects.settings
     intakes: list[ImagesIntake] = []
+    limit, turns = JsonLimit(settings.max_results_bytes, "inference_jobs.max_results_bytes"), DeviceTurns()
 
     @router.post(
         f"{PATH}/images",
@@ -168,10 +166,15 @@ def inference_jobs_router(parts: ConsoleParts) -> APIRouter:
         token, job_id = _token_of(request), _number(inference_job_id)
         async with request_connection(parts, writing=True) as connection, connection.transaction():
             await records.check_token(connection, parts.box, job_id, token)
-        parsed = await asyncio.to_thread(records.parse_results, await request.body(), job_id)
-        async with request_connection(parts, writing=True) as connection, connection.transaction():
-            status = await records.check_token(connection, parts.box, job_id, token)
-            return await records.take_results(connection, job_id, status, parsed)
+        who = f"inference-job-{job_id}"
+        declared = declared_length(dict(request.scope["headers"]), limit)
+        with parts.slots.reserve(min(declared, parts.settings.max_in_flight_bytes // 2), who) as slot:
+            with slot.reading():
+                body = await read_body(request.receive, limit, parts.settings.body_timeout_s, turns, who)
+            parsed = await asyncio.to_thread(records.parse_results, body, job_id)
+            async with request_connection(parts, writing=True) as connection, connection.transaction():
+                status = await records.check_token(connection, parts.box, job_id, token)
+                return await records.take_results(connection, job_id, status, parsed)
 
     return router
 

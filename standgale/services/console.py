@@ -19,7 +19,7 @@ from console.media.retention import MediaRetention
 from console.media.runner import MediaRunner
 from console.media.tokens import MediaTokens
 from console.parts import ConsoleParts
-from console.routes import PUBLIC_ROUTES, console_routers, larger_bodies
+from console.routes import PUBLIC_ROUTES, console_routers
 from console.uploads.retention import UploadRetention
 from detectors.card.card import default_card_path, read_card
 from detectors.errors import ModelLoadError
@@ -55,7 +55,7 @@ def make_console_app(process: Composition) -> FastAPI:
         objects=process.job_objects(),
     )
     routers = console_routers(parts, process.job_watch(), process.media_streams())
-    return create_console(parts, routers, larger_bodies=larger_bodies(parts), public=PUBLIC_ROUTES)
+    return create_console(parts, routers, public=PUBLIC_ROUTES)
 
 
 def _own_model(card: Path | None) -> list[ModelRef]:

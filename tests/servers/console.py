@@ -102,7 +102,7 @@ async def running_console(
     inference: InferenceJobsSettings | None = None,
 ) -> AsyncIterator[RunningConsole]:
     """Run a console; ``routers`` makes its routes from the parts (None: those of a real console), ``also`` are more."""
-    from console.routes import PUBLIC_ROUTES, console_routers, larger_bodies
+    from console.routes import PUBLIC_ROUTES, console_routers
 
     key = await ApiKeys(database).add("desktop")
     keys = TokenVerifier(database, refresh_s=0.1, kind=API_KEYS)
@@ -115,8 +115,7 @@ async def running_console(
     objects, box = JobObjects(inference or InferenceJobsSettings()), SecretBox([bytes(32)])
     parts = ConsoleParts(chosen, keys, database, store, box, limits or LimitsSettings(), health, objects=objects)
     made = console_routers(parts, watch, streams) if routers is None else routers(parts)
-    more: dict[str, Any] = {"larger_bodies": larger_bodies(parts), "public": PUBLIC_ROUTES}
-    app = create_console(parts, [*made, *also], **more)
+    app = create_console(parts, [*made, *also], public=PUBLIC_ROUTES)
     component = HttpComponent("console", app, host="127.0.0.1", port=0)
     port, stop = component.bind(), asyncio.Event()
     tasks = [asyncio.create_task(each.run(stop, health.part(each.name))) for each in (component, watch, streams)]

@@ -284,3 +284,22 @@ async def test_half_a_call_back_changes_nothing(console: RunningConsole) -> None
     response = await console.post(f"{PATH}/{job}/results", key=None, data=cut, headers=headers)
     assert response.status == 400
     assert (await console.get(f"{PATH}/jobs/{job}")).json["status"] == "pending"
+
+
+async def test_nothing_of_a_call_back_is_read_before_its_token_is_known(console: RunningConsole) -> None:
+    """C-S4-034: whoever has no token cannot send more than a few bytes, of whatever type."""
+    job = await add(console)
+    read = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal read
+        for _ in range(1_000):
+            read += 65_536
+            yield bytes(65_536)
+
+    for token, status in (("guessed", 401), (await token_of(console, job), 413)):
+        for content_type in ("application/json", "application/octet-stream"):
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": content_type}
+            response = await console.post(f"{PATH}/{job}/results", key=None, data=endless(), headers=headers)
+            assert response.status == status
+    assert read < 20_000_000
