@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field
+
+from console.results.result_bodies import FoundObject
 
 
 class PictureAddresses(BaseModel):
@@ -50,11 +52,12 @@ class VisualizationBody(BaseModel):
     data: Visualizations | InlinePictures | InlineList
 
 
-class ResultsBody(BaseModel):
-    """The response with results: `results` of the format json, `files` of yolo and voc, `coco` of coco."""
+class RelabelledPair(BaseModel):
+    """Boxes of two jobs at one place, with different classes."""
 
-    status: Literal["success"] = "success"
-    data: dict[str, Any]
+    first: FoundObject
+    second: FoundObject
+    iou: float
 
 
 class ComparedFile(BaseModel):
@@ -64,9 +67,9 @@ class ComparedFile(BaseModel):
     first_file_id: str
     second_file_id: str
     both: int
-    relabelled: list[dict[str, Any]] = Field(description="pairs at one place with different classes")
-    only_first: list[dict[str, Any]]
-    only_second: list[dict[str, Any]]
+    relabelled: list[RelabelledPair] = Field(description="pairs at one place with different classes")
+    only_first: list[FoundObject]
+    only_second: list[FoundObject]
 
 
 class ComparisonData(BaseModel):

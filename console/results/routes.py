@@ -15,10 +15,11 @@ from console.http.document import Responses, errors
 from console.jobs.errors import InvalidConfigError
 from console.parts import ConsoleParts
 from console.results.archive import Member, Names, zip_of
-from console.results.bodies import ComparisonBody, ResultsBody
+from console.results.bodies import ComparisonBody
 from console.results.comparer import JobComparer
 from console.results.formats import FORMATS, CocoAnnotations, Format, as_json, as_voc, as_yolo, coco_image
 from console.results.records import Found, ResultFile, ResultJob, ResultRecords
+from console.results.result_bodies import ResultsBody
 
 _Caller = Annotated[Caller, Depends(caller_of)]
 _FormatQuery = Annotated[str, Query(json_schema_extra={"enum": list(FORMATS)})]

@@ -37,7 +37,7 @@ while (job := jobs_status.sync(job_id, client=client).data).status in ("queued",
     if time.monotonic() > until:
         sys.exit(f"the job is {job.status}")
     time.sleep(0.05)
-found = results_results.sync(job_id, client=client, format_=ResultsResultsFormat.JSON).data.to_dict()
+found = results_results.sync(job_id, client=client, format_=ResultsResultsFormat.JSON).data
 archive = results_archive.sync(job_id, client=client, format_=ResultsArchiveFormat.VOC)
 print(
     json.dumps(
@@ -46,7 +46,7 @@ print(
             "status": job.status,
             "found": job.summary.total_detections,
             "labels": results_labels.sync(job_id, file_id, client=client),
-            "results": len(found["results"][0]["detections"]),
+            "results": found.results[0].detections[0].class_name,
             "is_same": uploads_original.sync(file_id, client=client).payload.read() == picture.read_bytes(),
             "thumbnail": results_thumbnail.sync(file_id, client=client).payload.read(2).hex(),
             "archive": archive.payload.read(2).decode(),

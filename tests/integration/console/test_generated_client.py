@@ -52,7 +52,7 @@ async def test_a_generated_client_completes_a_job(generator: Path, tmp_path: Pat
         "status": "completed",
         "found": 1,
         "labels": "0 0.5 0.75 0.5 0.5 0.5\n",
-        "results": 1,
+        "results": "bird",
         "is_same": True,
         "thumbnail": "ffd8",
         "archive": "PK",
