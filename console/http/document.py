@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ TAGS: Mapping[str, str] = {
     "results": "Boxes, label files and drawn pictures.",
     "monitoring": "What is done now, and what waits.",
     "inference jobs": "Let a process read pictures from S3, and post what it finds.",
+    "media": "Detect pictures and videos, and watch what is found.",
     "webhooks": "Be called when a job has ended, or something was found.",
 }
 """The groups of the pages /docs and /redoc that have a text, in their order."""
@@ -39,6 +41,7 @@ _OF_PARAMETERS: Mapping[str, str] = {
     "file_id": "FILE_NOT_FOUND",
     "upload_id": "UPLOAD_NOT_FOUND",
     "webhook_id": "WEBHOOK_NOT_FOUND",
+    "media_id": "MEDIA_NOT_FOUND",
     "inference_job_id": "INFERENCE_JOB_NOT_FOUND",
 }
 _TEXTS: Mapping[str, str] = {
@@ -83,6 +86,9 @@ def complete(schema: dict[str, Any], is_public: Callable[[str], bool]) -> None:
     for path, methods in schema["paths"].items():
         for operation in methods.values():
             _complete_operation(operation, path, has_key=not is_public(path))
+            for about in operation.get("requestBody", {}).get("content", {}).values():
+                # Of a body that an endpoint reads itself: its references are those of the document.
+                schemas.update(about.get("schema", {}).pop("$defs", {}))
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     used = {tag for methods in schema["paths"].values() for each in methods.values() for tag in each.get("tags", ())}
@@ -90,7 +96,8 @@ def complete(schema: dict[str, Any], is_public: Callable[[str], bool]) -> None:
 
 
 def _complete_operation(operation: dict[str, Any], path: str, *, has_key: bool) -> None:
-    responses = operation["responses"]
+    # Routes share what they respond; each operation gets its own.
+    responses = operation["responses"] = copy.deepcopy(operation["responses"])
     content = responses.get("422", {}).get("content", {}).get("application/json", {})
     if content.get("schema") == _VALIDATION:
         # Wrong fields have a code of this service instead.

@@ -12,9 +12,10 @@ from starlette.responses import Response
 
 from console.http.callers import Caller, caller_of
 from console.http.connection import request_connection
+from console.http.document import Responses, errors
 from console.jobs.job_route import JobRoute
 from console.media import records
-from console.media.bodies import MediaDetection, MediaStarted
+from console.media.bodies import MediaDetection, MediaEvent, MediaStarted
 from console.media.config import MediaConfig, MediaRequest, read_request
 from console.media.direct import DirectDetection
 from console.media.frames import KeptMedia
@@ -60,7 +61,33 @@ _PICTURE = {
         },
     }
 }
-_STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+_REFUSED = errors(
+    *("VALIDATION_ERROR", "INVALID_CONFIG", "INVALID_FORMAT", "INVALID_DIMENSIONS", "FILE_TOO_LARGE"),
+    *("CORRUPTED_FILE", "TOO_COSTLY", "UPLOAD_TIMEOUT", "UNSUPPORTED_MEDIA_TYPE", "STORAGE_UNAVAILABLE"),
+)
+_PICTURE_ERRORS: Responses = {
+    **_REFUSED,
+    422: {
+        "description": "No detector can process the picture; the code is that of a job's file",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
+    },
+    **errors("DETECTION_TIMEOUT"),
+}
+_MEDIUM_ERRORS = {**_REFUSED, **errors("MEDIA_RUNNING", "TOO_MANY_MEDIA")}
+_EVENT: dict[str, Any] = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"type": "string"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": MediaEvent.model_json_schema(),
+        },
+    },
+}
+_STREAM: Responses = {200: {"description": "Server-sent events", "content": {"text/event-stream": {"schema": _EVENT}}}}
 
 
 def media_router(parts: ConsoleParts, streams: MediaStreams) -> APIRouter:
@@ -71,14 +98,20 @@ def media_router(parts: ConsoleParts, streams: MediaStreams) -> APIRouter:
     settings = streams.settings
     receiver, direct = MediaReceiver(parts, settings), DirectDetection(parts, settings, kept)
 
-    @router.post("/detect", summary="Detect one picture", openapi_extra=_PICTURE)
+    @router.post("/detect", summary="Detect one picture", openapi_extra=_PICTURE, responses=_PICTURE_ERRORS)
     async def detect(request: Request, caller: _Caller) -> list[MediaDetection]:
         """Return what is found in the picture. `config` (JSON) has the options, in the query or as a part."""
         with direct.place():
             frame, config = await _receive_picture(receiver, direct, request, caller.client_id)
             return await direct.detect(frame, config, caller.client_id)
 
-    @router.post("/detect/{media_id}", summary="Detect a picture or a video", status_code=202, openapi_extra=_MEDIUM)
+    @router.post(
+        "/detect/{media_id}",
+        summary="Detect a picture or a video",
+        status_code=202,
+        openapi_extra=_MEDIUM,
+        responses=_MEDIUM_ERRORS,
+    )
     async def start(media_id: _MediaId, request: Request, caller: _Caller) -> MediaStarted:
         """Begin to detect a medium: the body, what is at the address `source`, or what Annotations has of that id.
 

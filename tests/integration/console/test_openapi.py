@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from console.media.settings import MediaSettings
 from console.settings import ConsoleSettings
 from infra.database.pool import Database
 from tests.harnesses.job_site import job_site
@@ -20,7 +21,8 @@ CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 async def test_the_document_agrees_with_the_responses(tmp_path: Path, database: Database) -> None:
     settings = ConsoleSettings(body_timeout_s=2.0, upload_timeout_s=2.0)
-    async with job_site(tmp_path, database, settings) as site:
+    media = MediaSettings(answer_timeout_s=0.05, receive_timeout_s=2.0)
+    async with job_site(tmp_path, database, settings, media=media) as site:
         console = site.console
         sent = (await upload(console, ("a.jpg", picture()))).json["data"]
         job_id = (await site.ask(sent["upload_id"])).json["data"]["job_id"]
@@ -35,7 +37,7 @@ async def test_the_document_agrees_with_the_responses(tmp_path: Path, database: 
         )
         paths = (await console.get("/openapi.json", key=None)).json["paths"]
     assert status == 0, failures_of(output)
-    assert f"Tested: {sum(len(methods) for methods in paths.values())}" in output
+    assert f"Tested: {sum(len(methods) for path, methods in paths.items() if not path.endswith('/stream'))}" in output
     generated = re.search(r"(\d+) generated", output)
     assert generated is not None
     assert int(generated[1]) > 300
