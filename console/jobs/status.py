@@ -20,7 +20,7 @@ from schemas.job_events import JobStatus
 from schemas.timestamps import format_utc
 
 SELECT = """
-SELECT j.id, j.job_id, j.status, j.created_at, j.updated_at, j.started_at, j.finished_at, j.total_images,
+SELECT j.id, j.job_id, j.client_id, j.status, j.created_at, j.updated_at, j.started_at, j.finished_at, j.total_images,
     j.processed_images, j.failed_images, j.total_detections, j.confidence_sum, j.error_code, j.error_message,
     j.error_details, u.upload_id, f.job_id AS retry_of,
     j.config #> '{asked,sahi}' IS NOT NULL AND j.config #>> '{asked,sahi,enabled}' IS DISTINCT FROM 'false' AS sliced,
@@ -48,6 +48,7 @@ class JobRow:
 
     id: UUID
     job_id: str
+    client_id: str
     status: JobStatus
     created_at: datetime
     updated_at: datetime
@@ -100,6 +101,11 @@ def job_not_found(job_id: str) -> JobNotFoundError:
     return JobNotFoundError(
         f"Job not found: {shortened(job_id, _LONGEST_ID)}", details="GET /api/v1/jobs lists your jobs.", field="job_id"
     )
+
+
+def may_have_faults(job: JobRow) -> bool:
+    """Whether something may have gone wrong in ``job``, so that :func:`faults_of` is worth a query."""
+    return bool(job.failed_images or (job.ruled and job.processed_images))
 
 
 async def faults_of(connection: Connection, job: JobRow) -> dict[str, JsonValue]:

@@ -14,9 +14,10 @@ from console.http.connection import request_connection
 from console.http.json_response import json_response
 from console.jobs.bodies import FilesBody, JobBody, JobsBody
 from console.jobs.estimate import Estimates
+from console.jobs.job_reader import JobReader
 from console.jobs.job_route import JobRoute
 from console.jobs.listing import Filters, files_page, jobs_page
-from console.jobs.status import asked_of, faults_of, find_job, job_body
+from console.jobs.status import asked_of, faults_of, find_job, job_body, may_have_faults
 from console.parts import ConsoleParts
 from infra.storable import StorableText, StorableTime
 from schemas.job_events import JobStatus
@@ -64,15 +65,17 @@ class FilesQuery(_Query):
 
 def status_router(parts: ConsoleParts, estimates: Estimates) -> APIRouter:
     """Return the routes that say what has become of jobs."""
-    routes = APIRouter(route_class=JobRoute, tags=["jobs"])
+    routes, reader = APIRouter(route_class=JobRoute, tags=["jobs"]), JobReader(parts)
 
     @routes.get("/api/v1/jobs/{job_id}/status", response_model=JobBody, summary="What has become of a job")
     async def status(job_id: str, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
         """Return the job with its progress. `completed` means that all results are there."""
+        job = await reader.find(caller.client_id, job_id)
+        body = job_body(job, estimates)
+        if not may_have_faults(job):
+            return _success(body)
         async with request_connection(parts) as connection:
-            job = await find_job(connection, caller.client_id, job_id)
-            faults = await faults_of(connection, job)
-        return _success(job_body(job, estimates) | faults)
+            return _success(body | await faults_of(connection, job))
 
     @routes.get("/api/v1/jobs/{job_id}", response_model=JobBody, summary="A job with its options")
     async def get_job(job_id: str, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
