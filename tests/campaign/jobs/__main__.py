@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--askers", type=int, default=1_000, help="load: clients that ask for status, each in 2 to 5 s")
     parser.add_argument("--watchers", type=int, default=200, help="load: streams of progress")
     parser.add_argument("--background", type=int, default=1, help="load: detector.background_frames")
+    parser.add_argument("--pool", type=int, default=4, help="load: database.pool_max")
     parser.add_argument("--times", type=int, default=2, help="kills: how often each process and server is killed")
     parser.add_argument("--broker", choices=("embedded", "kafka"), default="embedded")
     parser.add_argument("--seed", type=int, help="kills: repeats their order (default: a new one)")

@@ -69,7 +69,7 @@ async def test_a_job_of_another_client_in_the_same_query_is_not_found(site: JobS
     assert {type(each) for each in (other, unknown, none)} == {JobNotFoundError}
 
 
-async def test_a_request_after_a_change_has_it_whatever_is_read_meanwhile(site: JobSite, reader: JobReader) -> None:
+async def test_a_request_after_a_change_never_gets_the_row_before_it(site: JobSite, reader: JobReader) -> None:
     job_id = await site.job(20)
     frames = await site.publish()
     for number, frame in enumerate(frames, start=1):
