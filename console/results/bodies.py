@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from console.results.result_bodies import FoundObject
+from console.results.result_bodies import JobDetection
 
 
 class PictureAddresses(BaseModel):
@@ -55,8 +55,8 @@ class VisualizationBody(BaseModel):
 class RelabelledPair(BaseModel):
     """Boxes of two jobs at one place, with different classes."""
 
-    first: FoundObject
-    second: FoundObject
+    first: JobDetection
+    second: JobDetection
     iou: float
 
 
@@ -68,8 +68,8 @@ class ComparedFile(BaseModel):
     second_file_id: str
     both: int
     relabelled: list[RelabelledPair] = Field(description="pairs at one place with different classes")
-    only_first: list[FoundObject]
-    only_second: list[FoundObject]
+    only_first: list[JobDetection]
+    only_second: list[JobDetection]
 
 
 class ComparisonData(BaseModel):

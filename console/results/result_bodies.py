@@ -41,8 +41,8 @@ class DecidingRule(_Body):
     former_label: str | None = None
 
 
-class FoundObject(_Body):
-    """An object that was found."""
+class JobDetection(_Body):
+    """An object that a job found."""
 
     class_id: int
     class_name: str
@@ -70,7 +70,7 @@ class FileResults(_Body):
 
     file_id: str
     filename: str
-    detections: list[FoundObject]
+    detections: list[JobDetection]
     detection_count: int
     rules: FileRules | None = None
     """Only where rules were asked for"""

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from console.routes import PUBLIC_ROUTES
 from infra.database.pool import Database
+from ingest.gateway.openapi.bodies import BODIES
 from standgale.services.console import OnePort
 from tests.harnesses.document_client import DocumentClient
 from tests.harnesses.job_site import JobSite, job_site
@@ -126,6 +127,18 @@ async def test_wrong_requests_have_the_errors_of_the_document(client: DocumentCl
     for operation in ("jobs_status", "jobs_get_job", "jobs_cancel", "jobs_retry", "results_results", "results_archive"):
         body = await client.call(operation, status=404, job_id="job_none")
         assert body["error"]["code"] == "JOB_NOT_FOUND", operation
+
+
+async def test_schemas_of_one_name_are_equal_on_both_sides(client: DocumentClient) -> None:
+    """With one port for both, their documents become one."""
+    mine, theirs = client.document["components"]["schemas"], {}
+    for model in BODIES:
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        theirs.update(schema.pop("$defs", {}))
+        theirs[model.__name__] = schema
+    shared = set(mine) & set(theirs)
+    assert {"ErrorBody", "ErrorParts"} <= shared
+    assert {name for name in shared if mine[name] != theirs[name]} == set()
 
 
 async def test_one_document_describes_both_sides(site: JobSite) -> None:
