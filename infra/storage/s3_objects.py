@@ -130,7 +130,8 @@ class S3Objects:
             code, status = code_of(error), status_of(error)
             if status >= _HTTP_SERVER_ERROR or status in (408, 429) or code in ("SlowDown", "RequestTimeout"):
                 raise StoreUnavailableError(f"{where}: {code} (HTTP {status})") from error
-            raise SettingsError(f"{where}: {code} (HTTP {status}); check {self._hint}") from error
+            advice = "correct the name of the bucket" if code == "NoSuchBucket" else f"check {self._hint}"
+            raise SettingsError(f"{where}: {code} (HTTP {status}); {advice}") from error
         except (NoCredentialsError, ParamValidationError) as error:
             raise SettingsError(f"{where}: {error}; check {self._hint}") from error
         except CLIENT_ERRORS as error:

@@ -15,13 +15,14 @@ from detectors.store.names import CARD, files_of, ref_of, require_safe_file
 from detectors.store.open import open_model_store
 from infra.storage.s3_address import S3Address
 from infra.storage.s3_objects import ObjectMissingError
-from standgale.inference.errors import JobFailedError
 from standgale.inference.storage import JobStorage
 from standgale.inference.variables import Place, place_of
 from standgale.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+MODEL_FOLDER = "model"
+"""The folder of a job's own files in which its model is"""
 _STORE = "model:"
 _CARDS = (".yaml", ".yml")
 _LARGEST_CARD = 1_000_000
@@ -32,7 +33,7 @@ async def card_of(checkpoint: str, storage: JobStorage, settings: Settings) -> P
     """Return the path of the card of the model that ``checkpoint`` names.
 
     It names a version of the model store (``model:NAME@VERSION``), an ONNX file, a card, or the folder of a card.
-    Raises JobFailedError, ModelLoadError, and the errors of the stores.
+    Raises ModelLoadError, ObjectMissingError, ObjectTooLargeError, and the errors of the stores.
     """
     if checkpoint.startswith(_STORE):
         return await _from_store(checkpoint, settings)
@@ -51,7 +52,7 @@ async def card_of(checkpoint: str, storage: JobStorage, settings: Settings) -> P
         card = await fetched.card_of_onnx(onnx)
     except ObjectMissingError as error:
         why = foreign or f"{checkpoint} is neither an ONNX file, nor a card, nor the folder of a card"
-        raise JobFailedError(f"CHECKPOINT_PATH: {why}; {_ADVICE} ({onnx})") from error
+        raise ModelLoadError(f"{why}; {_ADVICE} ({onnx})") from error
     logger.info("the ONNX file beside %s is used: %s", checkpoint, onnx)
     return card
 
@@ -59,7 +60,7 @@ async def card_of(checkpoint: str, storage: JobStorage, settings: Settings) -> P
 async def _from_store(checkpoint: str, settings: Settings) -> Path:
     name, at, version = checkpoint.removeprefix(_STORE).partition("@")
     if not at:
-        raise JobFailedError(f"CHECKPOINT_PATH: received {checkpoint!r}; it takes model:NAME@VERSION")
+        raise ModelLoadError(f"received {checkpoint!r}; it takes model:NAME@VERSION")
     store = open_model_store(settings.models, settings.data_dir)
     try:
         return await store.fetch(ref_of(name, version), settings.model_cache)
@@ -74,7 +75,7 @@ class _Fetched:
         self._storage = storage
         self._place = place
         self._most_bytes = most_bytes
-        self._folder = storage.scratch / "model"
+        self._folder = storage.scratch / MODEL_FOLDER
 
     @property
     def name(self) -> str:

@@ -9,14 +9,15 @@ from contextlib import aclosing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from detectors.errors import ModelLoadError
 from infra.errors import TransientError
 from infra.failure.error_texts import error_text
 from infra.storage.s3_address import S3Address
-from infra.storage.s3_objects import S3Objects
+from infra.storage.s3_objects import ObjectMissingError, ObjectTooLargeError, S3Objects
 from infra.telemetry.logs import add_secrets_to_mask
 from schemas.errors import StandgaleError
 from schemas.events import DetectOptions
-from standgale.inference.checkpoint import card_of
+from standgale.inference.checkpoint import MODEL_FOLDER, card_of
 from standgale.inference.detection import PictureDetector
 from standgale.inference.errors import JobFailedError, NotDeliveredError
 from standgale.inference.report import ImageResult, completed_body, deliver, failed_body
@@ -70,8 +71,13 @@ async def _results_of(settings: Settings, variables: JobVariables) -> bytes:
         with TemporaryDirectory(prefix="standgale-inference-") as scratch:
             storage = JobStorage(objects, Path(scratch), settings.retry)
             pictures = await storage.pictures(variables.images, variables.output, settings.inference_jobs.max_images)
-            card = await card_of(variables.checkpoint, storage, settings)
-            results = await _detected(settings, variables, storage, pictures, card)
+            try:
+                card = await card_of(variables.checkpoint, storage, settings)
+                detector = await asyncio.to_thread(_load, settings, variables, card)
+            except (ModelLoadError, ObjectMissingError, ObjectTooLargeError) as error:
+                where = str(error).replace(f"{scratch}/{MODEL_FOLDER}/", f"{variables.checkpoint.rpartition('/')[0]}/")
+                raise JobFailedError(f"CHECKPOINT_PATH: {where}") from error
+            results = await _detected(detector, storage, pictures, settings.inference_jobs.max_image_bytes)
             if all(each.error is not None for each in results):
                 first = results[0]
                 raise JobFailedError(f"not one of {len(results)} pictures has a result; {first.path}: {first.error}")
@@ -83,14 +89,17 @@ async def _results_of(settings: Settings, variables: JobVariables) -> bytes:
     return body
 
 
-async def _detected(
-    settings: Settings, variables: JobVariables, storage: JobStorage, pictures: Sequence[Place], card: Path
-) -> list[ImageResult]:
+def _load(settings: Settings, variables: JobVariables, card: Path) -> PictureDetector:
     options = DetectOptions(confidence=variables.confidence, iou=variables.iou, max_detections=variables.max_detections)
+    return PictureDetector(settings, card, options)
+
+
+async def _detected(
+    detector: PictureDetector, storage: JobStorage, pictures: Sequence[Place], most_bytes: int
+) -> list[ImageResult]:
     results: list[ImageResult] = []
-    detector = await asyncio.to_thread(PictureDetector, settings, card, options)
     try:
-        async with aclosing(_fetched(storage, pictures, settings.inference_jobs.max_image_bytes)) as fetched:
+        async with aclosing(_fetched(storage, pictures, most_bytes)) as fetched:
             async for place, path in fetched:
                 results.append(await _result(detector, place, path))
     finally:
@@ -128,7 +137,7 @@ async def _fetched(
 
 async def _result(detector: PictureDetector, place: Place, path: Path | StandgaleError) -> ImageResult:
     if isinstance(path, StandgaleError):
-        return ImageResult(str(place), (), None, str(path))
+        return ImageResult(str(place), (), None, str(path).removeprefix(f"{place}: "))
     try:
         predictions, time_ms = await asyncio.to_thread(detector.detect, path)
     except TransientError:

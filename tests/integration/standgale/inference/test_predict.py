@@ -136,3 +136,30 @@ async def test_files_of_this_machine_need_no_s3(tmp_path: Path) -> None:
     assert status == 0, output
     assert (tmp_path / "out" / "results.json").is_file()
     assert hook.posted[0]["total_images"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("IMAGE_PATHS", "s3://nobucket/a/", "correct the name of the bucket"),
+        ("IMAGE_PATHS", "s3://standgale/nothing-is-here/", "there are no pictures"),
+        ("AWS_SECRET_ACCESS_KEY", "wrong", "check AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        ("CHECKPOINT_PATH", "s3://standgale/none/m.onnx", "CHECKPOINT_PATH: s3://standgale/none/m.onnx: there is no"),
+        ("CHECKPOINT_PATH", "GARBAGE", "model.onnx is not an ONNX file, or is damaged"),
+    ],
+)
+async def test_a_failed_job_names_its_variable_and_the_reason(
+    place: Site, tmp_path: Path, name: str, value: str, said: str
+) -> None:
+    """C-S4-036."""
+    images, model = await place.put_pictures(1), await place.put_model(tmp_path)
+    garbage = await place.put("garbage/model.onnx", b"garbage")
+    async with receiver() as hook:
+        variables = place.variables(IMAGE_PATHS=images, CHECKPOINT_PATH=model, CALLBACK_URL=hook.url)
+        wrong = {name: garbage if value == "GARBAGE" else value}
+        status, output = await predict(tmp_path, {**variables, **wrong})
+    assert status == 2
+    [body] = hook.posted
+    assert (body["status"], said in body["error_message"]) == ("failed", True), body
+    assert "standgale-inference-" not in body["error_message"]
+    assert "Traceback" not in output
