@@ -35,6 +35,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "inference_uploads": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 """The privileges on each table that gateway, console, sinks, and processes that pull cameras need."""
+_SEQUENCES = ("inference_job_ids",)
 _MIGRATE = "standgale migrate up (standgale up does it when it starts)"
 
 
@@ -100,6 +101,12 @@ async def _privileges(connection: Connection) -> AsyncIterator[Finding]:
             missing += 1
             rights = ", ".join(lacking)
             yield problem(f"user {user} may not {rights} on {table}", f'GRANT {rights} ON {table} TO "{user}"')
+    for sequence in _SEQUENCES:
+        if await connection.fetchval("SELECT to_regclass($1) IS NULL", sequence):
+            continue
+        if not await connection.fetchval("SELECT has_sequence_privilege($1, 'USAGE')", sequence):
+            missing += 1
+            yield problem(f"user {user} may not use {sequence}", f'GRANT USAGE ON SEQUENCE {sequence} TO "{user}"')
     if not await connection.fetchval("SELECT has_database_privilege(current_database(), 'TEMP')"):
         missing += 1
         yield problem(

@@ -48,6 +48,7 @@ async def role(dsn: str, password: str) -> AsyncIterator[Role]:
     try:
         await made.execute(f"CREATE ROLE {{role}} LOGIN PASSWORD '{password}'")
         await made.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+        await made.execute("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")
         # The server trusts every user of this machine; the first matching rule counts.
         rules.write_text(rule + rules.read_text())
         await admin.execute("SELECT pg_reload_conf()")

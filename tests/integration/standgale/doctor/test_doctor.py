@@ -136,6 +136,8 @@ async def test_a_database_without_schema_privileges_or_the_right_password(
         await user.execute("REVOKE INSERT ON detections FROM {role}")
         lacking = await database(user.dsn("right"))
         assert f"problem user {user.name} may not INSERT on detections → GRANT INSERT ON detections" in lacking
+        await user.execute("REVOKE USAGE ON SEQUENCE inference_job_ids FROM {role}")
+        assert "GRANT USAGE ON SEQUENCE inference_job_ids" in await database(user.dsn("right"))
         await user.execute("REVOKE UPDATE ON flights FROM {role}")
         await user.execute("REVOKE DELETE ON video_sources, video_pullers FROM {role}")
         lacking = await database(user.dsn("right"))
