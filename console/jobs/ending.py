@@ -25,9 +25,10 @@ _OPEN_RETRY = """
 SELECT job_id, created_at, total_images AS file_count, status FROM jobs
 WHERE retry_of = $1 AND finished_at IS NULL LIMIT 1
 """
+# Those of a cancelled job that are with a detector have no result yet, and nobody sees one that comes later.
 _FAILED = """
 SELECT u.id, u.captured_at, u.sha256 FROM job_files AS f JOIN uploaded_files AS u ON u.id = f.file_id
-WHERE f.job_id = $1 AND f.status IN ('failed', 'cancelled') ORDER BY f.position
+WHERE f.job_id = $1 AND f.status <> 'completed' ORDER BY f.position
 """
 
 
@@ -68,7 +69,9 @@ async def retry_job(connection: Connection, client_id: str, job_id: str, *, most
         JobFile(row["id"], row["captured_at"], row["sha256"]) for row in await connection.fetch(_FAILED, job["id"])
     ]
     if not files:
-        raise NothingToRetryError("all files of the job have a result", field="job_id")
+        raise NothingToRetryError(
+            "all files of the job have a result", details="Ask for a new job to do them again.", field="job_id"
+        )
     upload: Any = await connection.fetchrow(_UPLOAD, job["upload_id"])
     if upload is None or not upload["is_there"]:
         raise upload_not_found("of this job" if upload is None else upload["upload_id"])

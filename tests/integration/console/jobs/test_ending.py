@@ -99,6 +99,18 @@ async def test_retry_needs_an_ended_job_with_failed_files_that_are_still_there(s
     assert (await post(site, failed, "retry")).code == "UPLOAD_NOT_FOUND"
 
 
+async def test_retry_of_a_cancelled_job_does_the_files_that_were_with_a_detector(site: JobSite) -> None:
+    job_id = await site.job(3)
+    first, second = await site.publish()
+    await site.answer(first)
+    await post(site, job_id, "cancel")
+    response = await post(site, job_id, "retry")
+    assert (response.status, response.json["data"]["file_count"]) == (202, 2)
+    await site.answer(second)
+    await site.answer(*await site.publish())
+    assert (await site.status(response.json["data"]["job_id"]))["summary"]["total_detections"] == 2
+
+
 async def test_cancel_while_results_come_leaves_one_end_and_true_counts(site: JobSite) -> None:
     for _ in range(5):
         job_id = await site.job(2)
