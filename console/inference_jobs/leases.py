@@ -11,7 +11,7 @@ from uuid import UUID
 
 from console.inference_jobs.records import FOLDER, PURPOSE
 from infra.database.pool import Connection
-from infra.encryption.box import SecretBox
+from infra.encryption.box import SecretBox, SecretUnreadableError
 
 # A job that was given back has no lease.
 _FREE = "completed_at IS NULL AND (leased_until IS NULL OR leased_until < now())"
@@ -66,9 +66,17 @@ class JobLeases:
         self._bucket = bucket
 
     async def claim(self, connection: Connection, most: int, base_url: str) -> Sequence[ClaimedJob]:
-        """Take jobs that nobody runs, the oldest first; they are running from then on."""
-        rows = await connection.fetch(_CLAIM, self._runner, self._lease, most, self._attempts)
-        return [ClaimedJob(row["id"], row["attempts"], self._variables(row, base_url)) for row in rows]
+        """Take jobs that nobody runs, the oldest first; they are running from then on.
+
+        One whose secret cannot be read ends as failed.
+        """
+        claimed: list[ClaimedJob] = []
+        for row in await connection.fetch(_CLAIM, self._runner, self._lease, most, self._attempts):
+            try:
+                claimed.append(ClaimedJob(row["id"], row["attempts"], self._variables(row, base_url)))
+            except SecretUnreadableError as error:
+                await self.fail(connection, row["id"], str(error))
+        return claimed
 
     async def give_up(self, connection: Connection) -> Sequence[int]:
         """End jobs that nobody runs and that were started as often as they may be; return their ids."""

@@ -115,6 +115,10 @@ class InferenceJobRunner:
         for job, task in list(self._running.items()):
             if not task.done():
                 continue
+            if task.cancelled():
+                # The job is not this console's any more.
+                self._forget(job)
+                continue
             if (error := task.exception()) is None:
                 ended = task.result()
             else:
@@ -124,8 +128,11 @@ class InferenceJobRunner:
                     await self._leases.fail(connection, job, ended.reason)
                 else:
                     await self._leases.give_back(connection, job, ended.reason)
-            del self._running[job]
-            self._lost_since.pop(job, None)
+            self._forget(job)
+
+    def _forget(self, job: int) -> None:
+        del self._running[job]
+        self._lost_since.pop(job, None)
 
     async def _renew(self) -> None:
         """Renew leases in time; a process whose job is another console's is ended."""

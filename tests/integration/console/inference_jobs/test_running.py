@@ -204,3 +204,33 @@ async def test_two_consoles_run_a_job_once(console: RunningConsole, place: Site,
     async with console.database.acquire() as connection:
         assert await connection.fetchval("SELECT attempts FROM inference_jobs WHERE id = $1", job) == 1
         assert await connection.fetchval("SELECT count(*) FROM inference_results") == 1
+
+
+async def test_a_process_whose_job_another_console_runs_is_ended(
+    console: RunningConsole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-S4-062: the console goes on with other jobs."""
+    monkeypatch.setattr("console.inference_jobs.runner._GRACE_S", 0.1)
+    job = await add(console, "s3://standgale/a/", "model:none@1.0.0")
+    before = children()
+    async with running_jobs(console, tmp_path, HANGS, lease_s=0.6):
+        child = await child_after(before)
+        await job_when(console, job, running)
+        async with console.database.acquire() as connection:
+            await connection.execute(
+                "UPDATE inference_jobs SET runner = gen_random_uuid(), leased_until = now() + interval '1 h'"
+            )
+        while child in children():  # noqa: ASYNC110 (another process has no event)
+            await asyncio.sleep(0.05)
+        following = await add(console, "s3://standgale/a/", "model:none@1.0.0")
+        assert (await job_when(console, following, running))["status"] == "running"
+    assert (await console.get(f"{PATH}/jobs/{job}")).json["status"] == "running"
+
+
+async def test_a_job_whose_secret_cannot_be_read_has_failed(console: RunningConsole, tmp_path: Path) -> None:
+    job = await add(console, "s3://standgale/a/", "model:none@1.0.0")
+    async with console.database.acquire() as connection:
+        await connection.execute("UPDATE inference_jobs SET callback_token = 'of another key'")
+    async with running_jobs(console, tmp_path, HANGS):
+        found = await job_when(console, job, ended)
+    assert (found["status"], "encryption.keys" in found["error_message"]) == ("failed", True)
