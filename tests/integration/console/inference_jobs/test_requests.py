@@ -105,6 +105,38 @@ async def test_a_job_is_kept_and_shown_with_the_columns_of_its_table(console: Ru
     assert (await console.get(f"{PATH}/jobs/{job['id']}/results")).json == []
 
 
+async def test_the_tables_have_the_columns_of_the_seed(console: RunningConsole) -> None:
+    """C-S4-050, C-S4-051: times have a zone, floats are double precision."""
+    expected = {
+        "inference_jobs": {
+            **dict.fromkeys(("id", "training_job_id", "total_images"), "integer"),
+            **dict.fromkeys(("total_inference_time_ms", "avg_inference_time_ms"), "double precision"),
+            **dict.fromkeys(("created_at", "started_at", "completed_at"), "timestamp with time zone"),
+            "checkpoint_path": "character varying 500",
+            "inference_type": "character varying 20",
+            "status": "character varying 20",
+            "input_data": "json",
+            "error_message": "text",
+        },
+        "inference_results": {
+            **dict.fromkeys(("id", "inference_job_id", "num_detections"), "integer"),
+            "image_path": "character varying 500",
+            "image_name": "character varying 200",
+            "predictions": "json",
+            "inference_time_ms": "double precision",
+            "created_at": "timestamp with time zone",
+        },
+    }
+    query = """
+        SELECT column_name, concat_ws(' ', data_type, character_maximum_length) AS type
+        FROM information_schema.columns WHERE table_name = $1
+    """
+    async with console.database.acquire() as connection:
+        for table, columns in expected.items():
+            found = {row["column_name"]: row["type"] for row in await connection.fetch(query, table)}
+            assert {name: found.get(name) for name in columns} == columns
+
+
 async def test_a_model_of_the_store_needs_no_training_job(console: RunningConsole) -> None:
     """C-S4-041."""
     job = await add(
