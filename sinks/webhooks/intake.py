@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from uuid import UUID
 
 from infra.database.pool import Database
@@ -18,6 +19,7 @@ from sinks.webhooks.payloads import delivery_id, detections_payload, job_payload
 from sinks.webhooks.records import CHECK, NewDelivery, add_deliveries
 from sinks.webhooks.settings import WebhookSettings
 
+_AT_ONCE = 1_000
 # Of a job: the web-hook that it names, and those of its client for all of its jobs.
 _OF_JOBS = """
 SELECT j.id AS job, w.id AS webhook FROM unnest($1::uuid[]) AS wanted (id)
@@ -95,17 +97,21 @@ class DetectionWebhooks:
         await self._refresh()
         if not self._wanted:
             return
-        now = utc_now()
-        new = [
-            NewDelivery(delivery_id(each.id, event.id), each.id, "detections.found", detections_payload(event, found))
-            for event in events
-            if event.job_id is None and event.detections
-            for each in self._wanted
-            if (found := each.conditions.matching(event, now))
-        ]
-        if new:
+        new = self._deliveries(events)
+        # Each web-hook has a payload of its own, so those of a batch are not all in memory at once.
+        while some := list(islice(new, _AT_ONCE)):
             async with self._database.acquire(writing=True) as connection:
-                await add_deliveries(connection, new, self._settings.max_waiting)
+                await add_deliveries(connection, some, self._settings.max_waiting)
+
+    def _deliveries(self, events: Sequence[DetectionsMade]) -> Iterator[NewDelivery]:
+        now, wanted = utc_now(), self._wanted
+        for event in events:
+            if event.job_id is not None or not event.detections:
+                continue
+            for each in wanted:
+                if found := each.conditions.matching(event, now):
+                    own = delivery_id(each.id, event.id)
+                    yield NewDelivery(own, each.id, "detections.found", detections_payload(event, found))
 
     async def close(self) -> None:
         """Do nothing: the connections belong to the database."""

@@ -13,18 +13,21 @@ from sinks.webhooks.payloads import EventName
 CHECK = "SELECT id FROM webhooks LIMIT 0; SELECT id FROM webhook_deliveries LIMIT 0"
 # Beyond the limit of a web-hook a delivery is dead at once: its receiver has been away for long, and others go on.
 _ADD = """
+WITH new AS (
+    SELECT id, webhook, event, payload, row_number() OVER (PARTITION BY webhook ORDER BY place) - 1 AS before
+    FROM unnest($1::uuid[], $2::uuid[], $3::varchar[], $4::bytea[]) WITH ORDINALITY
+        AS given (id, webhook, event, payload, place)
+),
+waiting AS (
+    SELECT webhook_id, count(*) AS deliveries FROM webhook_deliveries
+    WHERE state = 'waiting' AND webhook_id IN (SELECT webhook FROM new) GROUP BY webhook_id
+)
 INSERT INTO webhook_deliveries (id, webhook_id, event, payload, state, finished_at, last_error)
 SELECT new.id, new.webhook, new.event, new.payload,
     CASE WHEN full_up THEN 'dead' ELSE 'waiting' END, CASE WHEN full_up THEN now() END,
     CASE WHEN full_up THEN 'too many deliveries to this web-hook wait (webhooks.max_waiting)' END
-FROM unnest($1::uuid[], $2::uuid[], $3::varchar[], $4::bytea[]) WITH ORDINALITY
-    AS new (id, webhook, event, payload, place)
-JOIN webhooks ON webhooks.id = new.webhook
-CROSS JOIN LATERAL (
-    SELECT count(*) + (SELECT count(*) FROM unnest($2::uuid[]) WITH ORDINALITY AS t (w, n)
-        WHERE w = new.webhook AND n < new.place) >= $5 AS full_up
-    FROM webhook_deliveries d WHERE d.webhook_id = new.webhook AND d.state = 'waiting'
-) AS room
+FROM new JOIN webhooks ON webhooks.id = new.webhook LEFT JOIN waiting ON waiting.webhook_id = new.webhook
+CROSS JOIN LATERAL (SELECT coalesce(waiting.deliveries, 0) + new.before >= $5 AS full_up) AS room
 ON CONFLICT (id) DO NOTHING
 """
 # The time until which a call must have ended is the next attempt: a process that is killed gives its calls back.
