@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -96,8 +95,7 @@ def complete(schema: dict[str, Any], is_public: Callable[[str], bool]) -> None:
 
 
 def _complete_operation(operation: dict[str, Any], path: str, *, has_key: bool) -> None:
-    # Routes share what they respond; each operation gets its own.
-    responses = operation["responses"] = copy.deepcopy(operation["responses"])
+    responses = operation["responses"]
     content = responses.get("422", {}).get("content", {}).get("application/json", {})
     if content.get("schema") == _VALIDATION:
         # Wrong fields have a code of this service instead.

@@ -63,9 +63,10 @@ WHERE j.id = f.job_id AND f.status = 'published' AND j.finished_at IS NOT NULL
 _FRAMES = """
 SELECT f.job_id, f.position, f.frame_id, f.device_id, j.created_at, u.filename, u.size_bytes, u.media_type, u.width,
     u.height, u.sha256, u.image_uri, u.captured_at, u.camera
-FROM unnest($1::uuid[], $2::int[]) AS t (job_id, position)
+FROM unnest($1::uuid[], $2::int[]) WITH ORDINALITY AS t (job_id, position, turn)
 JOIN job_files AS f ON f.job_id = t.job_id AND f.position = t.position
 JOIN jobs AS j ON j.id = f.job_id JOIN uploaded_files AS u ON u.id = f.file_id
+ORDER BY t.turn
 """
 _CONFIGS = "SELECT id, config FROM jobs WHERE id = ANY($1::uuid[])"
 _MARK = """

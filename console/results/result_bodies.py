@@ -61,7 +61,7 @@ class FileRules(_Body):
     file: str
     sha256: str
     dropped_by_rule: dict[str, int] | None
-    problem: Any = None
+    problem: str | None
     """Why they gave no rulings"""
 
 

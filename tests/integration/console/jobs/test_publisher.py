@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from console.jobs import queue
+from console.jobs.queue import take_files
 from console.settings import ConsoleSettings
 from infra.broker.port import OutRecord
 from infra.database.pool import Database
@@ -199,3 +200,14 @@ async def test_frames_wait_for_the_broker_and_health_has_the_reason(site: JobSit
     await until(lambda: len(site.topics.records) == 2 and part.report().ready, "the frames")
     stop.set()
     await task
+
+
+async def test_files_are_taken_in_turns_when_the_database_joins_by_hashes(site: JobSite) -> None:
+    key = await site.console.other_client("phone")
+    jobs = [await site.job(30)]
+    asked = await site.ask(await site.upload(30, client="phone"), key=key)
+    jobs.append(asked.json["data"]["job_id"])
+    async with site.database.acquire(writing=True) as connection, connection.transaction():
+        await connection.execute("SET LOCAL enable_nestloop = off; SET LOCAL enable_mergejoin = off")
+        files = await take_files(connection, window=100, most_published=1_000, most=100)
+    assert [file.position for file in files] == [place for place in range(30) for _ in jobs]
