@@ -20,6 +20,13 @@ _RANGES: Mapping[str, tuple[str, str]] = {
     "overlap_ratio": ("0.0", "0.5"),
     "limit": ("1", "100"),
 }
+
+
+def _units(about: Mapping[str, Any]) -> str:
+    """Return what is counted: pydantic also calls a text with a check of its own too_long."""
+    return "entries" if about.get("field_type") == "List" else "characters"
+
+
 _PATHS = ("model_path",)
 _TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "missing": lambda _: "Must be given",
@@ -38,7 +45,7 @@ _TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "string_too_short": lambda _: "Must not be empty",
     "string_too_long": lambda about: f"Must have at most {about['max_length']:,} characters",
     "too_short": lambda _: "Must not be empty",
-    "too_long": lambda about: f"Must have at most {about['max_length']:,} entries",
+    "too_long": lambda about: f"Must have at most {about['max_length']:,} {_units(about)}",
     "literal_error": lambda about: f"Must be one of {about['expected']}",
     "string_unicode": lambda _: "Must be text without halves of characters",
     "value_error": lambda about: str(about["error"]).capitalize(),

@@ -95,6 +95,7 @@ async def test_a_job_of_certain_files_has_only_those(site: JobSite) -> None:
         ({"model": {"name": "small"}}, "config.model.version", "Must be given"),
         ({"prompt": ""}, "config.prompt", "Must not be empty"),
         ({"prompt": "a\0b"}, "config.prompt", "It holds a null character"),
+        ({"prompt": "a" * 1_001}, "config.prompt", "Must have at most 1,000 characters"),
         ({"prompt": "\ud800"}, "config.prompt", "It holds half of a character"),
         ({"model": {"name": "\ud800", "version": "1"}}, "config.model.name", "It holds half of a character"),
         (
