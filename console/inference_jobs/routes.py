@@ -26,6 +26,7 @@ from console.inference_jobs.errors import ForeignPathError, job_not_found
 from console.inference_settings import InferenceJobsSettings
 from console.jobs.job_route import JobRoute
 from console.parts import ConsoleParts
+from console.uploads.form import FILES_FORM
 from infra.storage.s3_address import S3Address
 from ingest.acceptance.errors import UnauthorizedError
 from ingest.gateway.request.body import DeviceTurns, declared_length, read_body
@@ -40,20 +41,6 @@ _LARGEST_ID = 2**31 - 1
 _MOST_ROWS = 1_000
 _Caller = Annotated[Caller, Depends(caller_of)]
 _JobId = Annotated[str, Path(description="the number of the job", examples=["456"])]
-_FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["files"],
-                    "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-                }
-            }
-        },
-    }
-}
 _POSTED = {
     "requestBody": {
         "required": True,
@@ -115,7 +102,7 @@ def inference_jobs_router(parts: ConsoleParts) -> APIRouter:
         f"{PATH}/images",
         summary="Upload pictures for an inference job",
         status_code=201,
-        openapi_extra=_FORM,
+        openapi_extra=FILES_FORM,
         responses=_UPLOAD_ERRORS,
     )
     async def upload(request: Request, caller: _Caller) -> UploadedImages:

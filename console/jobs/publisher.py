@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from console.jobs.frames import make_frames
 from console.jobs.queue import WaitingFile, configs_of, late_files, mark_published, take_files, try_lock
 from console.settings import ConsoleSettings
+from infra.broker.oversize import publish_acceptable
 from infra.broker.port import OutRecord, Publisher
 from infra.database.pool import Connection, Database
-from infra.errors import RecordTooLargeError
 from infra.failure.rounds import Rounds, run_rounds
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
@@ -76,15 +76,8 @@ class JobPublisher:
 
     async def _publish(self, frames: Sequence[tuple[WaitingFile, OutRecord]]) -> list[FileFailure]:
         """Publish ``frames``; return those that are larger than their topic accepts."""
-        if not frames:
-            return []
-        try:
-            async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
-                await self._publisher.publish([record for _, record in frames])
-        except RecordTooLargeError as error:
-            if len(frames) > 1:
-                half = len(frames) // 2
-                return [*await self._publish(frames[:half]), *await self._publish(frames[half:])]
-            file = frames[0][0]
-            return [FileFailure(file.job_id, file.frame_id, _TOO_LARGE, f"The job asks for too much: {error}")]
-        return []
+        refused = await publish_acceptable(self._publisher, frames, _PUBLISH_TIMEOUT_S)
+        return [
+            FileFailure(file.job_id, file.frame_id, _TOO_LARGE, f"The job asks for too much: {error}")
+            for file, error in refused
+        ]

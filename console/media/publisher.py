@@ -12,9 +12,9 @@ from console.jobs.options import model_of
 from console.media.config import MediaConfig
 from console.settings import ConsoleSettings
 from infra.broker.event_records import event_record
+from infra.broker.oversize import publish_acceptable
 from infra.broker.port import OutRecord, Publisher
 from infra.database.pool import Database
-from infra.errors import RecordTooLargeError
 from infra.failure.rounds import Rounds, run_rounds
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
@@ -69,23 +69,12 @@ class MediaPublisher:
             rows: list[Any] = await connection.fetch(_TAKE, self._again, _MOST)
             if not rows:
                 return 0
-            refused = await self._publish([(row, _record(row)) for row in rows])
+            frames = [(row, _record(row)) for row in rows]
+            refused = await publish_acceptable(self._publisher, frames, _PUBLISH_TIMEOUT_S)
             await connection.execute(_MARK, [row["run_id"] for row in rows], [row["position"] for row in rows])
             for row, error in refused:
                 await connection.execute(_TOO_LARGE, row["run_id"], row["position"], f"It asks for too much: {error}")
         return len(rows)
-
-    async def _publish(self, frames: list[tuple[Any, OutRecord]]) -> list[tuple[Any, str]]:
-        """Publish ``frames``; return those that are larger than their topic accepts."""
-        try:
-            async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
-                await self._publisher.publish([record for _, record in frames])
-        except RecordTooLargeError as error:
-            if len(frames) > 1:
-                half = len(frames) // 2
-                return [*await self._publish(frames[:half]), *await self._publish(frames[half:])]
-            return [(frames[0][0], str(error))]
-        return []
 
 
 def _record(row: Any) -> OutRecord:

@@ -29,6 +29,12 @@ class FileExpiredError(ApiError):
     status = 410
 
 
+class TooManyFilesError(ApiError):
+    """The upload has more files than one may have."""
+
+    code = "TOO_MANY_FILES"
+
+
 class TooManyUploadsError(ApiError):
     """The client has too many uploads that no job has used."""
 

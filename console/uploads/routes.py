@@ -16,7 +16,8 @@ from console.http.callers import Caller, caller_of
 from console.http.document import Responses, errors
 from console.parts import ConsoleParts
 from console.uploads.errors import FileExpiredError, UploadInUseError, file_not_found, upload_not_found
-from console.uploads.intake import FORMATS, UploadIntake
+from console.uploads.form import FILES_FORM, FORMATS
+from console.uploads.intake import UploadIntake
 from console.uploads.records import UploadedFile, UploadRecords
 from infra.errors import ImageMissingError
 from infra.storage.frames.port import FrameStore
@@ -27,22 +28,6 @@ _PICTURE_HEADERS = {
     "Cache-Control": "private, max-age=3600",
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'",
-}
-_FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["files"],
-                    "properties": {
-                        "files": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
-                    },
-                }
-            }
-        },
-    }
 }
 _BYTES = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in FORMATS}
 _PICTURES: Responses = {
@@ -90,7 +75,7 @@ def uploads_router(parts: ConsoleParts) -> APIRouter:
     records = UploadRecords(parts)
     intake = UploadIntake(parts.settings, records, parts.store, parts.slots)
 
-    @router.post(UPLOAD_PATH, summary="Upload pictures", openapi_extra=_FORM, responses=_REFUSED)
+    @router.post(UPLOAD_PATH, summary="Upload pictures", openapi_extra=FILES_FORM, responses=_REFUSED)
     async def upload(request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> UploadBody:
         """Keep the pictures of a form for some days. Where one is not accepted, nothing of the upload is kept."""
         new = await intake.receive(request, caller.client_id)
