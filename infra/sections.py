@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -64,6 +65,18 @@ class Section(BaseModel):
         # One: "a"; two: "a and b"; three: "a, b and c".
         listed = " and ".join(filter(None, (", ".join(paths[:-1]), paths[-1])))
         return f"{listed} ({', '.join(map(cls.variable, fields))})"
+
+    @classmethod
+    def with_networks(cls, field: str, networks: tuple[str, ...]) -> tuple[str, ...]:
+        """Return ``networks``. Raises ValueError that names the setting ``field`` for one that is no network."""
+        for each in networks:
+            try:
+                ip_network(each, strict=False)
+            except ValueError as error:
+                raise ValueError(
+                    f"{cls.named(field)}: received {each!r}; it takes networks such as 192.168.7.0/24 or fd00::/8"
+                ) from error
+        return networks
 
     def require_at_most(self, low: str, high: str) -> None:
         """Raise ValueError, naming both settings, when the value of ``low`` is above the value of ``high``."""

@@ -177,14 +177,7 @@ class VideoSettings(Section):
     @field_validator("networks")
     @classmethod
     def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
-        for each in networks:
-            try:
-                ip_network(each, strict=False)
-            except ValueError as error:
-                raise ValueError(
-                    f"{cls.named('networks')}: received {each!r}; it takes networks such as 192.168.7.0/24 or fd00::/8"
-                ) from error
-        return networks
+        return cls.with_networks("networks", networks)
 
     @property
     def allowed_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -52,7 +52,7 @@ class ClaimedJob:
     id: int
     attempt: int
     variables: Mapping[str, str]
-    """What its process is told, but where the S3 server is"""
+    """The environment of its process, without where the S3 server is"""
 
 
 class JobLeases:

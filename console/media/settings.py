@@ -59,14 +59,7 @@ class MediaSettings(Section):
     @field_validator("networks")
     @classmethod
     def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
-        for each in networks:
-            try:
-                ip_network(each, strict=False)
-            except ValueError as error:
-                raise ValueError(
-                    f"{cls.named('networks')}: received {each!r}; it takes networks such as 192.168.7.0/24 or fd00::/8"
-                ) from error
-        return networks
+        return cls.with_networks("networks", networks)
 
     @field_validator("annotations_url")
     @classmethod

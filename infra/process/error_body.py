@@ -24,10 +24,10 @@ def error_body(
     errors: Sequence[Mapping[str, str]] = (),
     is_documented: bool = False,
 ) -> dict[str, Any]:
-    """Return the body of an error now: what it says stands in ``error``, and beside it for clients that read it there.
+    """Return the body of an error: its members stand in ``error``, and once more beside it for older clients.
 
     ``field`` names what is wrong in the request, ``errors`` lists several wrong fields or files. ``is_documented``:
-    whether the service has a page about its codes.
+    whether the service has a page about its codes. Its time is the present.
     """
     error: dict[str, Any] = {
         "code": code,

@@ -90,7 +90,7 @@ class StreamFilter:
         """Whether the frame is wanted; with an area, a frame of unknown position is not."""
         if self.devices and facts.device_id not in self.devices:
             return False
-        # What is found in a job is its client's: whoever knows the job's own id may follow it, nobody else sees it.
+        # What is found in a job is its client's: a client that knows the job's own id may follow it, no other sees it.
         if (facts.job_id not in self.jobs) if self.jobs else (facts.job_id is not None):
             return False
         return self.area is None or (facts.camera is not None and self.area.holds(*facts.camera))

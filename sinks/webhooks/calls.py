@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -37,8 +37,7 @@ class Caller:
     """Makes calls; :meth:`close` it at the end."""
 
     def __init__(self, settings: WebhookSettings) -> None:
-        networks = tuple(ip_network(each) for each in settings.networks)
-        self._rules = AddressRules(networks, settings.named("networks"), public_too=True)
+        self._rules = AddressRules(settings.allowed_networks, settings.named("networks"), public_too=True)
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
 

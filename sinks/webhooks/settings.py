@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from infra.sections import Interval, Section
 
@@ -39,3 +40,13 @@ class WebhookSettings(Section):
         description="how long delivered and dead deliveries are kept, for looking at them and sending again",
     )
     refresh_s: Interval = Field(default=2.0, description="how often the web-hooks for detections are read")
+
+    @field_validator("networks")
+    @classmethod
+    def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        return cls.with_networks("networks", networks)
+
+    @property
+    def allowed_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks as objects."""
+        return tuple(ip_network(each, strict=False) for each in self.networks)

@@ -83,7 +83,7 @@ class Site:
             return json.loads(path.read_bytes())
 
     def variables(self, **changes: str) -> dict[str, str]:
-        """What a process is told besides what changes."""
+        """Return the variables of one process: those that are the same for each, and ``changes``."""
         fixed = {
             "INFERENCE_JOB_ID": "456",
             "OUTPUT_PATH": str(self.folder.beside("results/")),

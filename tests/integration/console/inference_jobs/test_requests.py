@@ -319,7 +319,7 @@ async def test_half_a_call_back_changes_nothing(console: RunningConsole) -> None
 
 
 async def test_nothing_of_a_call_back_is_read_before_its_token_is_known(console: RunningConsole) -> None:
-    """C-S4-034: whoever has no token cannot send more than a few bytes, of whatever type."""
+    """C-S4-034: a caller without the token cannot send more than a few bytes, of whatever type."""
     job = await add(console)
     read = 0
 

@@ -104,7 +104,7 @@ async def child_after(before: set[int]) -> int:
 async def test_a_job_runs_as_a_process_and_its_results_stay(
     console: RunningConsole, place: Site, tmp_path: Path, database: Database
 ) -> None:
-    """C-S4-017, C-S4-047, C-S4-062: told by its environment alone; another console shows the same results."""
+    """C-S4-017, C-S4-047, C-S4-062: its environment alone says what to do; another console shows the same results."""
     job = await add(console, await place.put_pictures(), await place.put_model(tmp_path))
     async with running_jobs(console, tmp_path):
         found = await job_when(console, job, ended)
