@@ -8,12 +8,12 @@ from console.inference_settings import InferenceJobsSettings
 from console.objects import JobObjects
 from console.ports import AnyModel, Detectors, ModelNames, NoRules, RulesLibrary, UnknownDetectors
 from console.settings import ConsoleSettings
+from infra.auth.port import Verifier
 from infra.database.pool import Database
 from infra.encryption.box import SecretBox
+from infra.http_api.limits.slots import UploadSlots
 from infra.process.health import Health
 from infra.storage.frames.port import FrameStore
-from ingest.acceptance.parts import TokenVerifier
-from ingest.acceptance.slots import UploadSlots
 from ingest.limits.settings import LimitsSettings
 
 _SLOT_SETTINGS = "console.max_uploads and console.max_in_flight_bytes"
@@ -25,7 +25,7 @@ class ConsoleParts:
     """Holds everything that the endpoints of a console use."""
 
     settings: ConsoleSettings
-    keys: TokenVerifier
+    keys: Verifier
     """Verifies API keys; the holder of one is the client"""
     database: Database
     store: FrameStore

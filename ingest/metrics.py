@@ -12,7 +12,6 @@ FRAMES_BY_DIGEST = Counter("standgale_frames_by_digest_total", "Frames whose ima
 CLOCK_AHEAD = Gauge(
     "standgale_clock_ahead_seconds", "How far another clock is ahead of this machine's; negative: behind", ["clock"]
 )
-RATE_LIMITED = Counter("standgale_rate_limited_total", "Requests refused because of a rate, by its name", ["rate"])
 PARTITIONS_REFUSED = Gauge(
     "standgale_partitions_refused",
     "Partitions whose frames the gateway refuses because the detectors are behind",

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import orjson
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from console.http.bodies import BodyLimits
 from console.http.callers import PUBLIC, KeyMiddleware, public_paths
 from console.http.document import complete, operation_id
 from console.http.error_codes import CONSOLE_CODES
+from console.http.error_texts import describe_error_of_picture
 from console.metrics import REQUESTS_REFUSED
 from console.parts import ConsoleParts
+from infra.http_api.error_middleware import ErrorMiddleware
+from infra.http_api.errors.pages import add_error_pages
+from infra.http_api.errors.responses import http_exception_response, validation_response
+from infra.http_api.limits.rate_middleware import RateMiddleware
+from infra.http_api.limits.rates import RateLimits
+from infra.http_api.limits.turns import Turns
+from infra.http_api.openapi import serve_document
+from infra.http_api.operation_routes import add_operations
+from infra.http_api.pages import add_pages
+from infra.http_api.versions import API_VERSION, VersionMiddleware
 from infra.telemetry.http import REQUEST_ID_HEADER, HttpTelemetry
-from ingest.gateway.error_middleware import ErrorMiddleware
-from ingest.gateway.error_pages import add_error_pages
-from ingest.gateway.errors import http_exception_response, validation_response
-from ingest.gateway.operation_routes import add_operations
-from ingest.gateway.pages import add_pages
-from ingest.gateway.rate_middleware import RateMiddleware
-from ingest.gateway.request.body import DeviceTurns
-from ingest.gateway.versions import API_VERSION, VersionMiddleware
-from ingest.limits.rates import RateLimits
 
 _DESCRIPTION = """\
 Takes pictures from people and their programs, finds things in them as a job, and gives back boxes, label files and
@@ -69,10 +65,10 @@ def create_console(
     # It would redirect to http, also behind a proxy with TLS: then the client would send its key in clear.
     app.router.redirect_slashes = False
     # Starlette runs the middleware added last first: telemetry is outermost, so every response has its request id.
-    app.add_middleware(BodyLimits, settings=settings, slots=parts.bodies, turns=DeviceTurns(), public=public)
+    app.add_middleware(BodyLimits, settings=settings, slots=parts.bodies, turns=Turns(), public=public)
     app.add_middleware(KeyMiddleware, verifier=rates.verifier(parts.keys), public=(*PUBLIC, *public))
     app.add_middleware(RateMiddleware, rates=rates)
-    app.add_middleware(ErrorMiddleware, refused=REQUESTS_REFUSED)
+    app.add_middleware(ErrorMiddleware, refused=REQUESTS_REFUSED, describe=describe_error_of_picture)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -91,25 +87,6 @@ def create_console(
     add_operations(app, parts.health)
     add_pages(app)
     add_error_pages(app, CONSOLE_CODES)
-    _add_document(app, public_paths((*PUBLIC, *public)))
+    is_public = public_paths((*PUBLIC, *public))
+    serve_document(app, lambda schema: complete(schema, is_public))
     return app
-
-
-def _add_document(app: FastAPI, is_public: Callable[[str], bool]) -> None:
-    """Make the OpenAPI document once."""
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            complete(schema, is_public)
-            app.openapi_schema = schema
-        return app.openapi_schema
-
-    async def document(_: Request) -> Response:
-        if "document" not in written:
-            written["document"] = orjson.dumps(openapi())
-        return Response(written["document"], media_type="application/json")
-
-    written: dict[str, bytes] = {}
-    app.router.routes.insert(0, Route(app.openapi_url or "/openapi.json", document))
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

@@ -8,9 +8,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from console.http.callers import public_paths, sender_of
 from console.settings import ConsoleSettings
-from ingest.acceptance.errors import ApiError
-from ingest.acceptance.slots import UploadSlots
-from ingest.gateway.request.body import BodyLimit, DeviceTurns, declared_length, read_body
+from infra.http_api.errors.api_errors import ApiError
+from infra.http_api.limits.slots import UploadSlots
+from infra.http_api.limits.turns import Turns
+from infra.http_api.request.body import BodyLimit, BodyTimeLimit, declared_length, read_body
 
 _SETTING = "console.max_body_bytes"
 
@@ -32,6 +33,11 @@ class JsonLimit(BodyLimit):
         )
 
 
+def body_time_limit(settings: ConsoleSettings) -> BodyTimeLimit:
+    """Return within which time a JSON body is received."""
+    return BodyTimeLimit(settings.body_timeout_s, "console.body_timeout_s")
+
+
 class BodyLimits:
     """Wraps an ASGI app: what is not a form, or a picture, comes to it as one piece.
 
@@ -44,7 +50,7 @@ class BodyLimits:
         app: ASGIApp,
         settings: ConsoleSettings,
         slots: UploadSlots,
-        turns: DeviceTurns,
+        turns: Turns,
         public: Sequence[str] = (),
     ) -> None:
         """``public``: the routes without a key."""
@@ -62,7 +68,7 @@ class BodyLimits:
         limit, who = JsonLimit(self._settings.max_body_bytes, _SETTING), sender_of(scope)
         with self._slots.reserve(declared_length(dict(scope["headers"]), limit), who) as slot:
             with slot.reading():
-                body = await read_body(receive, limit, self._settings.body_timeout_s, self._turns, who)
+                body = await read_body(receive, limit, body_time_limit(self._settings), self._turns, who)
             await self._app(scope, _Replay(body, receive), send)
 
 

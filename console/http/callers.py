@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from infra.auth.port import Verifier
+from infra.http_api.errors.api_errors import UnauthorizedError
 from infra.process.http_connections import address_of
-from ingest.acceptance.errors import UnauthorizedError
-from ingest.acceptance.parts import TokenVerifier
 
 _CALLER = "caller"
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="standgale"'}
@@ -29,11 +28,6 @@ class Caller:
     """Names the client that sent a valid API key."""
 
     client_id: str
-
-
-class _Verified(Protocol):
-    @property
-    def device_id(self) -> str: ...
 
 
 def caller_of(request: Request) -> Caller:
@@ -69,7 +63,7 @@ class KeyMiddleware:
     Routes with a secret of their own are public here, and check it themselves.
     """
 
-    def __init__(self, app: ASGIApp, verifier: TokenVerifier, public: Sequence[str] = PUBLIC) -> None:
+    def __init__(self, app: ASGIApp, verifier: Verifier, public: Sequence[str] = PUBLIC) -> None:
         self._app = app
         self._verifier = verifier
         self._is_public = public_paths(public)
@@ -88,7 +82,7 @@ class KeyMiddleware:
                 "add NAME`.",
                 headers=_CHALLENGE,
             )
-        found: _Verified | None = self._verifier.verify(key)
+        found = self._verifier.verify(key)
         if found is None:
             what = "a device token; the API of jobs takes API keys" if key.startswith("stg_") else "not valid"
             raise UnauthorizedError(
@@ -96,7 +90,7 @@ class KeyMiddleware:
                 details="It is unknown, revoked or expired; the operator makes one with `standgale key add NAME`.",
                 headers=_CHALLENGE,
             )
-        return Caller(found.device_id)
+        return Caller(found.holder_id)
 
 
 def public_paths(public: Sequence[str]) -> Callable[[str], bool]:

@@ -9,8 +9,7 @@ from typing import Any
 from fastapi.routing import APIRoute
 
 from console.http.error_codes import CONSOLE_CODES
-from infra.process.error_body import error_body
-from ingest.gateway.openapi.bodies import ErrorBody
+from infra.http_api.openapi import ErrorBody, component_schemas, error_example, error_response
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -30,8 +29,6 @@ KEYS: Mapping[str, Any] = {
     "KeyAsBearer": {"type": "http", "scheme": "bearer", "description": "the same API key"},
 }
 _NEEDED: Sequence[Mapping[str, Sequence[str]]] = [{"ApiKey": []}, {"KeyAsBearer": []}]
-_REQUEST_ID = "req-8f14e45fceea467a9b36b0e0c6a1f2d3"
-_TIME = "2026-01-31T12:00:00.123456Z"
 _OF_ALL = ("UNAUTHORIZED", "RATE_LIMIT_EXCEEDED", "OVERLOADED", "DATABASE_UNAVAILABLE", "DATABASE_TOO_SLOW")
 _OF_BODIES = ("BODY_TOO_LARGE", "UPLOAD_TIMEOUT", "UNSUPPORTED_MEDIA_TYPE", "INVALID_CONFIG")
 _OF_PARAMETERS: Mapping[str, str] = {
@@ -78,9 +75,7 @@ def complete(schema: dict[str, Any], is_public: Callable[[str], bool]) -> None:
     components = schema.setdefault("components", {})
     components["securitySchemes"] = dict(KEYS)
     schemas = components.setdefault("schemas", {})
-    body = ErrorBody.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas.update(body.pop("$defs", {}))
-    schemas[ErrorBody.__name__] = body
+    schemas.update(component_schemas([ErrorBody]))
     schema["security"] = _NEEDED
     for path, methods in schema["paths"].items():
         for operation in methods.values():
@@ -133,22 +128,8 @@ def _responses(codes: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def _response(status: str, codes: Sequence[str]) -> dict[str, Any]:
-    response: dict[str, Any] = {
-        "description": _TEXTS.get(status, "An error"),
-        "content": {
-            "application/json": {
-                "schema": {"$ref": f"#/components/schemas/{ErrorBody.__name__}"},
-                "examples": {code: {"value": _example(code)} for code in codes},
-            }
-        },
+    examples = {
+        code: error_example(code, about.meaning, details=about.advice)
+        for code, about in ((code, CONSOLE_CODES[code]) for code in codes)
     }
-    if status in ("429", "503"):
-        response["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
-    return response
-
-
-def _example(code: str) -> dict[str, Any]:
-    about = CONSOLE_CODES[code]
-    example = error_body(code, about.meaning, _REQUEST_ID, about.advice, is_documented=True)
-    example["timestamp"] = example["error"]["timestamp"] = _TIME
-    return example
+    return error_response(status, _TEXTS.get(status, "An error"), examples)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ingest.gateway.error_codes import GATEWAY_CODES, ErrorCode
+from infra.http_api.errors.codes import ErrorCode
+from ingest.gateway.error_codes import GATEWAY_CODES
 
 _IN_A_JOB = "500, in the error of a job or of its file"
 _OWN: Mapping[str, ErrorCode] = {

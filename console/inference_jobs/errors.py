@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingest.acceptance.errors import ApiError
+from infra.http_api.errors.api_errors import ApiError
 
 
 class InferenceJobNotFoundError(ApiError):

@@ -18,8 +18,8 @@ from console.jobs.errors import TooManyJobsError
 from console.jobs.faults import config_error
 from infra.database.pool import Connection
 from infra.encryption.box import SecretBox
+from infra.http_api.errors.api_errors import UnauthorizedError
 from infra.storage.s3_address import S3Address
-from ingest.acceptance.errors import UnauthorizedError
 
 PURPOSE = "inference-callback"
 FOLDER = "inference"

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from console.http.bodies import JsonLimit
+from console.http.bodies import JsonLimit, body_time_limit
 from console.http.callers import Caller, caller_of
 from console.http.connection import request_connection
 from console.http.document import errors
@@ -27,9 +27,10 @@ from console.inference_settings import InferenceJobsSettings
 from console.jobs.job_route import JobRoute
 from console.parts import ConsoleParts
 from console.uploads.form import FILES_FORM
+from infra.http_api.errors.api_errors import UnauthorizedError
+from infra.http_api.limits.turns import Turns
+from infra.http_api.request.body import declared_length, read_body
 from infra.storage.s3_address import S3Address
-from ingest.acceptance.errors import UnauthorizedError
-from ingest.gateway.request.body import DeviceTurns, declared_length, read_body
 
 if TYPE_CHECKING:
     from console.inference_jobs.images import ImagesIntake
@@ -96,7 +97,7 @@ def inference_jobs_router(parts: ConsoleParts) -> APIRouter:
     router = APIRouter(route_class=_PlainTextRoute, tags=["inference jobs"])
     settings = parts.objects.settings
     intakes: list[ImagesIntake] = []
-    limit, turns = JsonLimit(settings.max_results_bytes, "inference_jobs.max_results_bytes"), DeviceTurns()
+    limit, turns = JsonLimit(settings.max_results_bytes, "inference_jobs.max_results_bytes"), Turns()
 
     @router.post(
         f"{PATH}/images",
@@ -157,7 +158,7 @@ def inference_jobs_router(parts: ConsoleParts) -> APIRouter:
         declared = declared_length(dict(request.scope["headers"]), limit)
         with parts.slots.reserve(min(declared, parts.settings.max_in_flight_bytes // 2), who) as slot:
             with slot.reading():
-                body = await read_body(request.receive, limit, parts.settings.body_timeout_s, turns, who)
+                body = await read_body(request.receive, limit, body_time_limit(parts.settings), turns, who)
             parsed = await asyncio.to_thread(records.parse_results, body, job_id)
             async with request_connection(parts, writing=True) as connection, connection.transaction():
                 status = await records.check_token(connection, parts.box, job_id, token)

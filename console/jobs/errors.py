@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ingest.acceptance.errors import ApiError
+from infra.http_api.errors.api_errors import ApiError
 
 
 class InvalidConfigError(ApiError):

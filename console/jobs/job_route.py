@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from console.jobs.faults import config_error
-from ingest.gateway.errors import UnsupportedMediaTypeError
+from infra.http_api.errors.api_errors import UnsupportedMediaTypeError
 
 _LONGEST_TYPE = 100
 

@@ -17,7 +17,7 @@ from console.media.frames import KeptMedia
 from console.media.records import MediaFrame
 from console.media.settings import MediaSettings
 from console.parts import ConsoleParts
-from ingest.acceptance.errors import OverloadedError
+from infra.http_api.errors.api_errors import OverloadedError
 from schemas.errors import StandgaleError
 from schemas.timestamps import utc_now
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from console.media.settings import MediaSettings
+from infra.http_api.errors.api_errors import OverloadedError
 from infra.process.health import HealthPart
-from ingest.acceptance.errors import OverloadedError
 
 
 class MediaStreams:

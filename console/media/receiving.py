@@ -13,11 +13,11 @@ from starlette.requests import Request
 from console.media.config import MediaConfig, MediaRequest, read_request
 from console.media.settings import MediaSettings
 from console.parts import ConsoleParts
-from ingest.acceptance.errors import ValidationFailedError
-from ingest.gateway.errors import UnsupportedMediaTypeError, UploadTimeoutError
-from ingest.gateway.request.body import BodyLimit, BodyPieces, DeviceTurns, declared_length
-from ingest.gateway.request.form_stream import FormStream
-from ingest.gateway.request.multipart import OVERHEAD_BYTES, boundary_of
+from infra.http_api.errors.api_errors import UnsupportedMediaTypeError, ValidationFailedError
+from infra.http_api.limits.turns import Turns
+from infra.http_api.request.body import BodyLimit, BodyPieces, BodyTimeLimit, declared_length
+from infra.http_api.request.form_stream import FormStream
+from infra.http_api.request.multipart import OVERHEAD_BYTES, boundary_of
 
 _PIECE_BYTES = 1_000_000
 _PICTURE_PARTS = ("file", "image")
@@ -63,7 +63,8 @@ class MediaReceiver:
     def __init__(self, parts: ConsoleParts, settings: MediaSettings) -> None:
         self._parts = parts
         self._media = settings
-        self._turns = DeviceTurns()
+        self._time = BodyTimeLimit(settings.receive_timeout_s, "media.receive_timeout_s")
+        self._turns = Turns()
 
     @asynccontextmanager
     async def to_file(self, request: Request, client_id: str) -> AsyncIterator[Path]:
@@ -79,10 +80,10 @@ class MediaReceiver:
             with self._parts.slots.reserve(2 * _PIECE_BYTES, client_id) as slot, slot.reading():
                 pieces = BodyPieces(request.receive, limit, self._turns, client_id)
                 try:
-                    async with asyncio.timeout(settings.receive_timeout_s):
+                    async with asyncio.timeout(self._time.seconds):
                         await _write(pieces, path)
                 except TimeoutError as error:
-                    raise self._too_slow(pieces) from error
+                    raise self._time.exceeded(pieces.received) from error
             if not pieces.received:
                 raise ValidationFailedError("the body is empty", details="Send the bytes of a picture or a video.")
             yield path
@@ -110,12 +111,12 @@ class MediaReceiver:
             pieces = BodyPieces(request.receive, limit, self._turns, client_id)
             try:
                 with slot.reading():
-                    async with asyncio.timeout(self._media.receive_timeout_s):
+                    async with asyncio.timeout(self._time.seconds):
                         received = (
                             await self._form(request, pieces, config) if is_form else (await _whole(pieces), config)
                         )
             except TimeoutError as error:
-                raise self._too_slow(pieces) from error
+                raise self._time.exceeded(pieces.received) from error
             yield received
 
     async def _form(self, request: Request, pieces: BodyPieces, config: MediaConfig) -> tuple[bytes, MediaConfig]:
@@ -137,13 +138,6 @@ class MediaReceiver:
         if picture is None:
             raise ValidationFailedError("the form has no picture", details="Send it as a part file.", field="file")
         return picture, config
-
-    def _too_slow(self, pieces: BodyPieces) -> UploadTimeoutError:
-        return UploadTimeoutError(
-            f"only {pieces.received} bytes were received within {self._media.receive_timeout_s:g} s "
-            "(media.receive_timeout_s)",
-            details="Send less, or over a faster connection.",
-        )
 
 
 async def _whole(pieces: BodyPieces) -> bytes:

@@ -26,8 +26,7 @@ from console.media.streams import MediaEvents, MediaStream
 from console.media.tokens import refresh_time
 from console.parts import ConsoleParts
 from infra.encryption.box import SecretBox
-from ingest.acceptance.errors import ValidationFailedError
-from ingest.gateway.errors import UnsupportedMediaTypeError
+from infra.http_api.errors.api_errors import UnsupportedMediaTypeError, ValidationFailedError
 from ingest.settings import VideoSettings
 
 _Caller = Annotated[Caller, Depends(caller_of)]

@@ -12,7 +12,7 @@ from console.jobs.errors import InvalidConfigError
 from console.results.compare import TooManyPairsError, by_content, compare
 from console.results.formats import compared
 from console.results.records import Found, ResultFile, ResultJob, ResultRecords
-from ingest.acceptance.errors import OverloadedError
+from infra.http_api.errors.api_errors import OverloadedError
 
 _MOST_DETECTIONS = 400_000
 """Of both jobs, in the pictures that both have: a body of a hundred megabytes."""

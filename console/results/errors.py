@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from console.uploads.errors import FileExpiredError
-from ingest.acceptance.errors import ApiError
+from infra.http_api.errors.api_errors import ApiError
 
 
 class ResultsNotReadyError(ApiError):

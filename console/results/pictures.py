@@ -17,8 +17,8 @@ from detectors.card.card import ClassCard
 from detectors.geometry.arrays import Detections, ImageArray
 from detectors.images.decode import decode_image
 from detectors.images.draw import class_colour, draw_detections
+from infra.http_api.errors.api_errors import OverloadedError
 from infra.storage.frames.port import FrameStore
-from ingest.acceptance.errors import OverloadedError
 from schemas.events import ImageRef
 
 THUMBNAIL_PX = 320

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ingest.acceptance.errors import ApiError
+from infra.http_api.errors.api_errors import ApiError
 
 
 class UploadNotFoundError(ApiError):

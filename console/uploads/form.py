@@ -11,13 +11,13 @@ from starlette.requests import Request
 
 from console.settings import ConsoleSettings
 from console.uploads.errors import FileFault, FilesRefusedError, TooManyFilesError
-from ingest.acceptance.errors import ValidationFailedError
+from infra.http_api.errors.api_errors import UploadTimeoutError, ValidationFailedError
+from infra.http_api.limits.slots import UploadSlots
+from infra.http_api.limits.turns import Turns
+from infra.http_api.request.body import BodyLimit, BodyPieces, declared_length
+from infra.http_api.request.form_stream import FormStream, StreamedPart
+from infra.http_api.request.multipart import OVERHEAD_BYTES, FormPart, boundary_of
 from ingest.acceptance.fields import sanitise_filename
-from ingest.acceptance.slots import UploadSlots
-from ingest.gateway.errors import UploadTimeoutError
-from ingest.gateway.request.body import BodyLimit, BodyPieces, DeviceTurns, declared_length
-from ingest.gateway.request.form_stream import FormStream, StreamedPart
-from ingest.gateway.request.multipart import OVERHEAD_BYTES, FormPart, boundary_of
 from ingest.images.check import ImageError, ImageLimits, image_too_large
 
 FILE_PARTS = ("files", "file", "files[]")
@@ -96,7 +96,7 @@ class PictureForms:
     def __init__(self, settings: ConsoleSettings, slots: UploadSlots) -> None:
         self._settings = settings
         self._slots = slots
-        self._turns = DeviceTurns()
+        self._turns = Turns()
         most_bytes = settings.max_files * (settings.max_file_bytes + 1_024) + OVERHEAD_BYTES
         self._limit = BodyLimit(most_bytes, _SETTING, "files", "Send fewer or smaller files in one upload.")
         self.limits = ImageLimits(

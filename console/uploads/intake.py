@@ -18,8 +18,8 @@ from console.uploads.errors import TooManyUploadsError
 from console.uploads.form import PictureForms, PictureParts
 from console.uploads.records import UploadedFile, UploadRecords
 from infra.errors import StoreUnavailableError
+from infra.http_api.limits.slots import UploadSlots
 from infra.storage.frames.port import FrameStore
-from ingest.acceptance.slots import UploadSlots
 from ingest.images.check import ImageError, ImageInfo, inspect_image
 from ingest.images.exif import Capture, read_capture
 from schemas.events import ImageRef

@@ -38,11 +38,6 @@ class VerifiedToken:
     holder_id: str
     token_id: str
 
-    @property
-    def device_id(self) -> str:
-        """The holder of a device token."""
-        return self.holder_id
-
 
 @dataclass(frozen=True, slots=True)
 class _KnownToken:

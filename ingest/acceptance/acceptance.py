@@ -13,8 +13,9 @@ from infra.broker.event_records import event_record
 from infra.broker.partitioning import partition_for
 from infra.broker.port import OutRecord
 from infra.errors import BrokerUnavailableError, StoreUnavailableError
+from infra.http_api.errors.api_errors import UnauthorizedError
 from infra.time_limits import time_limit
-from ingest.acceptance.errors import DigestMismatchError, ForbiddenError, InvalidCaptureTimeError, UnauthorizedError
+from ingest.acceptance.errors import DigestMismatchError, ForbiddenError, InvalidCaptureTimeError
 from ingest.acceptance.fields import FrameFields
 from ingest.acceptance.known_images import KnownImages, not_stored_error
 from ingest.acceptance.originals import Originals
@@ -117,7 +118,7 @@ class Acceptance:
                 details="It is unknown, revoked or expired; ask the operator of this gateway for a new one.",
                 headers=_CHALLENGE,
             )
-        return device.device_id
+        return device.holder_id
 
     def require_room(self, device_id: str, topic: str = FRAMES_LIVE) -> None:
         """Raise an ApiError when frames of the device for ``topic`` are refused, because the detectors are behind."""

@@ -2,38 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from schemas.errors import StandgaleError
-
-
-class ApiError(StandgaleError):
-    """A request gets an error response; ``message`` is for people and never contains a secret."""
-
-    code = "BAD_REQUEST"
-    status = 400
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        details: str | None = None,
-        field: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        errors: Sequence[Mapping[str, str]] = (),
-    ) -> None:
-        """``field`` names the wrong parameter, ``details`` says what to do, ``errors`` lists several faults."""
-        super().__init__(message)
-        self.details = details
-        self.field = field
-        self.headers = dict(headers or {})
-        self.errors = tuple(errors)
-
-
-class ValidationFailedError(ApiError):
-    """A parameter is unknown, missing, or wrong."""
-
-    code = "VALIDATION_ERROR"
+from infra.http_api.errors.api_errors import ApiError
 
 
 class InvalidCaptureTimeError(ApiError):
@@ -42,25 +11,11 @@ class InvalidCaptureTimeError(ApiError):
     code = "INVALID_CAPTURE_TIME"
 
 
-class UnauthorizedError(ApiError):
-    """No token, or one that is unknown or revoked."""
-
-    code = "UNAUTHORIZED"
-    status = 401
-
-
 class ForbiddenError(ApiError):
     """The token is valid, but for a different device."""
 
     code = "ACCESS_DENIED"
     status = 403
-
-
-class OverloadedError(ApiError):
-    """The gateway has as many uploads in progress as it accepts; nothing was read."""
-
-    code = "OVERLOADED"
-    status = 503
 
 
 class DigestMismatchError(ApiError):

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 import orjson
 from pydantic import JsonValue, ValidationError
 
-from ingest.acceptance.errors import InvalidCaptureTimeError, ValidationFailedError
+from infra.http_api.errors.api_errors import ValidationFailedError
+from ingest.acceptance.errors import InvalidCaptureTimeError
 from schemas.event_base import FLIGHT_ID_PATTERN
 from schemas.events import VideoPosition
 from schemas.geometry import CameraGeometry

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import get_args
 
 from infra.errors import ImageCorruptError, ImageMissingError, StoreUnavailableError
+from infra.http_api.errors.api_errors import ValidationFailedError
 from infra.storage.file_digests import file_digest
 from infra.storage.frames.port import StoredObject
-from ingest.acceptance.errors import ImageNotStoredError, ValidationFailedError
+from ingest.acceptance.errors import ImageNotStoredError
 from ingest.acceptance.fields import FrameFields
 from ingest.acceptance.parts import AcceptanceParts
 from schemas.events import EXTENSIONS, ImageRef, MediaType

@@ -5,32 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from infra.auth.port import Verifier
 from infra.broker.port import Publisher
 from infra.storage.frames.port import FrameStore
 from infra.storage.originals.port import OriginalUploads
 from ingest.readiness.clock import GatewayClock
 from ingest.readiness.outcomes import GatewayReadiness
 from ingest.settings import GatewaySettings
-
-
-class VerifiedDevice(Protocol):
-    """Names the device that a token belongs to."""
-
-    @property
-    def device_id(self) -> str:
-        """The device the token belongs to."""
-        ...
-
-
-class TokenVerifier(Protocol):
-    """Verifies device tokens; it is called once per request, so it must not wait for a database."""
-
-    def verify(self, token: str) -> VerifiedDevice | None:
-        """Return the device that ``token`` belongs to, or None for an unknown or revoked one.
-
-        Raises a TransientError while the tokens were not read yet (the database is unavailable).
-        """
-        ...
 
 
 class LagLimit(Protocol):
@@ -45,7 +26,7 @@ class AcceptanceParts:
     """Holds everything that the acceptance of an image uses."""
 
     settings: GatewaySettings
-    verifier: TokenVerifier
+    verifier: Verifier
     store: FrameStore
     publisher: Publisher
     originals: OriginalUploads | None = None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ingest.acceptance.errors import OverloadedError
+from infra.http_api.errors.api_errors import OverloadedError
 from ingest.metrics import FRAMES_WAITING
 
 _LATER = "Send the request again after Retry-After seconds, or send frames to /api/v1/frames, which does not wait."

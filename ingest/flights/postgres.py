@@ -8,7 +8,7 @@ from uuid import UUID
 
 from infra.database.pool import Connection, Database
 from infra.errors import DatabaseUnavailableError
-from ingest.acceptance.errors import ApiError
+from infra.http_api.errors.api_errors import ApiError
 from ingest.flights.flight import Failure, Flight
 
 _DEVICE = "SELECT id FROM devices WHERE device_id = $1"

@@ -13,18 +13,24 @@ from starlette.responses import Response
 from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from infra.auth.port import Verifier
+from infra.http_api.error_middleware import ErrorMiddleware
+from infra.http_api.errors.pages import add_error_pages
+from infra.http_api.errors.responses import http_exception_response, validation_response
+from infra.http_api.limits.rate_middleware import RateMiddleware
+from infra.http_api.limits.rates import RateLimits
+from infra.http_api.operation_routes import add_operations
+from infra.http_api.pages import add_pages
+from infra.http_api.versions import API_VERSION, VersionMiddleware
 from infra.storage.originals.folder import UPLOAD_PATH, FolderUploads
 from infra.telemetry.http import REQUEST_ID_HEADER, HttpTelemetry
 from ingest.acceptance.acceptance import Acceptance
+from ingest.acceptance.error_texts import describe_frame_error
 from ingest.acceptance.fields import KNOWN_FIELDS, TIME_NAMES
-from ingest.acceptance.parts import TokenVerifier
 from ingest.gateway.batch import BatchEndpoint
 from ingest.gateway.detect import DetectEndpoint
 from ingest.gateway.direct_routes import DirectRouting, NamedRoute
 from ingest.gateway.error_codes import GATEWAY_CODES
-from ingest.gateway.error_middleware import ErrorMiddleware
-from ingest.gateway.error_pages import add_error_pages
-from ingest.gateway.errors import http_exception_response, validation_response
 from ingest.gateway.flights import FlightEndpoints
 from ingest.gateway.frames import FramesEndpoint
 from ingest.gateway.framework import NO_TELEMETRY, GatewayApp, unexpected_response
@@ -36,14 +42,10 @@ from ingest.gateway.openapi import originals as original_operations
 from ingest.gateway.openapi.document import DESCRIPTION, document
 from ingest.gateway.openapi.errors import NO_DOCUMENT, Json
 from ingest.gateway.openapi.stream import stream_frames
-from ingest.gateway.operation_routes import add_operations
 from ingest.gateway.originals import OFFSET_HEADER, OriginalsEndpoint, UploadEndpoint
-from ingest.gateway.pages import add_pages
-from ingest.gateway.rate_middleware import RateMiddleware
 from ingest.gateway.request.pairs import HEADER_PREFIX
 from ingest.gateway.request.uploads import Uploads
-from ingest.gateway.versions import API_VERSION, VersionMiddleware
-from ingest.limits.rates import RateLimits
+from ingest.metrics import FRAMES_REJECTED
 from ingest.stream.endpoint import StreamEndpoint
 from schemas.frame_messages import STREAM_PATH
 
@@ -74,7 +76,7 @@ class AsgiEndpoint:
 
 def create_gateway(parts: GatewayParts) -> FastAPI:
     """Return the gateway's ASGI app. Raises SettingsError when its settings contradict each other."""
-    rates = RateLimits(parts.limits)
+    rates = RateLimits(parts.limits, holder="device")
     verifier, parts = parts.verifier, replace(parts, verifier=rates.verifier(parts.verifier))
     app = GatewayApp(
         title="Standgale gateway",
@@ -89,7 +91,12 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
     # Starlette runs the middleware added last first: telemetry is outermost, so every response has its request id.
     app.add_middleware(DirectRouting, routes=app.router.routes)
     app.add_middleware(RateMiddleware, rates=rates)
-    app.add_middleware(ErrorMiddleware)
+    app.add_middleware(
+        ErrorMiddleware,
+        refused=FRAMES_REJECTED,
+        describe=describe_frame_error,
+        websockets=f"A stream of frames is at {STREAM_PATH}",
+    )
     if parts.settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -122,7 +129,7 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
     return app
 
 
-def _add_ways_in(app: FastAPI, parts: GatewayParts, verifier: TokenVerifier) -> dict[str, Json]:
+def _add_ways_in(app: FastAPI, parts: GatewayParts, verifier: Verifier) -> dict[str, Json]:
     """Add the endpoints that take images, and return their operations by path and method.
 
     ``verifier`` verifies without counting requests.

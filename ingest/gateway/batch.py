@@ -13,10 +13,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from infra.failure.error_texts import is_transient
+from infra.http_api.errors.responses import request_id_of
+from infra.http_api.errors.texts import ErrorText
 from infra.telemetry.logs import bind
 from ingest.acceptance.acceptance import Acceptance, PreparedFrame, require_digest
 from ingest.acceptance.device_token import token_of
-from ingest.acceptance.error_texts import ErrorText, describe_error
+from ingest.acceptance.error_texts import describe_frame_error
 from ingest.answers.answers import Answers
 from ingest.answers.partition import PartitionAnswers, WaitingFrame
 from ingest.gateway.detect import (
@@ -27,7 +29,6 @@ from ingest.gateway.detect import (
     result_of,
     while_connected,
 )
-from ingest.gateway.errors import request_id_of
 from ingest.gateway.request.batches import Batch, Batches, BatchImage
 from ingest.gateway.request.uploads import Uploads
 from ingest.gateway.results import dead_letter_text, detections_body, path_of, where_to_look
@@ -185,7 +186,9 @@ def _failure(image: BatchImage, text: ErrorText, more: dict[str, JsonValue] | No
 
 def _failures(images: Sequence[BatchImage], request_id: str) -> list[_Outcome]:
     """Return the outcomes of the images that were not accepted."""
-    return [_failure(image, describe_error(image.error, request_id)) for image in images if image.error is not None]
+    return [
+        _failure(image, describe_frame_error(image.error, request_id)) for image in images if image.error is not None
+    ]
 
 
 def _response(outcomes: Sequence[_Outcome]) -> Response:

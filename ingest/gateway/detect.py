@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from infra.http_api.errors.responses import request_id_of, text_response
 from infra.telemetry.http import note_failure
 from infra.telemetry.logs import bind
 from ingest.acceptance.acceptance import Acceptance, PreparedFrame
@@ -20,7 +21,6 @@ from ingest.acceptance.device_token import token_of
 from ingest.acceptance.fields import TIME_NAMES
 from ingest.answers.answers import Answers
 from ingest.answers.partition import Answer, PartitionAnswers, WaitingFrame
-from ingest.gateway.errors import request_id_of, text_response
 from ingest.gateway.request.uploads import Uploads
 from ingest.gateway.results import dead_letter_text, detections_body, unanswered_body
 from ingest.metrics import ANSWER_WAIT

@@ -14,14 +14,16 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from infra.errors import DatabaseUnavailableError
+from infra.http_api.errors.api_errors import ApiError, OverloadedError, ValidationFailedError
+from infra.http_api.limits.turns import Turns
+from infra.http_api.request.body import BodyLimit, declared_length, read_body
 from infra.telemetry.logs import bind
 from ingest.acceptance.acceptance import Acceptance
 from ingest.acceptance.device_token import token_of
-from ingest.acceptance.errors import ApiError, OverloadedError, ValidationFailedError
 from ingest.acceptance.fields import parse_flight
 from ingest.flights.flight import Flight, Flights
-from ingest.gateway.request.body import BodyLimit, DeviceTurns, declared_length, read_body
 from ingest.gateway.request.json_body import object_of
+from ingest.gateway.request.uploads import body_time_limit
 from ingest.gateway.results import public_failure_text
 from ingest.settings import GatewaySettings
 from schemas.timestamps import format_utc
@@ -47,7 +49,7 @@ class FlightNotFoundError(ApiError):
 class FlightEndpoints:
     """Are the endpoints as plain ASGI apps. Only they wait for the database; frames are accepted without it."""
 
-    def __init__(self, acceptance: Acceptance, flights: Flights, settings: GatewaySettings, turns: DeviceTurns) -> None:
+    def __init__(self, acceptance: Acceptance, flights: Flights, settings: GatewaySettings, turns: Turns) -> None:
         self._acceptance = acceptance
         self._flights = flights
         self._settings = settings
@@ -136,7 +138,7 @@ class FlightEndpoints:
     ) -> Mapping[str, object]:
         """Return the JSON object in the body, which has exactly the fields ``names``."""
         declared_length(dict(scope["headers"]), _BODY)
-        data = await read_body(receive, _BODY, self._settings.body_timeout_s, self._turns, device_id)
+        data = await read_body(receive, _BODY, body_time_limit(self._settings), self._turns, device_id)
         example = ", ".join(f'"{name}": …' for name in names)
         return object_of(data, names, details=f"Send {{{example}}}.")
 

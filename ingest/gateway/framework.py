@@ -8,7 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from ingest.gateway.errors import error_response, request_id_of
+from infra.http_api.errors.responses import request_id_of, text_response
+from ingest.acceptance.error_texts import describe_frame_error
 
 # The gateway has its own; the framework would look for a configuration at each request.
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
@@ -31,4 +32,5 @@ class GatewayApp(FastAPI):
 
 async def unexpected_response(request: Request, error: Exception) -> Response:
     """Return the response to an error that an endpoint of the framework did not expect; it goes on to the log."""
-    return error_response(error, request_id_of(request.scope))
+    request_id = request_id_of(request.scope)
+    return text_response(describe_frame_error(error, request_id), request_id)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from infra.http_api.versions import Deprecation
 from infra.process.health import Health
 from ingest.acceptance.parts import AcceptanceParts
 from ingest.answers.answers import Answers
 from ingest.flights.flight import Flights
-from ingest.gateway.versions import DEPRECATED, Deprecation
 from ingest.limits.settings import LimitsSettings
 from ingest.stream.streams import Streams
+
+DEPRECATED: tuple[Deprecation, ...] = ()
+"""Everything of version 1 that is to be used no longer: nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from infra.http_api.errors.api_errors import ValidationFailedError
+from infra.http_api.request.body import BodyLimit, declared_length, read_body
 from infra.telemetry.logs import bind
 from ingest.acceptance.acceptance import Acceptance
 from ingest.acceptance.device_token import token_of
-from ingest.acceptance.errors import ValidationFailedError
 from ingest.acceptance.fields import parse_digest
-from ingest.gateway.request.body import BodyLimit, declared_length, read_body
-from ingest.gateway.request.uploads import Uploads
+from ingest.gateway.request.uploads import Uploads, body_time_limit
 from ingest.settings import GatewaySettings
 
 # 64 digits, quotes, a comma, and space around them.
@@ -42,7 +42,7 @@ class KnownEndpoint:
             self._uploads.slots.reserve(declared_length(headers, limit), device_id) as slot,
         ):
             with slot.reading():
-                body = await read_body(receive, limit, self._settings.body_timeout_s, self._uploads.turns, device_id)
+                body = await read_body(receive, limit, body_time_limit(self._settings), self._uploads.turns, device_id)
             known = await self._acceptance.known.find(self._digests(body))
         await Response(orjson.dumps({"known": known}), media_type="application/json")(scope, receive, send)
 

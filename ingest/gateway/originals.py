@@ -14,6 +14,10 @@ from pydantic import JsonValue
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from infra.http_api.errors.api_errors import ApiError, UploadTimeoutError, ValidationFailedError
+from infra.http_api.limits.slots import Slot, UploadSlots
+from infra.http_api.limits.turns import Turns
+from infra.http_api.request.body import BodyLimit, BodyPieces, declared_length, read_body
 from infra.storage.originals.errors import (
     BadSignatureError,
     UploadInProgressError,
@@ -26,12 +30,10 @@ from infra.telemetry.logs import bind
 from infra.time_limits import time_limit
 from ingest.acceptance.acceptance import Acceptance
 from ingest.acceptance.device_token import token_of
-from ingest.acceptance.errors import ApiError, DigestMismatchError, ValidationFailedError
+from ingest.acceptance.errors import DigestMismatchError
 from ingest.acceptance.fields import parse_digest
-from ingest.acceptance.slots import Slot, UploadSlots
-from ingest.gateway.errors import UploadTimeoutError
-from ingest.gateway.request.body import BodyLimit, BodyPieces, DeviceTurns, declared_length, read_body
 from ingest.gateway.request.json_body import object_of
+from ingest.gateway.request.uploads import body_time_limit
 from ingest.settings import GatewaySettings
 from schemas.events import MediaType
 from schemas.timestamps import format_utc
@@ -86,7 +88,7 @@ class OriginalsEndpoint:
     """Gives addresses for uploads; a plain ASGI app, so that the token is checked before the body is read."""
 
     def __init__(
-        self, acceptance: Acceptance, originals: OriginalUploads, settings: GatewaySettings, turns: DeviceTurns
+        self, acceptance: Acceptance, originals: OriginalUploads, settings: GatewaySettings, turns: Turns
     ) -> None:
         self._acceptance = acceptance
         self._originals = originals
@@ -100,7 +102,7 @@ class OriginalsEndpoint:
         device_id = self._acceptance.authenticate(token_of(headers))
         with bind(device_id=device_id):
             declared_length(headers, _BODY)
-            data = await read_body(receive, _BODY, self._settings.body_timeout_s, self._turns, device_id)
+            data = await read_body(receive, _BODY, body_time_limit(self._settings), self._turns, device_id)
             upload = self._upload(device_id, data)
             body = await self._answer(upload)
         await Response(orjson.dumps(body), media_type="application/json")(scope, receive, send)
@@ -145,7 +147,7 @@ class OriginalsEndpoint:
 class UploadEndpoint:
     """Receives originals for a store in a folder; who has the address may write, whatever its token is."""
 
-    def __init__(self, originals: FolderUploads, settings: GatewaySettings, turns: DeviceTurns) -> None:
+    def __init__(self, originals: FolderUploads, settings: GatewaySettings, turns: Turns) -> None:
         self._originals = originals
         self._settings = settings
         self._turns = turns

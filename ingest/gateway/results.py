@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
-from ingest.acceptance.error_texts import ErrorText, retry_after
+from infra.http_api.errors.texts import ErrorText, retry_after
 from ingest.gateway.frames import accepted_body, image_body, links_of
 from schemas.archive_paths import archive_path
 from schemas.events import DeadLetter, Detection, DetectionsMade, FrameCaptured

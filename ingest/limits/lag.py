@@ -10,7 +10,7 @@ from math import ceil
 from random import uniform
 
 from infra.broker.port import TopicPartition
-from ingest.acceptance.errors import ApiError
+from infra.http_api.errors.api_errors import ApiError
 from ingest.limits.settings import LimitsSettings
 from ingest.metrics import PARTITIONS_REFUSED
 from schemas.topics import FRAMES_BACKFILL, FRAMES_LIVE

@@ -22,7 +22,9 @@ class LimitsSettings(Section):
         "limit, because a drone sends several frames a second and many may share one address",
     )
     device_per_minute: _Rate = Field(
-        default=0, description="the most requests of one device in a minute, beyond it 429; 0: no limit"
+        default=0,
+        description="the most requests of one device, or of one client of the console, in a minute, beyond it 429; "
+        "0: no limit",
     )
     bad_tokens_per_minute: _Rate = Field(
         default=60,
@@ -31,8 +33,8 @@ class LimitsSettings(Section):
     )
     max_counted: PositiveInt = Field(
         default=100_000,
-        description="the most addresses, and devices, that are counted at the same time; beyond it the oldest are "
-        "forgotten",
+        description="the most addresses, and devices or clients, that are counted at the same time; beyond it the "
+        "oldest are forgotten",
     )
     max_lag_frames: Count = Field(
         default=0,

@@ -10,8 +10,8 @@ from uuid import UUID
 import orjson
 
 from infra.errors import RecordError
+from infra.http_api.errors.api_errors import ApiError
 from ingest.acceptance.acceptance import Acceptance, ExaminedImage
-from ingest.acceptance.errors import ApiError
 from ingest.acceptance.fields import FrameFields, parse_fields
 from ingest.files.capture import time_in_path
 from ingest.images.check import ImageError

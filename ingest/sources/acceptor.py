@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from infra.http_api.errors.api_errors import ApiError
 from ingest.acceptance.acceptance import Acceptance
-from ingest.acceptance.errors import ApiError
 from ingest.acceptance.fields import FrameFields
 from ingest.images.formats.header import ImageError
 from ingest.sources.errors import AcceptanceBusyError, FrameRefusedError

@@ -9,12 +9,12 @@ from secrets import token_hex
 
 from starlette.types import Message, Receive, Send
 
+from infra.auth.port import Verifier
 from infra.errors import TransientError
+from infra.http_api.errors.api_errors import ApiError, UnauthorizedError
+from infra.http_api.limits.slots import UploadSlots
 from infra.process.websocket_flow import MessageFlow, MessageLimits
 from ingest.acceptance.acceptance import Acceptance
-from ingest.acceptance.errors import ApiError, UnauthorizedError
-from ingest.acceptance.parts import TokenVerifier
-from ingest.acceptance.slots import UploadSlots
 from ingest.settings import GatewaySettings
 from ingest.stream.closing import CloseCode, StreamEnd
 from ingest.stream.memory import FrameMemory
@@ -46,7 +46,7 @@ class StreamConnection:
     def __init__(
         self,
         acceptance: Acceptance,
-        verifier: TokenVerifier,
+        verifier: Verifier,
         slots: UploadSlots,
         gateway: GatewaySettings,
         settings: StreamSettings,

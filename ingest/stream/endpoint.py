@@ -9,14 +9,15 @@ from urllib.parse import urlsplit
 
 from starlette.types import Receive, Scope, Send
 
+from infra.auth.port import Verifier
+from infra.http_api.errors.api_errors import ApiError, OverloadedError
+from infra.http_api.limits.slots import UploadSlots
 from infra.process.websocket_flow import FLOW_EXTENSION
 from infra.telemetry.logs import bind
 from infra.telemetry.sampled_log import SampledLog
 from ingest.acceptance.acceptance import Acceptance
 from ingest.acceptance.device_token import token_of
-from ingest.acceptance.errors import ApiError, ForbiddenError, OverloadedError
-from ingest.acceptance.parts import TokenVerifier
-from ingest.acceptance.slots import UploadSlots
+from ingest.acceptance.errors import ForbiddenError
 from ingest.settings import GatewaySettings
 from ingest.stream.closing import KNOWN_CODES, CloseCode
 from ingest.stream.connection import StreamConnection
@@ -40,7 +41,7 @@ class StreamEndpoint:
     def __init__(
         self,
         acceptance: Acceptance,
-        verifier: TokenVerifier,
+        verifier: Verifier,
         slots: UploadSlots,
         settings: GatewaySettings,
         streams: Streams,

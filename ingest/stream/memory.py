@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from infra.http_api.errors.api_errors import OverloadedError
+from infra.http_api.limits.slots import Slot, UploadSlots
 from infra.process.websocket_flow import MessageFlow
-from ingest.acceptance.errors import OverloadedError
-from ingest.acceptance.slots import Slot, UploadSlots
 from ingest.stream.closing import CloseCode
 from ingest.stream.wire import Window
 

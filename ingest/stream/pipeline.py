@@ -11,11 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
 
+from infra.http_api.errors.texts import ErrorText
+from infra.http_api.limits.slots import Slot
 from infra.telemetry.sampled_log import SampledLog
 from ingest.acceptance.acceptance import Acceptance, PreparedFrame, require_device
-from ingest.acceptance.error_texts import ErrorText, describe_error
+from ingest.acceptance.error_texts import describe_frame_error
 from ingest.acceptance.fields import parse_fields
-from ingest.acceptance.slots import Slot
 from ingest.metrics import FRAMES_REJECTED
 from ingest.settings import GatewaySettings
 from ingest.stream.closing import CloseCode, StreamEnd
@@ -214,7 +215,7 @@ class FramePipeline:
 
     async def _answer_failed(self, frame: _Frame, error: Exception) -> bool:
         """Refuse the frame, or have it sent again: then return False."""
-        text = describe_error(error, _reference(frame))
+        text = describe_frame_error(error, _reference(frame))
         if text.status in _LATER:
             await self._repeat_from(frame, text)
             return False
@@ -230,7 +231,7 @@ class FramePipeline:
         """
         assert self._session is not None
         self._session.unsure = True
-        if isinstance(error, StandgaleError) and describe_error(error, "").status not in _LATER:
+        if isinstance(error, StandgaleError) and describe_frame_error(error, "").status not in _LATER:
             if len(frames) == 1:
                 return await self._answer_failed(frames[0], error)
             for frame in frames:
@@ -244,7 +245,7 @@ class FramePipeline:
             return True
         if not isinstance(error, StandgaleError | OSError):
             self._log_unexpected(error)
-        await self._repeat_from(frames[0], describe_error(error, _reference(frames[0])))
+        await self._repeat_from(frames[0], describe_frame_error(error, _reference(frames[0])))
         return False
 
     async def _publish(self, frames: Sequence[_Frame]) -> None:

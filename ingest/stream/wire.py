@@ -10,8 +10,8 @@ from typing import NamedTuple
 import orjson
 from pydantic import JsonValue
 
-from ingest.acceptance.error_texts import ErrorText
-from ingest.acceptance.errors import ValidationFailedError
+from infra.http_api.errors.api_errors import ValidationFailedError
+from infra.http_api.errors.texts import ErrorText
 from ingest.settings import GatewaySettings
 from ingest.stream.closing import CloseCode, StreamEnd
 from schemas.events import FrameCaptured

@@ -30,7 +30,7 @@ def settings(context: typer.Context) -> None:
 def errors() -> None:
     """Print every error code of the HTTP APIs: what it means, and what to do about it."""
     from console.http.error_codes import CONSOLE_CODES
-    from ingest.gateway.error_codes import codes_markdown
+    from infra.http_api.errors.codes import codes_markdown
 
     typer.echo(codes_markdown(CONSOLE_CODES), nl=False)
 

@@ -22,6 +22,8 @@ from starlette.routing import WebSocketRoute
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import Broker, InRecord, OutRecord, TopicPartition
 from infra.errors import DatabaseUnavailableError
+from infra.http_api.limits.slots import UploadSlots
+from infra.http_api.versions import Deprecation
 from infra.process.health import Health
 from infra.process.http_server import WebSocketComponent
 from infra.process.http_settings import HttpSettings
@@ -30,11 +32,9 @@ from infra.storage.frames.port import FrameStore
 from infra.storage.originals.folder import FolderUploads
 from infra.storage.originals.port import OriginalUploads
 from ingest.acceptance.parts import LagLimit
-from ingest.acceptance.slots import UploadSlots
 from ingest.answers.answers import Answers
 from ingest.flights.flight import Flights
 from ingest.gateway import GatewayParts, create_gateway
-from ingest.gateway.versions import Deprecation
 from ingest.limits.settings import LimitsSettings
 from ingest.readiness.broker_probe import BrokerProbe
 from ingest.readiness.clock import GatewayClock
@@ -62,7 +62,7 @@ FRAME = jpeg()
 
 @dataclass(frozen=True)
 class Device:
-    device_id: str
+    holder_id: str
 
 
 class Tokens:

@@ -4,36 +4,11 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
+from infra.http_api.openapi import ErrorBody
+
 _FRAME_ID = "0b9a3c1e-5f0e-5a37-9d5c-3f2f8d9a7b61"
 _PATH = "images/drone-1/2026-01-31/12-00-00_a3f5.jpg"
 _TIME = "2026-01-31T12:00:00.123456Z"
-
-
-class ErrorParts(BaseModel):
-    """What went wrong, and what to do."""
-
-    code: str = Field(description="for programs; stable")
-    message: str = Field(description="for people")
-    details: str | None = Field(description="what to do about it")
-    field: str | None = Field(description="the wrong parameter")
-    timestamp: str
-    request_id: str
-    documentation_url: str | None = Field(description="a page of this server about the code")
-
-
-class ErrorBody(BaseModel):
-    """The body of every error response; what ``error`` has stands beside it, too."""
-
-    status: str = Field(examples=["error"])
-    error: ErrorParts
-    message: str = Field(description="for people")
-    error_code: str = Field(description="for programs; stable")
-    details: str | None = Field(description="what to do about it")
-    timestamp: str
-    request_id: str
-    field: str | None = Field(default=None, description="the wrong parameter")
-    documentation_url: str | None = None
-    errors: list[dict[str, str]] = Field(default=[], description="each wrong field or file, where there are several")
 
 
 class AcceptedImage(BaseModel):

@@ -6,16 +6,12 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
+from infra.http_api.openapi import component_schemas, serve_document
+from infra.http_api.versions import Deprecation
 from ingest.gateway.openapi.bodies import BODIES
 from ingest.gateway.openapi.errors import Json
-from ingest.gateway.versions import Deprecation
 
 DESCRIPTION = """\
 Takes frames from drones and cameras. After a response 202 the frame is durable in the frame store and acknowledged
@@ -38,33 +34,21 @@ _TAGS = {
 
 
 def document(app: FastAPI, operations: Mapping[str, Json], deprecated: Sequence[Deprecation] = ()) -> None:
-    """Add ``operations`` (by path and method) to ``app.openapi()``, and mark what is ``deprecated``."""
+    """Serve the document with ``operations`` (by path and method), in which what is ``deprecated`` is marked."""
 
-    def openapi() -> dict[str, object]:
-        if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            components = schema.setdefault("components", {})
-            components.setdefault("schemas", {}).update(_component_schemas())
-            components["securitySchemes"] = {
-                "DeviceToken": {"type": "apiKey", "in": "header", "name": "X-API-Token"},
-                "Bearer": {"type": "http", "scheme": "bearer"},
-            }
-            schema["paths"].update(copy.deepcopy(dict(operations)))
-            schema["tags"] = [{"name": name, "description": text} for name, text in _TAGS.items()]
-            _remove_framework_errors(schema["paths"], components["schemas"])
-            _mark(schema["paths"], deprecated)
-            app.openapi_schema = schema
-        return app.openapi_schema
+    def complete(schema: dict[str, Any]) -> None:
+        components = schema.setdefault("components", {})
+        components.setdefault("schemas", {}).update(component_schemas(BODIES))
+        components["securitySchemes"] = {
+            "DeviceToken": {"type": "apiKey", "in": "header", "name": "X-API-Token"},
+            "Bearer": {"type": "http", "scheme": "bearer"},
+        }
+        schema["paths"].update(copy.deepcopy(dict(operations)))
+        schema["tags"] = [{"name": name, "description": text} for name, text in _TAGS.items()]
+        _remove_framework_errors(schema["paths"], components["schemas"])
+        _mark(schema["paths"], deprecated)
 
-    async def page(_: Request) -> Response:
-        # FastAPI's own route would write the whole document anew for each request.
-        if "page" not in written:
-            written["page"] = orjson.dumps(openapi())
-        return Response(written["page"], media_type="application/json")
-
-    written: dict[str, bytes] = {}
-    app.router.routes.insert(0, Route(app.openapi_url or "/openapi.json", page))
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+    serve_document(app, complete)
 
 
 def _remove_framework_errors(paths: dict[str, dict[str, dict[str, Any]]], schemas: dict[str, Any]) -> None:
@@ -93,12 +77,3 @@ def _mark(paths: dict[str, dict[str, dict[str, Any]]], deprecated: Sequence[Depr
             field = content.get("schema", {}).get("properties", {}).get(one.field)
             if field is not None:
                 field["deprecated"] = True
-
-
-def _component_schemas() -> Json:
-    found: Json = {}
-    for model in BODIES:
-        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        found.update(schema.pop("$defs", {}))
-        found[model.__name__] = schema
-    return found

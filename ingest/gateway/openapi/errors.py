@@ -7,11 +7,10 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from infra.process.error_body import error_body
-from ingest.acceptance.error_texts import UNAVAILABLE_CODES
+from infra.http_api.errors.texts import UNAVAILABLE_CODES
+from infra.http_api.openapi import error_example, error_response
 
 Json = dict[str, JsonValue]
-_REQUEST_ID = "req-8f14e45fceea467a9b36b0e0c6a1f2d3"
 Examples = dict[str, tuple[str, str]]
 """By code: a message, and the wrong parameter ("": none)."""
 
@@ -50,14 +49,14 @@ _ERRORS: dict[str, Examples] = {
         )
     },
     "500": {
-        "INTERNAL_ERROR": ("the gateway failed at this request", ""),
+        "INTERNAL_ERROR": ("the service failed at this request", ""),
         "INFERENCE_ERROR": (
             "no detector could process the frame; its dead letter has the reason",
             "",
         ),
     },
     "503": {
-        "OVERLOADED": ("the gateway has as many uploads in progress as it accepts; nothing was read", ""),
+        "OVERLOADED": ("the service has as many uploads in progress as it accepts; nothing was read", ""),
         "DETECTORS_BEHIND": (
             "the detectors are behind: 5120 frames of partition 3 of frames.live wait for them, and 5000 may "
             "(limits.max_lag_frames); nothing was read",
@@ -159,15 +158,5 @@ def original_error_responses(statuses: Collection[str]) -> Json:
 
 
 def _error(status: str, listed: Examples, text: str | None = None) -> Json:
-    examples: Json = {}
-    for code, (message, field) in listed.items():
-        example = error_body(code, message, _REQUEST_ID, field=field or None, is_documented=True)
-        example["timestamp"] = example["error"]["timestamp"] = "2026-01-31T12:00:00.123456Z"
-        examples[code] = {"value": example}
-    response: Json = {
-        "description": text or _STATUS_TEXT[status],
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}, "examples": examples}},
-    }
-    if status in ("429", "503"):
-        response["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
-    return response
+    examples = {code: error_example(code, message, field=field or None) for code, (message, field) in listed.items()}
+    return error_response(status, text or _STATUS_TEXT[status], examples)

@@ -11,8 +11,17 @@ from datetime import datetime
 from starlette.types import Receive, Scope
 
 from infra.failure.error_texts import is_transient
+from infra.http_api.errors.api_errors import (
+    ApiError,
+    UnsupportedMediaTypeError,
+    UploadTimeoutError,
+    ValidationFailedError,
+)
+from infra.http_api.request.body import BodyLimit, BodyPieces, declared_length
+from infra.http_api.request.form_stream import FormStream, StreamedPart
+from infra.http_api.request.multipart import OVERHEAD_BYTES, FormPart, boundary_of
+from infra.http_api.versions import note_fields
 from ingest.acceptance.acceptance import Acceptance, ExaminedImage, require_device
-from ingest.acceptance.errors import ApiError, ValidationFailedError
 from ingest.acceptance.fields import (
     KNOWN_FIELDS,
     TIME_NAMES,
@@ -21,13 +30,9 @@ from ingest.acceptance.fields import (
     parse_moment,
     sanitise_filename,
 )
-from ingest.gateway.errors import UnsupportedMediaTypeError, UploadTimeoutError
-from ingest.gateway.request.body import BodyLimit, BodyPieces, declared_length
-from ingest.gateway.request.form_stream import FormStream, StreamedPart
-from ingest.gateway.request.multipart import OVERHEAD_BYTES, FormPart, ImagePart, boundary_of, require_field, text_of
+from ingest.gateway.request.image_parts import ImagePart, require_field, text_of
 from ingest.gateway.request.pairs import pairs_of
 from ingest.gateway.request.uploads import Uploads
-from ingest.gateway.versions import note_fields
 from ingest.images.check import CorruptedFileError, image_too_large
 from ingest.settings import GatewaySettings
 from schemas.errors import StandgaleError

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from ingest.acceptance.errors import ValidationFailedError
+from infra.http_api.errors.api_errors import ValidationFailedError
 
 _SHOWN_NAME = 60
 _SHOWN_NAMES = 5

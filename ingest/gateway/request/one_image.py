@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ingest.acceptance.errors import ValidationFailedError
-from ingest.gateway.request.form_stream import FormStream, NextPiece, StreamedPart
-from ingest.gateway.request.multipart import (
-    IMAGE_PART,
-    MAX_PARTS,
-    OVERHEAD_BYTES,
-    FormPart,
-    ImagePart,
-    boundary_of,
-    one_image,
-    require_field,
-    text_of,
-)
+from infra.http_api.errors.api_errors import ValidationFailedError
+from infra.http_api.request.form_stream import FormStream, NextPiece, StreamedPart
+from infra.http_api.request.multipart import OVERHEAD_BYTES, FormPart, boundary_of
+from ingest.gateway.request.image_parts import IMAGE_PART, MAX_PARTS, ImagePart, one_image, require_field, text_of
 from ingest.images.check import image_too_large
 
 

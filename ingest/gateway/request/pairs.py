@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import parse_qsl
 
-from ingest.acceptance.errors import ValidationFailedError
+from infra.http_api.errors.api_errors import ValidationFailedError
 
 HEADER_PREFIX = "x-standgale-"
 _MAX_QUERY_FIELDS = 64

@@ -8,18 +8,22 @@ from dataclasses import dataclass
 from starlette.types import Receive, Scope
 
 from infra.errors import SettingsError
+from infra.http_api.errors.api_errors import UnsupportedMediaTypeError
+from infra.http_api.limits.slots import Slot, UploadSlots
+from infra.http_api.limits.turns import Turns
+from infra.http_api.request.body import BodyPieces, BodyTimeLimit, declared_length, read_body
+from infra.http_api.request.multipart import OVERHEAD_BYTES
+from infra.http_api.versions import note_fields
 from infra.time_limits import time_limit
 from ingest.acceptance.acceptance import require_device
 from ingest.acceptance.fields import NO_OTHER_NAMES, FrameFields, parse_fields, sanitise_filename
-from ingest.acceptance.slots import Slot, UploadSlots
-from ingest.gateway.errors import UnsupportedMediaTypeError
-from ingest.gateway.request.body import BodyPieces, DeviceTurns, ImageLimit, declared_length, read_body, too_slow
-from ingest.gateway.request.multipart import OVERHEAD_BYTES
+from ingest.gateway.request.image_limit import ImageLimit
 from ingest.gateway.request.one_image import read_form
 from ingest.gateway.request.pairs import pairs_of
-from ingest.gateway.versions import note_fields
 from ingest.settings import GatewaySettings
 from schemas.topics import FRAMES_LIVE
+
+_SLOT_SETTINGS = "gateway.max_concurrent_uploads and gateway.max_in_flight_bytes"
 
 
 def _admit_all(device_id: str, topic: str) -> None:
@@ -47,6 +51,11 @@ def require_memory(settings: GatewaySettings) -> int:
     return max_form_bytes
 
 
+def body_time_limit(settings: GatewaySettings) -> BodyTimeLimit:
+    """Return within which time a body is received."""
+    return BodyTimeLimit(settings.body_timeout_s, "gateway.body_timeout_s")
+
+
 class Uploads:
     """Receives images of requests, with or without a form around them."""
 
@@ -54,8 +63,9 @@ class Uploads:
         """Raise SettingsError when one upload of the allowed size does not fit the allowed memory."""
         self._settings = settings
         self._max_form_bytes = require_memory(settings)
-        self.slots = UploadSlots(settings.max_concurrent_uploads, settings.max_in_flight_bytes)
-        self.turns = DeviceTurns()
+        self._time = body_time_limit(settings)
+        self.slots = UploadSlots(settings.max_concurrent_uploads, settings.max_in_flight_bytes, _SLOT_SETTINGS)
+        self.turns = Turns()
 
     def receive(
         self,
@@ -94,7 +104,7 @@ class Uploads:
         receiving.slot = slot = self.slots.take(size_bytes, device_id)
         with slot.reading():
             if not is_form:
-                return Upload(await read_body(receive, limit, settings.body_timeout_s, self.turns, device_id), early)
+                return Upload(await read_body(receive, limit, self._time, self.turns, device_id), early)
             pieces = BodyPieces(receive, limit, self.turns, device_id)
             upload = await self._read_form(scope, pieces, content_type, pairs, also)
         if upload.fields.topic != early.topic:
@@ -108,7 +118,7 @@ class Uploads:
         settings = self._settings
         max_metadata_bytes = settings.max_metadata_bytes
         try:
-            with time_limit(settings.body_timeout_s):
+            with time_limit(self._time.seconds):
                 form = await read_form(
                     pieces.next_piece,
                     content_type,
@@ -117,7 +127,7 @@ class Uploads:
                     also=also,
                 )
         except TimeoutError as error:
-            raise too_slow(pieces, settings.body_timeout_s) from error
+            raise self._time.exceeded(pieces.received) from error
         note_fields(scope, form.fields)
         if form.filename and not any(name == "original_filename" for name, _ in (*pairs, *form.fields)):
             name = sanitise_filename(form.filename)

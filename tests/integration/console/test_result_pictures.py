@@ -15,8 +15,8 @@ from console.results.pictures import DrawOptions, PictureDrawer
 from console.settings import ConsoleSettings
 from console.uploads.records import UploadedFile
 from infra.database.pool import Database
+from infra.http_api.errors.api_errors import OverloadedError
 from infra.storage.frames.folder import FolderFrameStore
-from ingest.acceptance.errors import OverloadedError
 from tests.harnesses.job_site import JobSite, job_site
 from tests.harnesses.uploads import picture, upload
 

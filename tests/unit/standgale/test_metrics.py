@@ -11,6 +11,7 @@ import detectors.metrics
 import infra.broker.metrics
 import infra.consuming.metrics
 import infra.failure.metrics
+import infra.http_api.limits.metrics
 import infra.process.metrics
 import infra.storage.metrics
 import infra.telemetry.metrics
@@ -28,6 +29,7 @@ MODULES = (
     infra.broker.metrics,
     infra.consuming.metrics,
     infra.failure.metrics,
+    infra.http_api.limits.metrics,
     infra.process.metrics,
     infra.storage.metrics,
     infra.telemetry.metrics,

@@ -39,7 +39,7 @@ def verifier(database: Database) -> TokenVerifier:
 async def device_of(verifier: TokenVerifier, token: str) -> str | None:
     await verifier.refresh()
     found = verifier.verify(token)
-    return found.device_id if found else None
+    return found.holder_id if found else None
 
 
 async def test_token_authenticates_its_device_and_only_its_hash_is_stored(

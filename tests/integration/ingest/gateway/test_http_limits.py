@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ingest.gateway import error_middleware
+from infra.http_api import error_middleware
 from ingest.settings import GatewaySettings
 from tests.servers.gateway import FRAME, OTHER_TOKEN, PATH, TOKEN, WHEN, Gateway, jpeg, running
 from tests.servers.gateway_checks import assert_error
@@ -66,7 +66,7 @@ async def test_slow_bodies_of_one_device_leave_slots_for_another(tmp_path: Path)
         head = f"X-API-Token: {OTHER_TOKEN}\r\nContent-Length: {len(FRAME)}\r\n"
         slow = [await gateway.raw(head, FRAME[:1000]) for _ in range(20)]
         statuses = [(await raw.read_response()).json["message"] for raw in slow[4:]]
-        assert all("this device has 4 uploads in progress" in message for message in statuses)
+        assert all("this client has 4 uploads in progress" in message for message in statuses)
         for seed in range(3):
             assert (await gateway.send(jpeg(seed=seed))).status == 202
         slow[0].writer.write(FRAME[1000:])

@@ -137,7 +137,7 @@ async def test_hundred_clients_get_no_other_status_and_memory_is_flat(tmp_path: 
         assert set(statuses) <= {200, 202, 429, 503}
         assert {202, 429, 503} <= set(statuses)
         assert process.memory_info().rss - before < 48 * 2**20
-        assert (gateway.uploads._devices, gateway.answers.places._free) == ({}, 60)
+        assert (gateway.uploads._clients, gateway.answers.places._free) == ({}, 60)
 
 
 class _Alternating(LagLimits):

@@ -14,11 +14,11 @@ import aiohttp
 import pytest
 from starlette.routing import Route
 
+from infra.http_api.versions import Deprecation
 from infra.storage.originals.folder import UPLOAD_PATH
 from infra.telemetry.logs import configure_logging
 from infra.telemetry.settings import TelemetrySettings
 from ingest.flights.flight import Flights
-from ingest.gateway.versions import Deprecation
 from ingest.settings import GatewaySettings
 from schemas.frame_messages import STREAM_PATH
 from tests.paths import ROOT

@@ -13,9 +13,9 @@ import pytest
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.port import TopicPartition
 from infra.broker.reading import read_between
+from infra.http_api.errors.api_errors import ApiError
 from infra.storage.frames.folder import FolderFrameStore
 from ingest.acceptance.acceptance import Acceptance
-from ingest.acceptance.errors import ApiError
 from ingest.acceptance.parts import AcceptanceParts
 from ingest.settings import GatewaySettings
 from ingest.sources.acceptor import SourceAcceptor

@@ -9,12 +9,12 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from console.http.callers import PUBLIC, Caller, KeyMiddleware, caller_of, key_of
-from ingest.acceptance.errors import UnauthorizedError
+from infra.http_api.errors.api_errors import UnauthorizedError
 
 
 @dataclass(frozen=True)
 class Verified:
-    device_id: str
+    holder_id: str
 
 
 class Keys:

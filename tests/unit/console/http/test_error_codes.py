@@ -6,11 +6,13 @@ import importlib
 import pkgutil
 
 import console
+import infra.http_api
 import ingest
 from console.http.error_codes import CONSOLE_CODES
-from ingest.acceptance.error_texts import UNAVAILABLE_CODES
-from ingest.acceptance.errors import ApiError
-from ingest.gateway.error_codes import GATEWAY_CODES, codes_markdown
+from infra.http_api.errors.api_errors import ApiError
+from infra.http_api.errors.codes import GENERAL_CODES, codes_markdown
+from infra.http_api.errors.texts import UNAVAILABLE_CODES
+from ingest.gateway.error_codes import GATEWAY_CODES
 from ingest.images.check import ImageError
 from tests.paths import ROOT
 
@@ -30,9 +32,14 @@ def import_all(package: object) -> None:
         importlib.import_module(module.name)
 
 
+def test_each_error_class_of_any_api_has_its_code_explained() -> None:
+    import_all(infra.http_api)
+    assert codes_of("infra") | set(UNAVAILABLE_CODES) <= set(GENERAL_CODES)
+
+
 def test_each_error_class_of_the_gateway_has_its_code_explained() -> None:
     import_all(ingest)
-    assert codes_of("ingest") | set(UNAVAILABLE_CODES) <= set(GATEWAY_CODES)
+    assert codes_of("ingest") | set(GENERAL_CODES) <= set(GATEWAY_CODES)
 
 
 def test_each_error_class_of_the_console_has_its_code_explained() -> None:

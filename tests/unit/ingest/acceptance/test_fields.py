@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.acceptance.errors import ApiError, InvalidCaptureTimeError, ValidationFailedError
+from infra.http_api.errors.api_errors import ApiError, ValidationFailedError
+from ingest.acceptance.errors import InvalidCaptureTimeError
 from ingest.acceptance.fields import KNOWN_FIELDS, parse_fields, sanitise_filename
 from schemas.geometry import CameraGeometry
 from schemas.topics import FRAMES_BACKFILL, FRAMES_LIVE

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from ingest.acceptance.errors import OverloadedError
+from infra.http_api.errors.api_errors import OverloadedError
 from ingest.answers.places import WaitingPlaces
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from infra.errors import RecordTooLargeError, StoreUnavailableError
+from infra.http_api.limits.slots import UploadSlots
 from ingest.acceptance.acceptance import Acceptance, PreparedFrame
 from ingest.acceptance.fields import FrameFields
-from ingest.acceptance.slots import UploadSlots
 from ingest.settings import GatewaySettings
 from ingest.stream.memory import FrameMemory
 from ingest.stream.pipeline import FramePipeline
@@ -62,7 +62,7 @@ class Line:
         async def reader() -> Any:
             raise AssertionError("nothing is looked up")
 
-        self.slots = UploadSlots(64, 1_000_000)
+        self.slots = UploadSlots(64, 1_000_000, "a.setting")
         self.stored = Stored()
         self.answers: list[dict[str, Any]] = []
         self.memory = FrameMemory(self.slots, DEVICE, Window(16, 100_000), 1_000, cast(Any, None))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.acceptance.errors import ValidationFailedError
+from infra.http_api.errors.api_errors import ValidationFailedError
 from ingest.settings import GatewaySettings
 from ingest.stream.closing import CloseCode, StreamEnd
 from ingest.stream.wire import max_message_bytes, pairs_of, read_bye, read_frame, read_hello

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.acceptance.errors import ValidationFailedError
-from ingest.gateway.request.multipart import MAX_PARTS, OVERHEAD_BYTES
+from infra.http_api.errors.api_errors import ValidationFailedError
+from infra.http_api.request.multipart import OVERHEAD_BYTES
+from ingest.gateway.request.image_parts import MAX_PARTS
 from ingest.gateway.request.one_image import Form
 from ingest.images.check import FileTooLargeError
 from tests.harnesses.forms import parsed, parsed_pieces

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.acceptance.errors import ValidationFailedError
+from infra.http_api.errors.api_errors import ValidationFailedError
 from ingest.gateway.request.pairs import pairs_of
 
 

@@ -1,4 +1,4 @@
-"""Limits how often each address and each device may ask, and how many wrong tokens an address may try."""
+"""Limits how often each address and each client may ask, and how many wrong tokens an address may try."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import ceil, floor
+from typing import Protocol
 
 from limits import RateLimitItemPerMinute
 from limits.strategies import SlidingWindowCounterRateLimiter
 
-from ingest.acceptance.errors import ApiError
-from ingest.acceptance.parts import TokenVerifier, VerifiedDevice
-from ingest.limits.settings import LimitsSettings
-from ingest.limits.windows import BoundedWindows
-from ingest.metrics import RATE_LIMITED
+from infra.auth.port import Holder, Verifier
+from infra.http_api.errors.api_errors import ApiError
+from infra.http_api.limits.metrics import RATE_LIMITED
+from infra.http_api.limits.windows import BoundedWindows
 
 _WINDOW_S = 60
 # A name that a proxy gives is no longer than an address; longer ones would only cost memory.
@@ -118,18 +118,43 @@ class CountedRequest:
 _request: ContextVar[CountedRequest | None] = ContextVar("counted_request", default=None)
 
 
+class RateSettings(Protocol):
+    """Holds the limits of an API: 0 is none. The names are those of the section ``limits``, and are in error texts."""
+
+    @property
+    def address_per_minute(self) -> int:
+        """The most requests of one address."""
+
+    @property
+    def device_per_minute(self) -> int:
+        """The most requests of one device, or of one client of the console."""
+
+    @property
+    def bad_tokens_per_minute(self) -> int:
+        """The most wrong tokens, or keys, of one address."""
+
+    @property
+    def max_counted(self) -> int:
+        """The most addresses, and clients, that are counted at the same time."""
+
+
 class RateLimits:
-    """Counts requests by address and by device; the device is known once its token was verified.
+    """Counts requests by address and by client; the client is known once its token was verified.
 
     Nothing here waits, and each request costs some lookups, however many clients there are.
     """
 
-    def __init__(self, settings: LimitsSettings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, settings: RateSettings, clock: Callable[[], float] = time.monotonic, *, holder: str = "client"
+    ) -> None:
+        """``holder``: the word for whom a token belongs to, in error texts and as the name of the rate."""
+
         def rate(name: str, per_minute: int) -> Rate | None:
             return Rate(name, per_minute, settings.max_counted, clock) if per_minute else None
 
         self._addresses = rate("address", settings.address_per_minute)
-        self._devices = rate("device", settings.device_per_minute)
+        self._holder = holder
+        self._clients = rate(holder, settings.device_per_minute)
         self._bad_tokens = rate("bad_tokens", settings.bad_tokens_per_minute)
         self._right_tokens: OrderedDict[bytes, None] = OrderedDict()
         self._most = settings.max_counted
@@ -138,29 +163,29 @@ class RateLimits:
         """Return a request of ``address``, which is not counted yet; its token is verified within its block."""
         return CountedRequest(address[:_MAX_ADDRESS], self._addresses)
 
-    def verifier(self, inner: TokenVerifier) -> TokenVerifier:
-        """Return a verifier that asks ``inner``, and counts wrong tokens by address and requests by device."""
+    def verifier(self, inner: Verifier) -> Verifier:
+        """Return a verifier that asks ``inner``, and counts wrong tokens by address and requests by client."""
         return _CountingVerifier(self, inner)
 
-    def verify(self, token: str, inner: TokenVerifier) -> VerifiedDevice | None:
-        """Verify ``token``, within the rates of its device and of wrong tokens. Raises RateLimitError."""
+    def verify(self, token: str, inner: Verifier) -> Holder | None:
+        """Verify ``token``, within the rates of its client and of wrong tokens. Raises RateLimitError."""
         request, key = _request.get() or CountedRequest(""), _token_key(token)
         bad = self._bad_tokens
         # Once an address has tried too many, a new token is not even looked at; those in use are not affected.
         if bad is not None and key not in self._right_tokens and not bad.allows(request.address):
             request.states.append(bad.state(request.address))
             raise _error(request.states[-1], "this address has sent", "wrong tokens", "limits.bad_tokens_per_minute")
-        device = inner.verify(token)
-        if device is None:
+        found = inner.verify(token)
+        if found is None:
             self._right_tokens.pop(key, None)
             if bad is not None:
                 bad.count(request.address)
             return None
         if bad is not None:
             self._remember(key)
-        if self._devices is not None:
-            request.count_for(self._devices, device.device_id, "this device", "limits.device_per_minute")
-        return device
+        if self._clients is not None:
+            request.count_for(self._clients, found.holder_id, f"this {self._holder}", "limits.device_per_minute")
+        return found
 
     def _remember(self, key: bytes) -> None:
         if key in self._right_tokens:
@@ -174,12 +199,12 @@ class RateLimits:
 class _CountingVerifier:
     """Is a verifier with rates."""
 
-    def __init__(self, rates: RateLimits, inner: TokenVerifier) -> None:
+    def __init__(self, rates: RateLimits, inner: Verifier) -> None:
         self._rates = rates
         self._inner = inner
 
-    def verify(self, token: str) -> VerifiedDevice | None:
-        """Return the device of ``token``. Raises RateLimitError besides the errors of the verifier inside."""
+    def verify(self, token: str) -> Holder | None:
+        """Return the holder of ``token``. Raises RateLimitError besides the errors of the verifier inside."""
         return self._rates.verify(token, self._inner)
 
 

@@ -1,4 +1,4 @@
-"""Defines the errors of the HTTP API and turns errors into responses with one flat body and a stable code."""
+"""Turns errors into responses with one flat body and a stable code."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
+from infra.http_api.errors.texts import ErrorText
 from infra.process.error_body import error_body
-from ingest.acceptance.error_texts import ErrorText, describe_error
-from ingest.acceptance.errors import ApiError
 
 DOCUMENTATION_URL = "/docs"
 
@@ -24,40 +23,16 @@ _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _HTTP_CODES = {400: "BAD_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
 
-class UploadIncompleteError(ApiError):
-    """The client disconnected before its body was complete; it does not receive this response, but it is counted."""
-
-    code = "UPLOAD_INCOMPLETE"
-
-
-class UploadTimeoutError(ApiError):
-    """The body was sent too slowly."""
-
-    code = "UPLOAD_TIMEOUT"
-    status = 408
-
-
-class UnsupportedMediaTypeError(ApiError):
-    """The request's Content-Type is not one for images."""
-
-    code = "UNSUPPORTED_MEDIA_TYPE"
-    status = 415
-
-
-def error_response(error: Exception, request_id: str) -> Response:
-    """Return the response to a request that failed with ``error``."""
-    return text_response(describe_error(error, request_id), request_id)
-
-
 def text_response(text: ErrorText, request_id: str) -> Response:
     """Return the response with ``text``."""
     body = _body(text.code, text.message, request_id, text.details, text.field, text.errors)
     return _response(text.status, body, text.headers or {})
 
 
-def no_websocket_response(path: str, request_id: str) -> Response:
-    """Return the response to the handshake of a WebSocket at a ``path`` that has none."""
-    details = f"A stream of frames is at /api/v1/stream; {DOCUMENTATION_URL} describes the paths and their methods"
+def no_websocket_response(path: str, request_id: str, websockets: str | None) -> Response:
+    """Return the response to the handshake of a WebSocket at a ``path`` that has none; ``websockets``: where one is."""
+    known = f"{DOCUMENTATION_URL} describes the paths and their methods"
+    details = known if websockets is None else f"{websockets}; {known}"
     body = _body("NOT_FOUND", f"{path[:_MAX_SHOWN_PATH]}: there is no WebSocket here", request_id, details)
     return _response(404, body, {})
 

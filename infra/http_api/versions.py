@@ -1,6 +1,6 @@
 """Says on every response which version of the API it has, and which parts of it will end.
 
-A route or a field is marked once, in :data:`DEPRECATED`: responses get the headers, and the OpenAPI document the mark.
+An API marks a route or a field once: responses get the headers, and the OpenAPI document the mark.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from email.utils import format_datetime
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from infra.http_api.limits.rate_middleware import rate_fields
 from infra.telemetry.http import endpoint_of
-from ingest.gateway.rate_middleware import rate_fields
 
 API_VERSION = "1.0"
 _FIELDS = "fields"
@@ -46,10 +46,6 @@ class Deprecation:
         return found
 
 
-DEPRECATED: tuple[Deprecation, ...] = ()
-"""Everything of version 1 that is to be used no longer: nothing."""
-
-
 def note_fields(scope: Scope, pairs: Iterable[tuple[str, str]]) -> None:
     """Keep which fields a request has, so that the use of a deprecated one can be said."""
     scope.setdefault("state", {}).setdefault(_FIELDS, set()).update(name for name, _ in pairs)
@@ -58,7 +54,7 @@ def note_fields(scope: Scope, pairs: Iterable[tuple[str, str]]) -> None:
 class VersionMiddleware:
     """Wraps an ASGI app, outside of CORS and errors: every response has its version, and what is left of a rate."""
 
-    def __init__(self, app: ASGIApp, deprecated: Sequence[Deprecation] = DEPRECATED) -> None:
+    def __init__(self, app: ASGIApp, deprecated: Sequence[Deprecation] = ()) -> None:
         self._app = app
         self._by_path: dict[str, list[Deprecation]] = {}
         for one in deprecated:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from infra.http_api.limits.rates import RateLimits, RateState, rate_headers
 from infra.process.http_connections import address_of
-from ingest.limits.rates import RateLimits, RateState, rate_headers
 
 UNLIMITED = frozenset({"/api/v1/health", "/api/v1/metrics"})
 """A balancer, or Prometheus, must get its answer also from an address that asks too often."""
@@ -16,7 +16,7 @@ _STATES = "rates"
 class RateMiddleware:
     """Wraps an ASGI app, inside the error middleware, which turns a refusal into a response.
 
-    The rate of the device is counted when its token is verified, in the app.
+    The rate of the client is counted when its token is verified, in the app.
     """
 
     def __init__(self, app: ASGIApp, rates: RateLimits) -> None:

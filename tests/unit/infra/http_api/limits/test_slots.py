@@ -1,4 +1,4 @@
-"""Uploads in progress are limited in number and bytes, in total and for each device."""
+"""Uploads in progress are limited in number and bytes, in total and for each client."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from contextlib import ExitStack
 
 import pytest
 
-from ingest.acceptance import slots as slots_module
-from ingest.acceptance.errors import OverloadedError
-from ingest.acceptance.slots import UploadSlots
+from infra.http_api.errors.api_errors import OverloadedError
+from infra.http_api.limits import slots as slots_module
+from infra.http_api.limits.slots import UploadSlots
 
 
-def most_of(slots: UploadSlots, device_id: str, stack: ExitStack, size_bytes: int = 0) -> int:
-    """Take slots for one device until it gets no more, and return how many it got."""
+def most_of(slots: UploadSlots, client: str, stack: ExitStack, size_bytes: int = 0) -> int:
+    """Take slots for one client until it gets no more, and return how many it got."""
     for number in range(1_000):
         try:
-            stack.enter_context(slots.reserve(size_bytes, device_id))
+            stack.enter_context(slots.reserve(size_bytes, client))
         except OverloadedError:
             return number
     raise AssertionError("there is no limit")
 
 
 def test_upload_slots_limit_number_and_bytes_and_are_released() -> None:
-    slots = UploadSlots(2, 100)
+    slots = UploadSlots(2, 100, "a.setting")
     with slots.reserve(60, "a"):
         with pytest.raises(OverloadedError), slots.reserve(41, "b"):
             raise AssertionError("there was no room")
@@ -35,19 +35,19 @@ def test_upload_slots_limit_number_and_bytes_and_are_released() -> None:
         pass
 
 
-def test_upload_slots_of_one_device_are_at_most_half() -> None:
-    slots = UploadSlots(64, 10**9)
+def test_upload_slots_of_one_client_are_at_most_half() -> None:
+    slots = UploadSlots(64, 10**9, "a.setting")
     with ExitStack() as stack:
         assert most_of(slots, "greedy", stack) == 32
-        with pytest.raises(OverloadedError, match="this device has 32 uploads in progress"), slots.reserve(0, "greedy"):
+        with pytest.raises(OverloadedError, match="this client has 32 uploads in progress"), slots.reserve(0, "greedy"):
             raise AssertionError("it had its share")
     with ExitStack() as stack:
         assert most_of(slots, "greedy", stack) == 32
 
 
 @pytest.mark.parametrize("greedy", [1, 3, 10, 40])
-async def test_a_device_without_uploads_takes_the_oldest_slot_of_the_greediest(greedy: int) -> None:
-    slots = UploadSlots(16, 32_000_000)
+async def test_a_client_without_uploads_takes_the_oldest_slot_of_the_greediest(greedy: int) -> None:
+    slots = UploadSlots(16, 32_000_000, "a.setting")
     taken_away: list[int] = []
 
     async def slow_upload(number: int) -> None:
@@ -66,7 +66,7 @@ async def test_a_device_without_uploads_takes_the_oldest_slot_of_the_greediest(g
                 await asyncio.sleep(0.01)
         else:
             with pytest.raises(OverloadedError), slots.reserve(2_000_000, f"modest-{number}"):
-                raise AssertionError("16 devices have one slot each")
+                raise AssertionError("16 clients have one slot each")
     for upload in uploads:
         upload.cancel()
     await asyncio.gather(*uploads, return_exceptions=True)
@@ -76,24 +76,24 @@ async def test_a_device_without_uploads_takes_the_oldest_slot_of_the_greediest(g
 
 
 async def test_a_slot_whose_body_is_complete_is_not_taken_away() -> None:
-    slots = UploadSlots(4, 1_000)
+    slots = UploadSlots(4, 1_000, "a.setting")
     with ExitStack() as stack:
-        for device_id in ("a", "a", "b", "c"):
-            stack.enter_context(slots.reserve(1, device_id))
+        for client in ("a", "a", "b", "c"):
+            stack.enter_context(slots.reserve(1, client))
         with pytest.raises(OverloadedError, match="as many uploads in progress"), slots.reserve(1, "d"):
             raise AssertionError("there was no slot")
 
 
-def test_upload_bytes_of_one_device_are_at_most_half() -> None:
-    slots = UploadSlots(64, 200_000_000)
+def test_upload_bytes_of_one_client_are_at_most_half() -> None:
+    slots = UploadSlots(64, 200_000_000, "a.setting")
     with ExitStack() as stack:
         assert most_of(slots, "greedy", stack, 20_000_000) == 5
         stack.enter_context(slots.reserve(20_000_000, "modest"))
 
 
 async def test_the_slowest_upload_that_had_its_turn_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight devices with one upload each, of a byte now and then, had all places for as long as they wanted."""
-    slots, ended = UploadSlots(8, 0, turn_s=30.0), dict[int, str]()
+    """Eight clients with one upload each, of a byte now and then, had all places for as long as they wanted."""
+    slots, ended = UploadSlots(8, 0, "a.setting", turn_s=30.0), dict[int, str]()
     now_s = 100.0
     monkeypatch.setattr(slots_module, "monotonic_s", lambda: now_s)
 

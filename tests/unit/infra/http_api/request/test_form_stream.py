@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.acceptance.errors import ValidationFailedError
-from ingest.gateway.request.form_stream import FormStream, StreamedPart
-from ingest.gateway.request.multipart import MAX_PARTS
+from infra.http_api.errors.api_errors import ValidationFailedError
+from infra.http_api.request.form_stream import FormStream, StreamedPart
+from ingest.gateway.request.image_parts import MAX_PARTS
 
 BOUNDARY = b"xYz"
 LARGE = 1_000

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from prometheus_client import Counter
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.failure.error_texts import error_code
+from infra.http_api.errors.responses import no_websocket_response, request_id_of, text_response
+from infra.http_api.errors.texts import INTERNAL_ERROR, ErrorText, describe_error
+from infra.http_api.limits.turns import Turns
 from infra.telemetry.http import note_failure
-from ingest.acceptance.error_texts import INTERNAL_ERROR
-from ingest.gateway.errors import error_response, no_websocket_response, request_id_of
-from ingest.gateway.request.body import DeviceTurns
-from ingest.metrics import FRAMES_REJECTED
 from schemas.errors import StandgaleError
 
 _ARRIVAL_S = 0.5
 _DISCARD_S = 5.0
 _DISCARDING = "refused uploads"
-# A busy gateway reads on no more than this: the client of a large body may lose the response, and tries again anyway.
+# A busy service reads on no more than this: the client of a large body may lose the response, and tries again anyway.
 _DISCARD_BUSY_BYTES = 1 << 20
 # But it takes its time for that: with a hundred clients at once, their turns come round slowly.
 _DISCARD_BUSY_S = 20.0
@@ -27,18 +28,28 @@ _DISCARD_BUSY_S = 20.0
 _NOT_READ_ON = (401, 408)
 # With this the framework closes a handshake for which no route is there.
 _NO_ROUTE = 1000
-# A gateway that is busy, or a client that asks too often.
+# A service that is busy, or a client that asks too often.
 _BUSY = (429, 503)
+
+Describe = Callable[[Exception, str], ErrorText]
+"""Returns the text of an error, given the id of its request."""
 
 
 class ErrorMiddleware:
     """Wraps an ASGI app, inside the telemetry middleware, which gives each request its id."""
 
-    def __init__(self, app: ASGIApp, refused: Counter = FRAMES_REJECTED) -> None:
-        """``refused`` counts requests that failed, by the code of their error."""
+    def __init__(
+        self, app: ASGIApp, refused: Counter, describe: Describe = describe_error, websockets: str | None = None
+    ) -> None:
+        """``refused`` counts requests that failed, by the code of their error; ``describe`` makes their texts.
+
+        ``websockets``: a sentence about where WebSockets are, for a handshake at another path.
+        """
         self._app = app
         self._refused = refused
-        self._turns = DeviceTurns()
+        self._describe = describe
+        self._websockets = websockets
+        self._turns = Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, or one handshake of a WebSocket."""
@@ -54,16 +65,16 @@ class ErrorMiddleware:
         except StandgaleError as error:
             self._refused.labels(error.code).inc()
             note_failure(scope, error.code, str(error))
-            response = error_response(error, request_id_of(scope))
+            response = self._response(scope, error)
         except OSError as error:
-            # Disk, connection, time limit: never caused by the frame, from any layer.
+            # Disk, connection, time limit: never caused by the request, from any layer.
             code = error_code(error)
             self._refused.labels(code).inc()
             note_failure(scope, code, "the request failed because of the system", error)
-            response = error_response(error, request_id_of(scope))
+            response = self._response(scope, error)
         except Exception as error:  # noqa: BLE001 (logged with its traceback by the telemetry, and answered with 500)
-            note_failure(scope, INTERNAL_ERROR, "the request failed because of an error in the gateway", error)
-            response = error_response(error, request_id_of(scope))
+            note_failure(scope, INTERNAL_ERROR, "the request failed because of an error in the service", error)
+            response = self._response(scope, error)
         else:
             return
         if not exchange.response_began:
@@ -77,7 +88,7 @@ class ErrorMiddleware:
             nonlocal began
             if not began and message["type"] == "websocket.close" and message.get("code") == _NO_ROUTE:
                 # Of this the server would make 403, and clients would look at their token.
-                response = no_websocket_response(scope["path"], request_id_of(scope))
+                response = no_websocket_response(scope["path"], request_id_of(scope), self._websockets)
                 began = True
                 await response(scope, receive, send)
                 return
@@ -90,19 +101,23 @@ class ErrorMiddleware:
             if began:
                 raise
             self._refused.labels(error.code).inc()
-            response = error_response(error, request_id_of(scope))
+            response = self._response(scope, error)
             await response(scope, receive, send)
+
+    def _response(self, scope: Scope, error: Exception) -> Response:
+        request_id = request_id_of(scope)
+        return text_response(self._describe(error, request_id), request_id)
 
 
 class _RequestState:
     """Follows one request and its response, and closes the connection properly when the body was not read.
 
     Closing at once would reset the connection of a client that is still sending, which could then lose the response. So
-    the rest of the body is read and discarded for some seconds; a busy gateway reads only its beginning. The body of a
+    the rest of the body is read and discarded for some seconds; a busy service reads only its beginning. The body of a
     client without a token, or of one that is too slow, is not read; the response only gets some time to arrive.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, turns: DeviceTurns) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, turns: Turns) -> None:
         self._turns = turns
         self._receive = receive
         self._send = send

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from infra.http_api.errors.codes import ErrorCode
 from infra.process.error_body import ERRORS_PATH
-from ingest.gateway.error_codes import ErrorCode
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",

@@ -1,4 +1,4 @@
-"""Rates of addresses, devices and wrong tokens (C-S2-084)."""
+"""Rates of addresses, clients and wrong tokens (C-S2-084)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from ingest.limits.rates import Rate, RateLimitError, RateLimits, rate_headers
+from infra.http_api.limits.rates import Rate, RateLimitError, RateLimits, rate_headers
+from infra.http_api.limits.windows import BoundedWindows
 from ingest.limits.settings import LimitsSettings
-from ingest.limits.windows import BoundedWindows
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Device:
-    device_id: str
+    holder_id: str
 
 
 class Tokens:
@@ -95,13 +95,14 @@ def test_address_beyond_its_rate_is_refused_with_headers() -> None:
 
 
 def test_device_has_one_rate_over_addresses_and_tokens() -> None:
-    rates = RateLimits(LimitsSettings(device_per_minute=2), Clock())
+    rates = RateLimits(LimitsSettings(device_per_minute=2), Clock(), holder="device")
     verifier = rates.verifier(Tokens())
     for address in ("a", "b"):
         with rates.request_of(address) as request:
             assert verifier.verify("good-drone-1")
             assert request.states[0].name == "device"
-    with rates.request_of("c"), pytest.raises(RateLimitError, match=r"limits\.device_per_minute"):
+    refused = pytest.raises(RateLimitError, match=r"this device has made 2 .*limits\.device_per_minute")
+    with rates.request_of("c"), refused:
         verifier.verify("good-drone-1")
     with rates.request_of("a"):
         assert verifier.verify("good-drone-2")

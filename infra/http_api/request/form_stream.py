@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
-from ingest.gateway.request.multipart import (
+from infra.http_api.request.multipart import (
     HEADERS_END,
     MAX_BOUNDARY,
     MAX_PART_HEADER_BYTES,
