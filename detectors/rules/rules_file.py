@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from detectors.rules.language.checks import Finding, check_clauses
+from detectors.rules.language.checks import LONGEST_TEXT, Finding, check_clauses
 from detectors.rules.language.program import Program, make_program
 from detectors.rules.language.reader import read_clauses
 from detectors.rules.language.terms import Place
 from infra.regular_files import read_regular
+from infra.texts import shortened
 from schemas.errors import StandgaleError
 
 LARGEST_BYTES = 256 << 10
@@ -66,7 +67,7 @@ def parse_rules(content: bytes, name: str, labels: Sequence[str] | None = None) 
         line = content.count(b"\n", 0, error.start) + 1
         raise RulesError(f"rules file {name}, line {line}: is not UTF-8 text; save it as UTF-8") from error
     clauses, faults = read_clauses(text)
-    findings = [Finding("error", fault.place, fault.text) for fault in faults]
+    findings = [Finding("error", fault.place, shortened(fault.text, LONGEST_TEXT)) for fault in faults]
     if len(clauses) > MOST_CLAUSES:
         place = clauses[MOST_CLAUSES].place
         findings.append(Finding("error", place, f"{len(clauses):,} clauses; at most {MOST_CLAUSES:,} are taken"))

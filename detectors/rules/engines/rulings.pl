@@ -123,9 +123,10 @@
     retract('all detections'(_)), !, assertz('all detections'(Blocks)), retractall('the frame'(_)), 'note facts'(Facts).
 'note facts'([]).
 'note facts'([Fact|Facts]) :- assertz('the frame'(Fact)), 'note facts'(Facts).
-'note whether traced'(no).
-'note whether traced'(yes) :-
-    retract('trying rule'(_, _)), !,
+% The frame before may have been traced, and this one not.
+'note whether traced'(Traced) :- retract(('trying rule'(_, _) :- _)), !, 'note how rules are tried'(Traced).
+'note how rules are tried'(no) :- assertz('trying rule'(_, _)).
+'note how rules are tried'(yes) :-
     assertz(('trying rule'(Rule, D) :- arg(2, D, Number), write(trying), put_char(' '), write(Rule), put_char(' '),
         write(Number), nl)).
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
@@ -21,11 +21,17 @@ from detectors.rules.language.vocabulary import (
     Argument,
     Signature,
 )
+from infra.texts import shortened
 
 Level = Literal["error", "warning"]
 
 LONGEST_NAME = 100
 """The most characters of a rule's name and of a label."""
+LONGEST_TEXT = 300
+"""The most characters of a finding; a name of the file, which may be in it, can have a quarter of a million."""
+# Who has so many corrects these first. To look for the names that were meant costs most, so it has a limit of its own.
+_MOST_ERRORS = 50
+_MOST_ALTERNATIVES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +90,15 @@ class _Checks:
         self._defined = Counter(head for head in heads if head is not None)
         self._called: set[Signature] = set()
         self._found: list[Finding] = []
+        self._errors = 0
+        self._alternatives = 0
 
     def findings(self) -> Iterator[Finding]:
         for clause in self._clauses:
+            if self._errors >= _MOST_ERRORS:
+                yield from self._found
+                yield Finding("error", clause.place, f"the check ends here, after {self._errors} errors")
+                return
             self._check_clause(clause)
         if not self._defined[RULE]:
             self._add(
@@ -98,7 +110,8 @@ class _Checks:
         yield from self._found
 
     def _add(self, level: Level, place: Place, text: str) -> None:
-        self._found.append(Finding(level, place, text))
+        self._errors += level == "error"
+        self._found.append(Finding(level, place, shortened(text, LONGEST_TEXT)))
 
     def _check_clause(self, clause: Clause) -> None:
         if clause.head is None:
@@ -147,7 +160,7 @@ class _Checks:
         if not isinstance(label, Atom) or not 0 < len(label.name) <= LONGEST_NAME or not label.name.isprintable():
             self._add("error", label.place, f"a label is a name of at most {LONGEST_NAME} characters, such as cow")
         elif self._labels is not None and label.name not in self._labels:
-            other = _alternative(label.name, self._labels)
+            other = self._alternative(label.name, self._labels)
             text = f"the model has no label {label.name}{other}; the detection gets it all the same"
             self._add("warning", label.place, text)
 
@@ -192,8 +205,8 @@ class _Checks:
         if isinstance(label, Number | List | Compound):
             self._add("error", label.place, "a label is a name, such as cow or 'traffic light'")
         if isinstance(label, Atom) and self._labels is not None and label.name not in self._labels:
-            text = f"the model has no label {label.name}, so this never holds{_alternative(label.name, self._labels)}"
-            self._add("warning", label.place, text)
+            other = self._alternative(label.name, self._labels)
+            self._add("warning", label.place, f"the model has no label {label.name}, so this never holds{other}")
 
     def _check_argument(self, argument: Term, kind: Argument) -> None:
         if kind.kind == "expression":
@@ -207,7 +220,8 @@ class _Checks:
                 return
             if called is not None and called not in EVALUABLE:
                 known = sorted({name for name, _ in EVALUABLE if name.isalnum()})
-                self._add("error", part.place, f"arithmetic has no {_named(called)}{_alternative(called[0], known)}")
+                other = self._alternative(called[0], known)
+                self._add("error", part.place, f"arithmetic has no {_named(called)}{other}")
                 return
 
     def _unknown(self, called: Signature) -> str:
@@ -221,8 +235,15 @@ class _Checks:
             return f"{name} takes {' or '.join(map(str, others))} arguments; here it has {number}"
         if name in REFUSED:
             return f"{_named(called)} is not available: {REFUSED[name]}"
-        known = [*(fact.name for fact in FACTS), *(name for name, _ in self._defined), *(name for name, _ in BUILTINS)]
-        return f"there is no {_named(called)}{_alternative(name, known)}"
+        known = (*(fact.name for fact in FACTS), *(name for name, _ in self._defined), *(name for name, _ in BUILTINS))
+        return f"there is no {_named(called)}{self._alternative(name, known)}"
+
+    def _alternative(self, name: str, known: Iterable[str]) -> str:
+        if self._alternatives >= _MOST_ALTERNATIVES or len(name) > LONGEST_NAME:
+            return ""
+        self._alternatives += 1
+        close = get_close_matches(name, list(known), 1)
+        return f"; did you mean {close[0]}?" if close else ""
 
     def _check_singletons(self, clause: Clause) -> None:
         terms = [term for term in (clause.head, clause.body) if term is not None]
@@ -250,14 +271,9 @@ def _arguments(number: int) -> str:
     return f"{number} argument{'s' * (number != 1)}"
 
 
-def _alternative(name: str, known: Sequence[str]) -> str:
-    close = get_close_matches(name, known, 1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
 def _instead(ruling: Term) -> str:
     called = signature(ruling)
-    if called is None:
+    if called is None or len(called[0]) > LONGEST_NAME:
         return ""
     close = get_close_matches(called[0], ("confirm", "drop", "relabel"), 1, 0.5)
     return f", and this is {_named(called)}" + (f"; did you mean {close[0]}?" if close else "")

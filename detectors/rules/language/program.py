@@ -13,6 +13,9 @@ from detectors.rules.language.vocabulary import BUILTINS, FACT_BY_SIGNATURE, RUL
 _OWN, _FACT, _TRYING, _RULE = "own ", "fact ", "trying rule", "the rule"
 # Where a detection, as rulings.pl describes it, holds a fact itself.
 _PLACES: Mapping[Signature, int] = {("label", 2): 3, ("confidence", 2): 4}
+# Engines round a half to different sides, and one has no integer/1: what the standard says is computed.
+_ROUNDED = frozenset((("round", 1), ("integer", 1)))
+_EVALUATED = frozenset((("sum", 1), ("max", 1), ("min", 1)))
 _RENAMED = {"aggregate_all": "collected", "false": "fail", "not": "\\+"}
 
 
@@ -89,7 +92,10 @@ class _ProgramMaker:
         arguments = (
             self._argument(argument, kind, bound) for argument, kind in zip(goal.arguments, kinds, strict=False)
         )
-        return Compound(name, tuple(arguments), goal.place)
+        first, *others = arguments
+        if name == "collected" and signature(first) in _EVALUATED:
+            first = _computed(first)
+        return Compound(name, (first, *others), goal.place)
 
     def _argument(self, argument: Term, kind: Argument, bound: str | None) -> Term:
         if kind.kind == "goal":
@@ -99,7 +105,7 @@ class _ProgramMaker:
                 template, goal = argument.arguments
                 return Compound("^", (template, self._argument(goal, kind, bound)), argument.place)
             return self._goal(argument, 0, bound)
-        return argument
+        return _computed(argument) if kind.kind == "expression" else argument
 
     def _fact(self, goal: Term, called: Signature, bound: str | None) -> Term:
         """Return the call of a fact; what a known detection holds itself is taken from it, which is quicker."""
@@ -115,3 +121,14 @@ class _ProgramMaker:
         if isinstance(term, Compound):
             return Compound(prefix + term.name, term.arguments, term.place)
         return Atom(prefix + term.name, term.place) if isinstance(term, Atom) else term
+
+
+def _computed(expression: Term) -> Term:
+    """Return ``expression`` with ``floor(X + 0.5)`` in the place of each rounding."""
+    if not isinstance(expression, Compound):
+        return expression
+    name, arguments = expression.name, tuple(map(_computed, expression.arguments))
+    if (name, len(arguments)) in _ROUNDED:
+        half = Number(0.5, expression.place)
+        name, arguments = "floor", (Compound("+", (*arguments, half), expression.place),)
+    return Compound(name, arguments, expression.place)

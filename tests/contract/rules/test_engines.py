@@ -121,6 +121,7 @@ CONDITIONS: list[tuple[str, list[int]]] = [
     ("once(( label(D, L), member(L, [bird, sheep]) ))", [2, 3]),
     ("label(D, L), atom_length(L, 4), sub_atom(L, 0, 2, _, bi), atom_concat(bi, _, L)", [3]),
     ("X is 7 mod 3 + 2 * max(1, 2) + truncate(2.7) + abs(-1) - 7 // 2, X =:= 5, label(D, bird)", [3]),
+    ("3 =:= round(2.5), -2 =:= round(-2.5), 3 =:= integer(2.5), 7 =:= integer(7), label(D, bird)", [3]),
     ("X is 2 ** 3.0 + sqrt(16) + cos(0) + 2 ^ 3 + pi * 0, X =:= 21.0, label(D, bird)", [3]),
     ("X is atan2(1, 1) * 4 - pi, abs(X) < 0.001, label(D, bird)", [3]),
     ("msort([c, a, b, a], [a, a, b, c]), sort([b, a, b], [a, b]), label(D, bird)", [3]),
@@ -274,6 +275,17 @@ def test_runs_do_not_know_each_other(engine: RulesEngine) -> None:
     outputs = {program.run(write_frame(FACTS, detections_of(ROWS[:count]), LABELS)) for count in (1, 5, 1, 5) * 3}
     program.close()
     assert outputs == {"drop 0 0\n\ndone\n", "\ndone\n"}
+
+
+def test_a_frame_is_not_traced_because_one_before_it_was(engine: RulesEngine) -> None:
+    rules = parse_rules(b"rule(a, D, drop) :- label(D, bird).", "cows.pl")
+    program = engine.load(rules.program.text, GENEROUS)
+    outputs = {
+        traced: {program.run(write_frame(FACTS, detections_of(ROWS[3:]), LABELS, traced=traced)) for _ in range(2)}
+        for traced in (False, True, False)
+    }
+    program.close()
+    assert outputs == {False: {"drop 0 0\n\ndone\n"}, True: {"trying 0 0\ndrop 0 0\ntrying 0 1\n\ndone\n"}}
 
 
 def test_rules_that_run_away_end_no_process_whose_fault_handler_changed(tmp_path: Path) -> None:

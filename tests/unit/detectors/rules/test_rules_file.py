@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,28 @@ def test_a_file_of_the_largest_size_is_checked_within_seconds() -> None:
     line = b"rule(r, D, drop) :- label(D, cow), length_px(D, L), L < 9.\n"
     rules = parse_rules(line * MOST_CLAUSES, "a.pl")
     assert len(rules.program.rules) == MOST_CLAUSES
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(f"predicate_nr_{n}(X) :- predicate_nm_{n}(X).\n" for n in range(900))
+        + "rule(a, D, drop) :- true"
+        + ", predicate_nq(D)" * 140
+        + ".\n",
+        "".join(f"rule(a, D, drop) :- X is {', '.join(f'foo{n}_{m}(1)' for m in range(140))}.\n" for n in range(100)),
+    ],
+)
+def test_thousands_of_unknown_names_are_refused_in_a_second_of_work(text: str) -> None:
+    start = time.process_time()
+    assert "and " in refusal(text.encode())
+    assert time.process_time() - start < 2.0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [f"'{'detect' * 20_000}'(D)", f"X{'x' * 200_000}", f"X is {'floor' * 40_000}", f"X = 1{'0' * 200_000}.0"],
+    ids=["predicate", "variable", "function", "number"],
+)
+def test_errors_repeat_no_name_of_a_quarter_of_a_million_characters(body: str) -> None:
+    assert len(refusal(f"rule(a, D, drop) :- {body}.".encode())) < 500

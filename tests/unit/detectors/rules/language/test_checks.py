@@ -127,3 +127,9 @@ def test_files_without_a_rule_are_an_error() -> None:
 def test_without_a_model_labels_are_not_compared() -> None:
     clauses, _ = read_clauses("rule(a, D, drop) :- label(D, cwo).")
     assert check_clauses(clauses) == []
+
+
+def test_the_check_ends_after_fifty_errors_with_the_place() -> None:
+    found = findings("".join(f"rule(a, D, drop) :- unknown_{n}(D).\n" for n in range(80)) + "unused.\n")
+    assert len(found) == 51
+    assert found[-1] == "error 51:1 the check ends here, after 50 errors"

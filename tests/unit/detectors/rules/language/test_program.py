@@ -37,3 +37,11 @@ def test_rules_are_numbered_in_the_order_of_the_file_with_their_lines() -> None:
 def test_aggregate_and_templates_keep_their_goals() -> None:
     lines = program_of("p(X) :- aggregate_all(count, q(X), 2), bagof(A, B^q(A, B), X).")
     assert lines == ["'own p'(X) :- ','('collected'('count','own q'(X),2),'bagof'(A,'^'(B,'own q'(A,B)),X))."]
+
+
+def test_rounding_is_written_as_every_engine_computes_it() -> None:
+    lines = program_of("p(X) :- 3 < round(X) * 2, aggregate_all(max(integer(Y)), q(Y), X), X = round(1).")
+    assert lines == [
+        "'own p'(X) :- ','('<'(3,'*'('floor'('+'(X,0.5)),2)),"
+        "','('collected'('max'('floor'('+'(Y,0.5))),'own q'(Y),X),'='(X,'round'(1)))).",
+    ]
