@@ -10,17 +10,18 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 
 from infra.broker.kafka.connection.link import pauses
+from infra.broker.kafka.group.assignment import assign_numbers
 from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.port import GroupSpec
 from infra.errors import SettingsError, TransientError
 
 
 class NamedAssignor:
-    """Assigns as aiokafka's range assignor does, and sends ``member_note`` to the group with this member's topics."""
+    """Assigns by :func:`assign_numbers`, and sends ``member_note`` to the group with this member's topics."""
 
     name = RangePartitionAssignor.name
     version = RangePartitionAssignor.version
-    assign = staticmethod(RangePartitionAssignor.assign)
+    assign = staticmethod(assign_numbers)
     on_assignment = staticmethod(RangePartitionAssignor.on_assignment)
 
     def __init__(self, member_note: bytes) -> None:
