@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from console.jobs.frames import make_frames
 from console.jobs.queue import WaitingFile, configs_of, late_files, mark_published, take_files, try_lock
 from console.settings import ConsoleSettings
-from infra.broker.oversize import publish_acceptable
+from infra.broker.limited_publish import publish_acceptable
 from infra.broker.port import OutRecord, Publisher
 from infra.database.pool import Connection, Database
+from infra.database.transaction import transaction
 from infra.failure.rounds import Rounds, run_rounds
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
@@ -49,7 +50,7 @@ class JobPublisher:
 
     async def publish_some(self) -> int:
         """Publish files whose turn it is; return how many. Raises the errors of database and broker."""
-        async with self._database.acquire(writing=True) as connection, connection.transaction():
+        async with self._database.acquire(writing=True) as connection, transaction(connection):
             if not await try_lock(connection):
                 return 0
             files = await self._take(connection)

@@ -12,9 +12,10 @@ from console.jobs.options import model_of
 from console.media.config import MediaConfig
 from console.settings import ConsoleSettings
 from infra.broker.event_records import event_record
-from infra.broker.oversize import publish_acceptable
+from infra.broker.limited_publish import publish_acceptable
 from infra.broker.port import OutRecord, Publisher
 from infra.database.pool import Database
+from infra.database.transaction import transaction
 from infra.failure.rounds import Rounds, run_rounds
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
@@ -63,9 +64,7 @@ class MediaPublisher:
 
     async def work(self) -> int:
         """Publish what waits; return how many frames. Raises the errors of database and broker."""
-        async with self._database.acquire(writing=True) as connection, connection.transaction():
-            # The locks of a process that is frozen while it publishes are given back.
-            await connection.execute("SET LOCAL idle_in_transaction_session_timeout = '30s'")
+        async with self._database.acquire(writing=True) as connection, transaction(connection):
             rows: list[Any] = await connection.fetch(_TAKE, self._again, _MOST)
             if not rows:
                 return 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from infra.broker.limited_publish import publish_within
 from infra.broker.port import Publisher
 from infra.database.pool import Database
+from infra.database.transaction import transaction
 from infra.failure.rounds import Rounds, run_rounds
 from infra.failure.settings import RetrySettings
 from infra.outbox.outbox import remove_records, take_records
@@ -35,10 +37,9 @@ class OutboxRelay:
 
     async def publish_some(self) -> int:
         """Publish the oldest events; return how many. Raises the errors of database and broker."""
-        async with self._database.acquire(writing=True) as connection, connection.transaction():
+        async with self._database.acquire(writing=True) as connection, transaction(connection):
             places, records = await take_records(connection, _MOST)
             if records:
-                async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
-                    await self._publisher.publish(records)
+                await publish_within(self._publisher, records, _PUBLISH_TIMEOUT_S)
                 await remove_records(connection, places)
         return len(records)
