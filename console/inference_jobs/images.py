@@ -15,6 +15,7 @@ from console.inference_jobs.bodies import UploadedImages
 from console.parts import ConsoleParts
 from console.uploads.errors import TooManyUploadsError
 from console.uploads.form import PictureForms, PictureParts
+from infra.database.transaction import transaction
 from infra.storage.s3_address import S3Address
 from infra.storage.s3_objects import S3Objects
 from ingest.images.check import ImageError, inspect_image
@@ -43,7 +44,7 @@ class ImagesIntake:
 
     async def _read(self, parts: PictureParts, client_id: str) -> UploadedImages:
         keep = timedelta(days=self._settings.upload_days)
-        async with request_connection(self._parts, writing=True) as connection, connection.transaction():
+        async with request_connection(self._parts, writing=True) as connection, transaction(connection):
             unused, most = await records.count_uploads(connection, client_id), self._settings.max_open_uploads
             if unused >= most:
                 raise TooManyUploadsError(

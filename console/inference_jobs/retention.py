@@ -8,6 +8,7 @@ import logging
 from console.inference_jobs import records
 from console.objects import JobObjects
 from infra.database.pool import Database
+from infra.database.transaction import transaction
 from infra.failure.error_texts import error_code, error_text
 from infra.failure.retry import StoppedError, run_until_stop
 from infra.process.health import HealthPart
@@ -56,7 +57,7 @@ class InferenceImagesRetention:
 
     async def remove_some(self) -> int:
         """Remove the pictures of some expired uploads; return of how many."""
-        async with self._database.acquire(writing=True) as connection, connection.transaction():
+        async with self._database.acquire(writing=True) as connection, transaction(connection):
             expired = await records.take_expired(connection, _AT_ONCE)
             for number in expired:
                 objects = self._objects.open()

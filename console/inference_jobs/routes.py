@@ -27,6 +27,7 @@ from console.inference_settings import InferenceJobsSettings
 from console.jobs.job_route import JobRoute
 from console.parts import ConsoleParts
 from console.uploads.form import FILES_FORM
+from infra.database.transaction import transaction
 from infra.http_api.errors.api_errors import UnauthorizedError
 from infra.http_api.limits.turns import Turns
 from infra.http_api.request.body import declared_length, read_body
@@ -124,7 +125,7 @@ def inference_jobs_router(parts: ConsoleParts) -> APIRouter:
         """Keep a job; a process does it, and its results are there when its status is completed."""
         _require_buckets(asked, settings)
         most = parts.settings.max_open_jobs
-        async with request_connection(parts, writing=True) as connection, connection.transaction():
+        async with request_connection(parts, writing=True) as connection, transaction(connection):
             return await records.add_job(connection, parts.box, caller.client_id, asked, settings.bucket, most)
 
     @router.get(f"{PATH}/jobs/{{inference_job_id}}", summary="An inference job")
@@ -152,7 +153,7 @@ def inference_jobs_router(parts: ConsoleParts) -> APIRouter:
     async def take(inference_job_id: _JobId, request: Request) -> TakenBody:
         """Take what the process of a job posts, with the token that it got. The same once more changes nothing."""
         token, job_id = _token_of(request), _number(inference_job_id)
-        async with request_connection(parts, writing=True) as connection, connection.transaction():
+        async with request_connection(parts, writing=True) as connection, transaction(connection):
             await records.check_token(connection, parts.box, job_id, token)
         who = f"inference-job-{job_id}"
         declared = declared_length(dict(request.scope["headers"]), limit)
@@ -160,7 +161,7 @@ def inference_jobs_router(parts: ConsoleParts) -> APIRouter:
             with slot.reading():
                 body = await read_body(request.receive, limit, body_time_limit(parts.settings), turns, who)
             parsed = await asyncio.to_thread(records.parse_results, body, job_id)
-            async with request_connection(parts, writing=True) as connection, connection.transaction():
+            async with request_connection(parts, writing=True) as connection, transaction(connection):
                 status = await records.check_token(connection, parts.box, job_id, token)
                 return await records.take_results(connection, job_id, status, parsed)
 

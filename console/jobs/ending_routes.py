@@ -18,6 +18,7 @@ from console.jobs.job_route import JobRoute
 from console.jobs.predict import accepted
 from console.jobs.status import find_job, job_body
 from console.parts import ConsoleParts
+from infra.database.transaction import transaction
 from schemas.timestamps import format_utc
 from sinks.metrics import JOBS
 from sinks.postgres.jobs import note_ended
@@ -36,7 +37,7 @@ def ending_router(parts: ConsoleParts, estimates: Estimates) -> APIRouter:
     async def cancel(job_id: str, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
         """Cancel a job that has not ended. Files that are with a detector may still get a result."""
         async with request_connection(parts, writing=True) as connection:
-            async with connection.transaction():
+            async with transaction(connection):
                 ended = await cancel_job(connection, caller.client_id, job_id)
             job = await find_job(connection, caller.client_id, job_id)
         note_ended([] if ended is None else [ended])
@@ -53,7 +54,7 @@ def ending_router(parts: ConsoleParts, estimates: Estimates) -> APIRouter:
         """Make a job of the files of an ended job that have no result, with the same options."""
         async with request_connection(parts, writing=True) as connection:
             load = await estimates.refresh(connection)
-            async with connection.transaction():
+            async with transaction(connection):
                 most_open = parts.settings.max_open_jobs
                 job, is_new = await retry_job(connection, caller.client_id, job_id, most_open=most_open)
         if is_new:

@@ -19,6 +19,7 @@ from console.jobs.job_route import JobRoute
 from console.jobs.models import require_model
 from console.jobs.rules import rules_of
 from console.parts import ConsoleParts
+from infra.database.transaction import transaction
 from infra.texts import counted
 from schemas.timestamps import format_utc
 from sinks.metrics import JOBS
@@ -41,7 +42,7 @@ def predict_router(parts: ConsoleParts, estimates: Estimates) -> APIRouter:
         config = KeptConfig(asked=asked.config, rules=await rules_of(asked.config, parts.rules))
         async with request_connection(parts, writing=True) as connection:
             load = await estimates.refresh(connection)
-            async with connection.transaction():
+            async with transaction(connection):
                 webhook = await find_webhook(connection, caller.client_id, asked.webhook_id)
                 config = config.model_copy(update={"webhook": webhook})
                 upload, files = await find_files(connection, caller.client_id, asked.upload_id, asked.file_ids)

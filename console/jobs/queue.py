@@ -17,8 +17,6 @@ _JOBS_OF_A_CLIENT = 64
 """So many jobs of a client, the oldest, are done at the same time."""
 
 _TRY_LOCK = "SELECT pg_try_advisory_xact_lock($1)"
-# The lock of a process that is frozen while it publishes is given back.
-_TIMEOUT = "SET LOCAL idle_in_transaction_session_timeout = '30s'"
 _FREE = "SELECT $1 - count(*) FROM job_files WHERE status = 'published'"
 _TAKE = """
 WITH busy AS (SELECT job_id, count(*) AS files FROM job_files WHERE status = 'published' GROUP BY job_id),
@@ -105,7 +103,6 @@ class WaitingFile:
 
 async def try_lock(connection: Connection) -> bool:
     """Return whether this transaction is the one that publishes."""
-    await connection.execute(_TIMEOUT)
     return bool(await connection.fetchval(_TRY_LOCK, _LOCK))
 
 

@@ -17,6 +17,7 @@ from console.media.frames import KeptMedia
 from console.media.records import MediaFrame
 from console.media.settings import MediaSettings
 from console.parts import ConsoleParts
+from infra.database.transaction import transaction
 from infra.http_api.errors.api_errors import OverloadedError
 from schemas.errors import StandgaleError
 from schemas.timestamps import utc_now
@@ -61,7 +62,7 @@ class DirectDetection:
         """
         run = uuid4()
         try:
-            async with request_connection(self._parts, writing=True) as connection, connection.transaction():
+            async with request_connection(self._parts, writing=True) as connection, transaction(connection):
                 await records.add_direct(connection, run, client_id, config)
                 await records.add_frame(connection, run, None, frame)
             try:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from infra.database.pool import Database
+from infra.database.transaction import transaction
 from infra.failure.rounds import Rounds, run_rounds
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
@@ -60,7 +61,7 @@ class MediaRetention:
 
     async def work(self) -> int:
         """Remove what is due; return how much. Raises the errors of database and store."""
-        async with self._database.acquire(writing=True) as connection, connection.transaction():
+        async with self._database.acquire(writing=True) as connection, transaction(connection):
             if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK):
                 return 0
             rows: list[Any] = await connection.fetch(_VIDEOS, 2 * _UNTOUCHED_FOR, OTHER, _AT_ONCE)

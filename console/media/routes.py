@@ -25,6 +25,7 @@ from console.media.records import PURPOSE, Medium, Secrets
 from console.media.streams import MediaEvents, MediaStream
 from console.media.tokens import refresh_time
 from console.parts import ConsoleParts
+from infra.database.transaction import transaction
 from infra.encryption.box import SecretBox
 from infra.http_api.errors.api_errors import UnsupportedMediaTypeError, ValidationFailedError
 from ingest.settings import VideoSettings
@@ -138,7 +139,7 @@ def media_router(parts: ConsoleParts, streams: MediaStreams) -> APIRouter:
                 details="Send the bytes of the medium, JSON with its source, or no body.",
                 field="Content-Type",
             )
-        async with request_connection(parts, writing=True) as connection, connection.transaction():
+        async with request_connection(parts, writing=True) as connection, transaction(connection):
             await records.add_run(
                 connection, uuid4(), client_id, media_id, config, secrets, medium, settings.max_waiting
             )

@@ -25,6 +25,7 @@ from console.media.records import PURPOSE, MediaFrame, Medium, Run
 from console.media.settings import MediaSettings
 from console.metrics import MEDIA, MEDIA_FRAMES
 from infra.database.pool import Connection, Database
+from infra.database.transaction import transaction
 from infra.encryption.box import SecretBox
 from infra.errors import RecordError, SettingsError
 from infra.failure.backoff import Backoff
@@ -87,7 +88,7 @@ class MediaRunner:
         """Begin with a medium whose turn it is; return whether there was one. Raises the errors of the database."""
         if len(self._working) >= self._settings.max_at_once:
             return 0
-        async with self._database.acquire(writing=True) as connection, connection.transaction():
+        async with self._database.acquire(writing=True) as connection, transaction(connection):
             run = await records.claim_run(connection, self._owner, self._lease_s, self._settings.max_at_once)
         if run is None:
             return 0
@@ -217,7 +218,7 @@ class MediaRunner:
 
     async def _write(self, change: Callable[[Connection], Awaitable[ResultT]]) -> ResultT:
         async def once() -> ResultT:
-            async with self._database.acquire(writing=True) as connection, connection.transaction():
+            async with self._database.acquire(writing=True) as connection, transaction(connection):
                 return await change(connection)
 
         return await self._again(once)

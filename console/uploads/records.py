@@ -12,6 +12,8 @@ from console.http.connection import request_connection
 from console.ids import is_id
 from console.parts import ConsoleParts
 from infra.database.pool import Connection
+from infra.database.transaction import transaction
+from infra.http_api.errors.api_errors import UploadTimeoutError
 from schemas.events import ImageRef
 from schemas.geometry import CameraGeometry
 
@@ -24,7 +26,9 @@ _BEGIN = "INSERT INTO uploads (id, upload_id, client_id, expires_at) VALUES ($1,
 _ADD = """
 INSERT INTO uploaded_files (id, file_id, upload_id, position, filename, size_bytes, media_type, width, height, sha256,
     image_uri, captured_at, camera)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+SELECT $1::uuid, $2::varchar, id, $4::int, $5::varchar, $6::bigint, $7::varchar, $8::int, $9::int, $10::varchar,
+    $11::varchar, $12::timestamptz, $13::jsonb
+FROM uploads WHERE id = $3 FOR KEY SHARE RETURNING id
 """
 _COMPLETE = "UPDATE uploads SET completed_at = now() WHERE id = $1 AND completed_at IS NULL RETURNING expires_at"
 # An upload that was given up is removed with those that were cut off.
@@ -97,10 +101,10 @@ class UploadRecords:
             await connection.execute(_BEGIN, upload, upload_id, client_id, keep)
 
     async def add(self, upload: UUID, position: int, file: UploadedFile) -> None:
-        """Write one file of an upload; its bytes are stored."""
+        """Write one file of an upload; its bytes are stored. Raises UploadTimeoutError when the upload was removed."""
         image = file.image
         async with request_connection(self._parts, writing=True) as connection:
-            await connection.execute(
+            written = await connection.fetchval(
                 _ADD,
                 file.id,
                 file.file_id,
@@ -116,12 +120,16 @@ class UploadRecords:
                 file.captured_at,
                 None if file.camera is None else file.camera.model_dump_json(exclude_none=True),
             )
+        if written is None:
+            raise _removed()
 
     async def complete(self, upload: UUID) -> datetime:
-        """Make the upload visible; return when it expires."""
+        """Make the upload visible; return when it expires. Raises UploadTimeoutError when it was removed."""
         async with request_connection(self._parts, writing=True) as connection:
-            expires_at: datetime = await connection.fetchval(_COMPLETE, upload)
-            return expires_at
+            expires_at: datetime | None = await connection.fetchval(_COMPLETE, upload)
+        if expires_at is None:
+            raise _removed()
+        return expires_at
 
     async def find(self, client_id: str, upload_id: str) -> tuple[UploadRow, Sequence[UploadedFile]] | None:
         """Return an upload of the client with its files, unless it has expired."""
@@ -149,7 +157,7 @@ class UploadRecords:
         """
         if not is_id(upload_id, "upl"):
             raise LookupError(upload_id)
-        async with request_connection(self._parts, writing=True) as connection, connection.transaction():
+        async with request_connection(self._parts, writing=True) as connection, transaction(connection):
             upload = await connection.fetchval(_LOCK, client_id, upload_id)
             if upload is None:
                 raise LookupError(upload_id)
@@ -159,18 +167,27 @@ class UploadRecords:
             return job
 
 
-async def take_expired(connection: Connection, min_age: timedelta, most: int) -> Sequence[UUID]:
-    """Return uploads whose bytes are to be removed, locked until the transaction ends.
+def _removed() -> UploadTimeoutError:
+    return UploadTimeoutError(
+        "the upload took so long that it was removed as one that was cut off; nothing of it was kept",
+        details="Send it again, over a faster connection or with fewer files at once.",
+    )
+
+
+async def take_expired(connection: Connection, min_age: timedelta, longest: timedelta, most: int) -> Sequence[UUID]:
+    """Return uploads whose bytes are to be removed, locked until the transaction ends; none while another one takes.
 
     Those that have expired and that no job uses any more, and those that were never completed; none is younger than
-    ``min_age``.
+    ``min_age``, and none of those that may still be received: that takes at most ``longest``.
     """
-    rows = await connection.fetch(_EXPIRED, min_age, most)
-    return [row["id"] for row in rows]
+    if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _RETENTION_LOCK):
+        return []
+    rows = await connection.fetch(_EXPIRED, min_age, longest, most)
+    return [row["id"] for row in await connection.fetch(_UNUSED, [row["id"] for row in rows])]
 
 
 async def removable_files(connection: Connection, upload: UUID) -> Sequence[str]:
-    """Return the addresses of the bytes of an upload that nothing else needs: no device's frame, no other upload."""
+    """Return the addresses of the bytes of an upload that no device's frame, medium or other upload needs."""
     return [row["image_uri"] for row in await connection.fetch(_REMOVABLE, upload)]
 
 
@@ -180,11 +197,20 @@ async def strike_out(connection: Connection, upload: UUID) -> None:
     await connection.execute(_FORGET, upload)
 
 
+# Two that remove uploads with equal bytes at the same time would both leave them to the other.
+_RETENTION_LOCK = 0x53746767557052
 _EXPIRED = """
 SELECT id FROM uploads u
-WHERE removed_at IS NULL AND created_at <= now() - $1::interval AND (expires_at <= now() OR completed_at IS NULL)
+WHERE removed_at IS NULL AND created_at <= now() - $1::interval
+    AND (expires_at <= now() AND completed_at IS NOT NULL
+        OR completed_at IS NULL AND created_at <= now() - $1::interval - $2::interval)
     AND NOT EXISTS (SELECT FROM jobs WHERE jobs.upload_id = u.id AND finished_at IS NULL)
-ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
+ORDER BY expires_at LIMIT $3 FOR UPDATE SKIP LOCKED
+"""
+# Asked once they are locked: a job may have come after the first statement had looked for some.
+_UNUSED = """
+SELECT id FROM unnest($1::uuid[]) AS u (id)
+WHERE NOT EXISTS (SELECT FROM jobs WHERE jobs.upload_id = u.id AND finished_at IS NULL)
 """
 _MARK = "UPDATE uploads SET removed_at = now() WHERE id = $1"
 _FORGET = "DELETE FROM uploads WHERE id = $1 AND NOT EXISTS (SELECT FROM jobs WHERE jobs.upload_id = uploads.id)"
@@ -192,6 +218,7 @@ _REMOVABLE = """
 SELECT DISTINCT image_uri FROM uploaded_files f
 WHERE upload_id = $1
     AND NOT EXISTS (SELECT FROM images WHERE images.sha256 = f.sha256 AND images.job_id IS NULL)
+    AND NOT EXISTS (SELECT FROM media_runs WHERE medium_sha256 = f.sha256 AND finished_at IS NULL)
     AND NOT EXISTS (
         SELECT FROM uploaded_files other JOIN uploads ON uploads.id = other.upload_id
         WHERE other.sha256 = f.sha256 AND other.upload_id <> f.upload_id AND uploads.removed_at IS NULL

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+from console.settings import ConsoleSettings
 from console.uploads.records import removable_files, strike_out, take_expired
 from infra.database.pool import Database
+from infra.database.transaction import transaction
 from infra.failure.rounds import Rounds, run_rounds
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
@@ -22,7 +24,7 @@ _UNTOUCHED_FOR = timedelta(seconds=REFRESH_AFTER_S + 600.0)
 
 
 class UploadRetention:
-    """Is the component that removes; several consoles may run it, and each upload is with one of them at a time.
+    """Is the component that removes; several consoles may run it, and one of them at a time removes.
 
     It removes the bytes first and strikes the upload out then: killed in between, it removes them once more, which does
     no harm. Uploads that a job uses wait for its end.
@@ -31,8 +33,15 @@ class UploadRetention:
     name = "upload-retention"
 
     def __init__(
-        self, database: Database, store: FrameStore, retry: RetrySettings, *, every_s: float = _EVERY_S
+        self,
+        database: Database,
+        store: FrameStore,
+        settings: ConsoleSettings,
+        retry: RetrySettings,
+        *,
+        every_s: float = _EVERY_S,
     ) -> None:
+        self._longest = timedelta(seconds=settings.upload_timeout_s)
         self._database = database
         self._store = store
         self._retry = retry
@@ -44,8 +53,8 @@ class UploadRetention:
 
     async def remove_some(self) -> int:
         """Remove the bytes of some uploads; return how many uploads. Raises the errors of database and store."""
-        async with self._database.acquire(writing=True) as connection, connection.transaction():
-            uploads = await take_expired(connection, _MIN_AGE, _AT_ONCE)
+        async with self._database.acquire(writing=True) as connection, transaction(connection):
+            uploads = await take_expired(connection, _MIN_AGE, self._longest, _AT_ONCE)
             for upload in uploads:
                 for uri in await removable_files(connection, upload):
                     await self._store.delete_older(uri, utc_now() - _UNTOUCHED_FOR)

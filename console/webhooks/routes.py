@@ -21,6 +21,7 @@ from console.webhooks.bodies import (
     WebhooksBody,
     WebhookWithSecret,
 )
+from infra.database.transaction import transaction
 
 _Caller = Annotated[Caller, Depends(caller_of)]
 _PATH = "/api/v1/webhooks"
@@ -36,7 +37,7 @@ def webhooks_router(parts: ConsoleParts) -> APIRouter:
     @router.post(_PATH, summary="Add a web-hook", status_code=201, responses=errors("TOO_MANY_WEBHOOKS"))
     async def add(asked: NewWebhook, caller: _Caller) -> WebhookBody:
         """Keep an address to call. Its secret is in this response alone; verify the signature of each call with it."""
-        async with request_connection(parts, writing=True) as connection, connection.transaction():
+        async with request_connection(parts, writing=True) as connection, transaction(connection):
             found, secret = await records.add_webhook(connection, parts.box, caller.client_id, asked)
         return WebhookBody(data=WebhookWithSecret(**found.model_dump(), secret=secret))
 
@@ -62,14 +63,14 @@ def webhooks_router(parts: ConsoleParts) -> APIRouter:
     @router.post(f"{_PATH}/{{webhook_id}}/rotate", summary="Give a web-hook a new secret")
     async def rotate(webhook_id: str, caller: _Caller) -> WebhookBody:
         """Return the new secret, this once. For a day calls are signed with both, so that receivers can change over."""
-        async with request_connection(parts, writing=True) as connection, connection.transaction():
+        async with request_connection(parts, writing=True) as connection, transaction(connection):
             found, secret = await records.rotate_secret(connection, parts.box, caller.client_id, webhook_id)
         return WebhookBody(data=WebhookWithSecret(**found.model_dump(), secret=secret))
 
     @router.post(f"{_PATH}/{{webhook_id}}/test", summary="Call a web-hook as a test", status_code=202)
     async def test(webhook_id: str, caller: _Caller) -> dict[str, str]:
         """Let it be called once; its deliveries show what became of it."""
-        async with request_connection(parts, writing=True) as connection, connection.transaction():
+        async with request_connection(parts, writing=True) as connection, transaction(connection):
             delivery = await records.add_test(connection, caller.client_id, webhook_id, _MOST_TESTS)
         return {"status": "accepted", "delivery_id": str(delivery)}
 
@@ -83,7 +84,7 @@ def webhooks_router(parts: ConsoleParts) -> APIRouter:
     @router.post(f"{_PATH}/{{webhook_id}}/redrive", summary="Send what was given up again")
     async def redrive(webhook_id: str, caller: _Caller) -> RedrivenBody:
         """Let all dead letters wait again, for attempts over a day; a web-hook that was disabled is called again."""
-        async with request_connection(parts, writing=True) as connection, connection.transaction():
+        async with request_connection(parts, writing=True) as connection, transaction(connection):
             return RedrivenBody(data={"redriven": await records.redrive(connection, caller.client_id, webhook_id)})
 
     return router

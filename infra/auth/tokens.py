@@ -13,6 +13,7 @@ from uuid import UUID
 
 from infra.auth.kinds import API_KEYS, DEVICE_TOKENS, TokenKind
 from infra.database.pool import Connection, Database
+from infra.database.transaction import transaction
 from schemas.event_base import DEVICE_ID_PATTERN
 from schemas.ids import device_uuid
 
@@ -106,7 +107,7 @@ class Tokens:
         kind = self.kind
         if name is not None and (len(name) > _NAME_MAX or "\x00" in name):
             raise kind.error(f"the name of {kind.holder} {holder_id} takes at most {_NAME_MAX} characters and no NUL")
-        async with self._database.acquire() as connection, connection.transaction():
+        async with self._database.acquire() as connection, transaction(connection):
             await connection.execute(self._sql.insert_holder, device_uuid(holder_id), holder_id, name)
             if valid := await self._locked_valid_ids(connection, holder_id):
                 raise kind.error(
@@ -124,7 +125,7 @@ class Tokens:
         kind = self.kind
         if overlap_s is not None and overlap_s < 0:
             raise kind.error(f"the overlap of two {kind.token}s is {overlap_s} s; it takes zero or more")
-        async with self._database.acquire() as connection, connection.transaction():
+        async with self._database.acquire() as connection, transaction(connection):
             valid = await self._locked_valid_ids(connection, holder_id)
             if len(valid) >= MAX_VALID:
                 raise kind.error(
@@ -141,7 +142,7 @@ class Tokens:
         """End the token ``token_id`` of the holder, or all of them (None); return how many were valid until now."""
         self._check_id(holder_id)
         kind = self.kind
-        async with self._database.acquire() as connection, connection.transaction():
+        async with self._database.acquire() as connection, transaction(connection):
             valid = await self._locked_valid_ids(connection, holder_id)
             if token_id is not None and token_id not in valid:
                 raise kind.error(

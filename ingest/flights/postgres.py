@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from infra.database.pool import Connection, Database
+from infra.database.transaction import transaction
 from infra.errors import DatabaseUnavailableError
 from infra.http_api.errors.api_errors import ApiError
 from ingest.flights.flight import Failure, Flight
@@ -65,7 +66,7 @@ class PostgresFlights:
 
     async def announce(self, device_id: str, flight_id: str, count: int) -> Flight:
         """Open a flight, or change its announced count."""
-        async with self._database.acquire() as connection, connection.transaction():
+        async with self._database.acquire() as connection, transaction(connection):
             device, row = await self._open(connection, device_id, flight_id)
             if row["announced"] != count:
                 if row["closed_at"] is not None:
@@ -77,7 +78,7 @@ class PostgresFlights:
 
     async def close(self, device_id: str, flight_id: str, count: int) -> Flight:
         """Close a flight with its count."""
-        async with self._database.acquire() as connection, connection.transaction():
+        async with self._database.acquire() as connection, transaction(connection):
             device, row = await self._open(connection, device_id, flight_id)
             if row["closed_at"] is None:
                 await connection.execute(_CLOSE, device, flight_id, count)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from infra.database.pool import Connection, Database
+from infra.database.transaction import transaction
 from schemas.events import DeadLetter, FrameCaptured
 from schemas.topics import FRAME_TOPICS, FRAMES_DEAD
 from sinks.postgres.dead_letters import original_of
@@ -48,7 +49,7 @@ class ArrivedFrames(_FlightWriter):
         frames = {event.frame_id: event for event in events if event.flight_id is not None}
         if not frames:
             return
-        async with self._database.acquire(writing=True) as connection, connection.transaction():
+        async with self._database.acquire(writing=True) as connection, transaction(connection):
             await connection.execute(ARRIVED.create_staging)
             devices = await _open_flights(connection, list(frames.values()))
             rows = [_row(frame, devices, "pending") for _, frame in sorted(frames.items())]
@@ -71,7 +72,7 @@ class FailedFrames(_FlightWriter):
                 failed[frame.frame_id] = frame, letter
         if not failed:
             return
-        async with self._database.acquire(writing=True) as connection, connection.transaction():
+        async with self._database.acquire(writing=True) as connection, transaction(connection):
             await connection.execute(FAILED.create_staging)
             devices = await _open_flights(connection, [frame for frame, _ in failed.values()])
             rows = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from infra.database.pool import Database
+from infra.database.transaction import transaction
 from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, SINKS_DEAD
 from sinks.metrics import JOB_SECONDS, JOBS
@@ -36,7 +37,7 @@ class JobFailures:
         failures = [failure for letter in events if (failure := failure_of(letter)) is not None]
         if not failures:
             return
-        async with self._database.acquire(writing=True) as connection, connection.transaction():
+        async with self._database.acquire(writing=True) as connection, transaction(connection):
             ended = await count_failures(connection, failures)
             await note_media_failures(connection, failures)
         note_ended(ended)

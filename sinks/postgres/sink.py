@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from infra.database.pool import Connection, Database
+from infra.database.transaction import transaction
 from schemas.events import DetectionsMade
 from schemas.topics import DETECTIONS as DETECTIONS_TOPIC
 from sinks.postgres.job_counts import count_results
@@ -55,7 +56,7 @@ class PostgresSink:
         Raises DatabaseUnavailableError and RefusedError (write them again), RowRefusedError naming the field that the
         database cannot store, and WriteRefusedError (a constraint or trigger refuses one of them, or all).
         """
-        async with self._database.acquire(writing=True) as connection, connection.transaction():
+        async with self._database.acquire(writing=True) as connection, transaction(connection):
             # It does nothing where they exist; a connection that is new, or was reset by a pooler, has none.
             await connection.execute(CREATE_STAGING)
             ids = await write_devices(connection, device_rows(events))

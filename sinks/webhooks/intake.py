@@ -10,6 +10,7 @@ from itertools import islice
 from uuid import UUID
 
 from infra.database.pool import Database
+from infra.database.transaction import transaction
 from schemas.events import DetectionsMade
 from schemas.job_events import JobFinished
 from schemas.timestamps import utc_now
@@ -51,7 +52,7 @@ class JobWebhooks:
     async def write(self, events: Sequence[JobFinished]) -> None:
         """Keep what is to be delivered about ``events``, once for each event and web-hook."""
         by_job = {event.job_uuid: event for event in events}
-        async with self._database.acquire(writing=True) as connection, connection.transaction():
+        async with self._database.acquire(writing=True) as connection, transaction(connection):
             rows = await connection.fetch(_OF_JOBS, list(by_job))
             new = [
                 NewDelivery(delivery_id(row["webhook"], event.id), row["webhook"], "job.finished", job_payload(event))

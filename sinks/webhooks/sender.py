@@ -10,6 +10,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from infra.database.pool import Database
+from infra.database.transaction import transaction
 from infra.encryption.box import SecretBox, SecretUnreadableError
 from infra.failure.error_texts import error_code, error_text
 from infra.failure.rounds import Rounds, run_rounds
@@ -132,7 +133,7 @@ class WebhookSender:
         return await self._caller.post(hook.url, delivery.payload, headers)
 
     async def _note(self, delivery: Delivery, hook: Hook, outcome: Outcome) -> None:
-        async with self._database.acquire(writing=True) as connection, connection.transaction():
+        async with self._database.acquire(writing=True) as connection, transaction(connection):
             if outcome.error is None:
                 assert outcome.status is not None
                 await note_delivered(connection, delivery, outcome.status)

@@ -74,7 +74,7 @@ def make_console_workers(process: Composition, host: str, port: int) -> list[Com
     return [
         process.keys(),
         process.job_watch(),
-        UploadRetention(database, process.store(), retry),
+        UploadRetention(database, process.store(), console, retry),
         JobGauges(database),
         PublishingComponent("outbox", process, lambda publisher: OutboxRelay(database, publisher, retry)),
         PublishingComponent("job-frames", process, lambda publisher: JobPublisher(database, publisher, console, retry)),

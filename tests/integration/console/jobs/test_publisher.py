@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from console.jobs import queue
 from console.jobs.queue import take_files
 from console.settings import ConsoleSettings
 from infra.broker.port import OutRecord
@@ -119,7 +118,7 @@ async def test_one_process_publishes_at_a_time(site: JobSite) -> None:
 
 
 async def test_a_frozen_process_gives_its_turn_back(site: JobSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "_TIMEOUT", "SET LOCAL idle_in_transaction_session_timeout = '200ms'")
+    monkeypatch.setattr("infra.database.transaction.IDLE_LIMIT_S", 0.2)
     job_id, frozen = await site.job(3), Stopping()
     task = asyncio.create_task(site.publisher(frozen).publish_some())
     await frozen.published.wait()

@@ -11,7 +11,7 @@ import pytest
 
 from infra.broker.port import OutRecord
 from infra.database.pool import Database
-from infra.errors import BrokerUnavailableError
+from infra.errors import BrokerUnavailableError, DatabaseUnavailableError
 from infra.failure.settings import RetrySettings
 from infra.outbox.outbox import add_event
 from infra.outbox.relay import OutboxRelay
@@ -86,6 +86,32 @@ async def test_two_relays_never_publish_the_same_event(database: Database) -> No
     first.gate.set()
     assert await sending == 1
     assert (names(first), names(second)) == (["a"], [])
+
+
+async def test_events_of_a_frozen_relay_go_to_the_other(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.database.transaction.IDLE_LIMIT_S", 0.3)
+    first, second = Topics(), Topics()
+    first.gate.clear()
+    await add(database, "a")
+    sending = asyncio.create_task(relay(database, first).publish_some())
+    await asyncio.sleep(0.1)
+    assert await relay(database, second).publish_some() == 0
+    await until(relay(database, second).publish_some, "the event")
+    assert names(second) == ["a"]
+    first.gate.set()
+    with pytest.raises(DatabaseUnavailableError):
+        await sending
+
+
+async def test_a_broker_that_does_not_acknowledge_is_named_and_not_the_database(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.outbox.relay._PUBLISH_TIMEOUT_S", 0.1)
+    topics = Topics()
+    topics.gate.clear()
+    await add(database, "a")
+    with pytest.raises(BrokerUnavailableError, match=r"did not acknowledge 1 record within 0\.1 s"):
+        await relay(database, topics).publish_some()
 
 
 async def test_events_wait_while_the_broker_is_away_and_the_part_is_not_ready(database: Database) -> None:

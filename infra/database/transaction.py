@@ -1,0 +1,23 @@
+"""Runs transactions that a frozen process cannot keep open."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from infra.database.pool import Connection
+
+IDLE_LIMIT_S = 30.0
+"""After so long without a statement the server undoes a transaction, and ends its connection."""
+
+
+@asynccontextmanager
+async def transaction(connection: Connection) -> AsyncIterator[None]:
+    """Run the block in a transaction that the server undoes when nothing comes for IDLE_LIMIT_S.
+
+    A process that is frozen (SIGSTOP, a suspended machine) would keep its rows locked, and all others would wait for
+    it. When it goes on, its next statement fails as one on a lost connection does.
+    """
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_LIMIT_S * 1000:.0f}ms'")
+        yield
