@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -28,6 +28,12 @@ class Caller:
     """Names the client that sent a valid API key."""
 
     client_id: str
+    key: str = field(default="", repr=False, compare=False)
+    """For :meth:`is_allowed`"""
+
+    def is_allowed(self, keys: Verifier) -> bool:
+        """Whether the key is valid now, for responses that last long."""
+        return keys.verify(self.key) is not None
 
 
 def caller_of(request: Request) -> Caller:
@@ -90,7 +96,7 @@ class KeyMiddleware:
                 details="It is unknown, revoked or expired; the operator makes one with `standgale key add NAME`.",
                 headers=_CHALLENGE,
             )
-        return Caller(found.holder_id)
+        return Caller(found.holder_id, key)
 
 
 def public_paths(public: Sequence[str]) -> Callable[[str], bool]:

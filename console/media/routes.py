@@ -154,7 +154,7 @@ def media_router(parts: ConsoleParts, streams: MediaStreams) -> APIRouter:
     async def stream_all(caller: _Caller) -> Response:
         """Stream the events of all media of the client from now on."""
         streams.require_room()
-        return MediaStream(streams, MediaEvents(parts, streams, caller.client_id).of_all())
+        return MediaStream(streams, MediaEvents(parts, streams, caller).of_all())
 
     @router.get(
         "/detect/{media_id}/stream",
@@ -165,7 +165,7 @@ def media_router(parts: ConsoleParts, streams: MediaStreams) -> APIRouter:
     async def stream_one(media_id: _MediaId, caller: _Caller, last_event_id: _LastId = None) -> Response:
         """Stream the events of the newest run of a medium: all of them, or those behind `Last-Event-ID`."""
         streams.require_room()
-        events = MediaEvents(parts, streams, caller.client_id)
+        events = MediaEvents(parts, streams, caller)
         run = await events.newest_run(media_id)
         return MediaStream(streams, events.of_run(run, last_event_id))
 

@@ -16,6 +16,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
+from console.http.callers import Caller
 from console.http.connection import request_connection
 from console.media.bodies import MediaDetection, MediaError, MediaEvent, detections_of, event_text
 from console.media.errors import MediaNotFoundError
@@ -30,7 +31,7 @@ PAGE = 100
 """The most events that wait in memory for a client."""
 STREAM = "media"
 _LONGEST_S = 3_600.0
-"""Then the client connects again, and its key is checked again."""
+"""Then the client connects again."""
 _NEWEST = """
 SELECT id FROM media_runs WHERE client_id = $1 AND media_id = $2 ORDER BY created_at DESC, id LIMIT 1
 """
@@ -78,9 +79,10 @@ class MediaStream(EventSourceResponse):
 class MediaEvents:
     """Reads the events of media of one client."""
 
-    def __init__(self, parts: ConsoleParts, streams: MediaStreams, client_id: str) -> None:
+    def __init__(self, parts: ConsoleParts, streams: MediaStreams, caller: Caller) -> None:
         self._parts = parts
-        self._client_id = client_id
+        self._caller = caller
+        self._client_id = caller.client_id
         self._streams = streams
         self._until = time.monotonic() + _LONGEST_S
 
@@ -156,7 +158,7 @@ class MediaEvents:
         return self._streams.stopping.is_set()
 
     def _is_over(self) -> bool:
-        return self.is_stopping or time.monotonic() > self._until
+        return self.is_stopping or time.monotonic() > self._until or not self._caller.is_allowed(self._parts.keys)
 
     async def _pause(self) -> None:
         await wait_until_set(self._streams.stopping, self._streams.settings.watch_interval_s)

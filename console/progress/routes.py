@@ -22,7 +22,7 @@ from console.progress.watch import STREAM, JobWatch, Watcher
 from sinks.metrics import SSE_EVENTS
 
 _LONGEST_S = 3_600.0
-"""Then the client connects again, and its key is checked again."""
+"""Then the client connects again."""
 _RETRY = b"retry: 2000\n\n"
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -86,7 +86,7 @@ def progress_router(parts: ConsoleParts, watch: JobWatch) -> APIRouter:
         seen = last_event_id or query.last_event_id
         if job.finished_at is not None and seen == event_id(job):
             return Response(status_code=204)
-        return _Stream(watch, job, caller.client_id, seen, parts.settings.heartbeat_s)
+        return _Stream(watch, job, caller, seen, parts)
 
     return routes
 
@@ -94,24 +94,25 @@ def progress_router(parts: ConsoleParts, watch: JobWatch) -> APIRouter:
 class _Stream(Response):
     """Is the response; its client counts as a watcher until it ends."""
 
-    def __init__(self, watch: JobWatch, job: JobRow, client_id: str, seen: str | None, heartbeat_s: float) -> None:
+    def __init__(self, watch: JobWatch, job: JobRow, caller: Caller, seen: str | None, parts: ConsoleParts) -> None:
         super().__init__()
         self._watch = watch
-        self._heartbeat_s = heartbeat_s
+        self._heartbeat_s = parts.settings.heartbeat_s
+        self._keys = parts.keys
         self._job = job
-        self._client_id = client_id
+        self._caller = caller
         self._seen = seen
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream until the job, the client or the process ends. Raises TooManyWatchersError before it begins."""
-        with self._watch.watching(self._job, self._client_id) as watcher:
+        """Stream until the job, the client, its key or the process ends. Raises TooManyWatchersError before that."""
+        with self._watch.watching(self._job, self._caller.client_id) as watcher:
             response = StreamingResponse(self._parts(watcher), media_type="text/event-stream", headers=_HEADERS)
             await response(scope, receive, send)
 
     async def _parts(self, watcher: Watcher) -> AsyncIterator[bytes]:
         until, seen = time.monotonic() + _LONGEST_S, self._seen
         yield _RETRY
-        while True:
+        while self._caller.is_allowed(self._keys):
             now = event_id(watcher.row)
             if now != seen:
                 seen = now

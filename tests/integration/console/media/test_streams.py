@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from console.media.streams import PAGE
+from infra.auth.tokens import ApiKeys
 from infra.database.pool import Database
 from standgale.testing.waiting import until
 from tests.harnesses.media_site import MediaSite, media_site, read_events, running, video
@@ -125,3 +126,17 @@ async def test_streams_end_when_the_process_stops(tmp_path: Path, database: Data
         began = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() - began < 3
     response.close()
+
+
+@pytest.mark.parametrize("path", ["/detect/stream", "/detect/clip/stream"])
+async def test_a_revoked_key_ends_its_streams(site: MediaSite, tmp_path: Path, path: str) -> None:
+    await site.start("clip", video(tmp_path, 1))
+    async with site.console.http.get(site.console.url + path, headers={"X-API-Key": site.console.key}) as response:
+        assert response.status == 200
+        reading = asyncio.create_task(response.content.read())
+        await asyncio.sleep(0.3)
+        assert not reading.done()
+        await ApiKeys(site.console.database).revoke("desktop")
+        await site.console.keys.refresh()
+        async with asyncio.timeout(5):
+            await reading

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from console.settings import ConsoleSettings
+from infra.auth.tokens import ApiKeys
 from infra.database.pool import Database
 from infra.errors import DatabaseUnavailableError
 from infra.process.health import Health
@@ -236,6 +237,22 @@ async def test_a_database_that_is_away_makes_the_watch_wait(
         await until(lambda: health.reason is None, "ready")
         stop.set()
         await task
+
+
+async def test_a_revoked_key_ends_its_streams_and_no_others(site: JobSite) -> None:
+    console = site.console
+    job_id, keys = await site.job(1), ApiKeys(site.database)
+    (first,) = await keys.list()
+    second = await keys.rotate("desktop")
+    await console.keys.refresh()
+    async with watching(site, job_id) as revoked, watching(site, job_id, key=second) as valid:
+        assert await revoked.next() and await valid.next()
+        await keys.revoke("desktop", first.token_id)
+        await console.keys.refresh()
+        assert await revoked.next() is None
+        await console.post(f"/api/v1/jobs/{job_id}/cancel", key=second)
+        end = await valid.next()
+        assert end is not None and end.name == "end"
 
 
 async def test_a_stop_ends_all_streams(tmp_path: Path, database: Database) -> None:
