@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,15 +32,24 @@ CROSS JOIN LATERAL (SELECT coalesce(waiting.deliveries, 0) + new.before >= $5 AS
 ON CONFLICT (id) DO NOTHING
 """
 # The time until which a call must have ended is the next attempt: a process that is killed gives its calls back.
+# Clients take turns, each with its web-hooks in turn: what many receivers of one client do delays no other client.
 _CLAIM = """
+WITH running AS (
+    SELECT w.client_id, count(*) AS calls FROM unnest($5::uuid[]) AS called (id) JOIN webhooks w ON w.id = called.id
+    GROUP BY w.client_id
+),
+due AS (
+    SELECT d.id, d.next_at, w.client_id, row_number() OVER (PARTITION BY d.webhook_id ORDER BY d.next_at) AS place
+    FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id
+    WHERE d.state = 'waiting' AND d.next_at <= now() AND w.disabled_at IS NULL AND NOT d.webhook_id = ANY($4)
+),
+turns AS (
+    SELECT due.id, due.next_at, coalesce(running.calls, 0)
+        + row_number() OVER (PARTITION BY due.client_id ORDER BY due.place, due.next_at) AS turn
+    FROM due LEFT JOIN running ON running.client_id = due.client_id WHERE due.place <= $3
+)
 UPDATE webhook_deliveries d SET attempts = attempts + 1, next_at = now() + $1::interval
-FROM (
-    SELECT id FROM (
-        SELECT d.id, row_number() OVER (PARTITION BY d.webhook_id ORDER BY d.next_at) AS place, d.next_at
-        FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id
-        WHERE d.state = 'waiting' AND d.next_at <= now() AND w.disabled_at IS NULL AND NOT d.webhook_id = ANY($4)
-    ) AS due WHERE place <= $3 ORDER BY next_at LIMIT $2
-) AS chosen
+FROM (SELECT id FROM turns ORDER BY turn, next_at LIMIT $2) AS chosen
 WHERE d.id = chosen.id AND d.state = 'waiting' AND d.next_at <= now()
 RETURNING d.id, d.webhook_id, d.payload, d.attempts
 """
@@ -110,10 +120,15 @@ async def add_deliveries(connection: Connection, new: Sequence[NewDelivery], max
 
 
 async def claim(
-    connection: Connection, lease: timedelta, most: int, per_webhook: int, busy: Sequence[UUID]
+    connection: Connection, lease: timedelta, most: int, per_webhook: int, running: Sequence[UUID]
 ) -> list[Delivery]:
-    """Return deliveries that are due, which nobody else attempts for the time of ``lease``; none to ``busy`` hooks."""
-    rows = await connection.fetch(_CLAIM, lease, most, per_webhook, list(busy))
+    """Return deliveries that are due, which nobody else attempts for the time of ``lease``.
+
+    ``running`` has the web-hook of each call in progress: those with ``per_webhook`` calls get no more, and clients
+    with fewer calls come first.
+    """
+    busy = [hook for hook, count in Counter(running).items() if count >= per_webhook]
+    rows = await connection.fetch(_CLAIM, lease, most, per_webhook, busy, running)
     return [Delivery(row["id"], row["webhook_id"], row["payload"], row["attempts"]) for row in rows]
 
 

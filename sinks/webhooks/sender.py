@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from datetime import timedelta
 from uuid import UUID
 
@@ -88,10 +87,9 @@ class WebhookSender:
         room = self._settings.concurrency - len(self._running)
         if room <= 0:
             return 0
-        calls = Counter(self._running.values())
-        busy = [hook for hook, count in calls.items() if count >= self._settings.per_webhook]
+        running = list(self._running.values())
         async with self._database.acquire(writing=True) as connection:
-            due = await claim(connection, self._lease, room, self._settings.per_webhook, busy)
+            due = await claim(connection, self._lease, room, self._settings.per_webhook, running)
             hooks = await hooks_of(connection, due) if due else {}
         for delivery in due:
             hook = hooks.get(delivery.webhook)
