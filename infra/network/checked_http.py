@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -12,14 +10,14 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from infra.network.addresses import AddressRefusedError, AddressRules, allowed_addresses
+from infra.network.look_ups import LookUpThreads
 
-# A name server that does not answer holds a thread for half a minute; so these are not the threads of all other work.
-_LOOK_UPS = ThreadPoolExecutor(32, "look-ups")
+_LOOK_UPS = LookUpThreads(32)
 
 
 async def find_allowed(host: str, port: int, rules: AddressRules) -> list[str]:
     """Return the addresses of ``host``, all of which ``rules`` allow. Raises AddressRefusedError and OSError."""
-    return await asyncio.get_running_loop().run_in_executor(_LOOK_UPS, allowed_addresses, host, port, rules)
+    return await _LOOK_UPS.run(allowed_addresses, host, port, rules)
 
 
 class CheckedResolver(AbstractResolver):
