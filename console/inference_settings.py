@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, model_validator
 
-from infra.sections import Interval, PositiveSeconds, Section
+from infra.sections import HttpAddress, Interval, PositiveSeconds, Section
 
 _Count = Annotated[int, Field(ge=1, le=1_000_000)]
 _Few = Annotated[int, Field(ge=1, le=64)]
@@ -37,7 +36,7 @@ class InferenceJobsSettings(Section):
     time_limit_s: PositiveSeconds = Field(
         default=86_400.0, description="a job that runs longer is ended, and has failed"
     )
-    callback_url: str | None = Field(
+    callback_url: HttpAddress | None = Field(
         default=None,
         description="the address of this console as the processes of jobs reach it, such as http://console:8001; "
         "none: its port on this machine",
@@ -56,7 +55,7 @@ class InferenceJobsSettings(Section):
         default=("training-checkpoints", "training-datasets"),
         description="the buckets whose pictures and models clients may name",
     )
-    endpoint_url: str | None = Field(default=None, description="the address of an S3 server other than AWS")
+    endpoint_url: HttpAddress | None = Field(default=None, description="the address of an S3 server other than AWS")
     region: str = Field(default="us-east-1", description="the region of the buckets")
     access_key: SecretStr | None = Field(
         default=None, description="the id of the key; without both keys those of the machine are used"
@@ -71,19 +70,6 @@ class InferenceJobsSettings(Section):
     kubernetes_template: Path | None = Field(
         default=None, description="kubernetes: a YAML file with the Job, in place of the one that ships"
     )
-
-    @field_validator("callback_url")
-    @classmethod
-    def _is_address(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        parts = urlsplit(url)
-        # The value stays out of the text: it may contain a password.
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-            raise ValueError("it takes http://host:port or https://host, without a user or a password")
-        if parts.query or parts.fragment:
-            raise ValueError("it takes no ? and no #")
-        return url.rstrip("/")
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:

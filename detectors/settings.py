@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
 from infra.plugin_names import NameOrPlugin
 from infra.sections import (
+    HttpAddress,
     Interval,
     PositiveInt,
     PositiveSeconds,
@@ -46,7 +46,7 @@ class ModelStoreSettings(ObjectStoreSettings):
     kind: Literal["folder", "s3", "http", "lakefs"] = Field(default="folder", description="where models are stored")
     folder: Path | None = Field(default=None, description="folder: its path; default DATA_DIR/models")
     prefix: str = Field(default="models", description="s3, lakefs: what all keys begin with; http: the loader's folder")
-    endpoint_url: str | None = Field(
+    endpoint_url: HttpAddress | None = Field(
         default=None,
         description="s3: the address of a server other than AWS; lakefs: of the server; http: of the loader, default http://loader:8080",
     )
@@ -70,15 +70,7 @@ class ModelStoreSettings(ObjectStoreSettings):
         return self
 
     @model_validator(mode="after")
-    def _plain_address(self) -> Self:
-        parts = urlsplit(self.endpoint_url or "http://loader:8080")
-        # The value stays out of the text: it may contain a password.
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-            raise ValueError(
-                f"{self.named('endpoint_url')}: takes http://host:port or https://host, without a user or a password"
-            )
-        if parts.query or parts.fragment:
-            raise ValueError(f"{self.named('endpoint_url')}: takes no ? and no #")
+    def _paths(self) -> Self:
         for name in ("load_path", "upload_path"):
             path = str(getattr(self, name))
             if not path.startswith("/") or path.count("{filename}") > 1 or "{" in path.replace("{filename}", ""):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, ClassVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 PREFIX = "STANDGALE_"
 """All variables of the environment that are settings begin with it."""
@@ -33,6 +35,38 @@ ShortInterval = Annotated[float, Field(ge=0.001, le=_DAY_S)]
 """Seconds between two rounds of quick work; with shorter ones the rounds would keep a core busy."""
 Interval = Annotated[float, Field(ge=0.1, le=_DAY_S)]
 """Seconds between two rounds of work for others as well: a database, a broker, all clients."""
+
+
+@dataclass(frozen=True, slots=True)
+class Takes:
+    """Says what a setting takes, where its type does not."""
+
+    text: str
+
+
+def _http_address(url: str) -> str:
+    # The value stays out of the texts: it may contain a password.
+    if not _is_server(url):
+        raise ValueError("it is no address of a server, or has a user or a password")
+    if "?" in url or "#" in url:
+        raise ValueError("it has a ? or a #")
+    return url.rstrip("/")
+
+
+def _is_server(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        # A wrong port is an error only where it is asked for.
+        port = parts.port
+    except ValueError:
+        return False
+    # Python passes over white space and control characters in it; what sends a request does not.
+    plain = url.isprintable() and " " not in url and "@" not in parts.netloc
+    return plain and parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
+
+
+HttpAddress = Annotated[str, Takes("http://host:port or https://host"), AfterValidator(_http_address)]
+"""The address of a server, to which paths are added: without a / at its end"""
 
 
 class Section(BaseModel):

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from infra.sections import Interval, Section
+from infra.sections import HttpAddress, Interval, Section
 
 _Count = Annotated[int, Field(ge=1, le=1_000_000)]
 _Bytes = Annotated[int, Field(ge=1_024, le=100_000_000_000)]
@@ -20,7 +20,7 @@ class MediaSettings(Section):
 
     section = "media"
 
-    annotations_url: str = Field(
+    annotations_url: HttpAddress = Field(
         default="http://annotations:8080",
         description="the Annotations service: it has the bytes of media that come without any, and refreshes tokens",
     )
@@ -60,13 +60,6 @@ class MediaSettings(Section):
     @classmethod
     def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
         return cls.with_networks("networks", networks)
-
-    @field_validator("annotations_url")
-    @classmethod
-    def _url(cls, url: str) -> str:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError(f"{cls.named('annotations_url')}: it takes an address such as http://annotations:8080")
-        return url.rstrip("/")
 
     @property
     def allowed_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from infra.plugin_names import NameOrPlugin
-from infra.sections import NESTING, PREFIX
+from infra.sections import NESTING, PREFIX, Takes
 
 _TYPE_NAMES: Mapping[type, str] = {
     str: "text",
@@ -91,9 +91,11 @@ def _mentions(annotation: object, wanted: type) -> bool:
 
 def _takes(field: FieldInfo) -> str:
     """Return what the field takes, as text: type, choices and bounds."""
-    for one in field.metadata:
+    for one in (*field.metadata, *_nested_metadata(field.annotation)):
         if isinstance(one, NameOrPlugin):
             return str(one)
+        if isinstance(one, Takes):
+            return one.text
     words = _annotation_words(field.annotation)
     bounds = [*_bound_words(field.metadata), *_bound_words(_nested_metadata(field.annotation))]
     return " ".join((words, *bounds)) if bounds else words

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -34,6 +35,8 @@ _MOST_BYTES = 1 << 20
 _MOST_LISTED = 50
 # The messages of these errors list the choices, which the line of the setting does already.
 _LIST_CHOICES = ("literal_error", UNKNOWN_NAME)
+
+_USER = re.compile(r"//\S*@")
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -185,6 +188,11 @@ def _unknown_variable(variable: str, known: list[str]) -> str:
     return problem
 
 
+def _without_users(shown: str) -> str:
+    """Return ``shown`` without the user and the password that an address in it may have."""
+    return _USER.sub("//**********@", shown)
+
+
 def _validation_problems(error: ValidationError, settings: Mapping[Place, Setting]) -> Iterator[str]:
     """Yield one line per problem of the model. Values of secrets are never repeated."""
     reported: set[Place] = set()
@@ -196,7 +204,7 @@ def _validation_problems(error: ValidationError, settings: Mapping[Place, Settin
                 continue
             reported.add(place)
             setting = settings[place]
-            received = "**********" if setting.secret else shortened(repr(entry["input"]))
+            received = "**********" if setting.secret else shortened(_without_users(repr(entry["input"])))
             why = "" if entry["type"] in _LIST_CHOICES else f" ({entry['msg'].removeprefix('Value error, ')})"
             yield f"{setting.path} ({setting.variable}): received {received}; it takes {setting.takes}{why}"
         elif entry["type"] == "extra_forbidden":

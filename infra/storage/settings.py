@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from infra.sections import PositiveSeconds, PositiveSize, Section, Size
+from infra.sections import HttpAddress, PositiveSeconds, PositiveSize, Section, Size
 
 
 class ObjectStoreSettings(Section):
@@ -17,7 +17,7 @@ class ObjectStoreSettings(Section):
     folder: Path | None = None
     bucket: str = Field(default="standgale", description="s3: the name of the bucket")
     prefix: str = ""
-    endpoint_url: str | None = Field(default=None, description="s3: the address of a server other than AWS")
+    endpoint_url: HttpAddress | None = Field(default=None, description="s3: the address of a server other than AWS")
     region: str = Field(default="us-east-1", description="s3: the region of the bucket")
     access_key: SecretStr | None = Field(
         default=None, description="s3: the id of the key; without both keys those of the machine are used"

@@ -5,11 +5,20 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, Field, SecretStr, field_validator, model_validator
 
-from infra.sections import Interval, PositiveInt, PositiveSeconds, PositiveSize, Seconds, Section, ShortInterval, Size
+from infra.sections import (
+    HttpAddress,
+    Interval,
+    PositiveInt,
+    PositiveSeconds,
+    PositiveSize,
+    Seconds,
+    Section,
+    ShortInterval,
+    Size,
+)
 from ingest.files.suffixes import PICTURE_SUFFIXES, Suffixes
 from schemas.event_base import FLIGHT_ID_PATTERN
 
@@ -21,7 +30,7 @@ class EdgeSettings(Section):
 
     section = "edge"
 
-    url: str | None = Field(default=None, description="the gateway's address, as https://gateway.example:8000")
+    url: HttpAddress | None = Field(default=None, description="the gateway's address, as https://gateway.example:8000")
     token: SecretStr | None = Field(default=None, description="the device's token; a file of it is read anew")
     ca_file: Path | None = Field(
         default=None, description="a PEM file of the authorities whose certificate the gateway may have"
@@ -104,18 +113,6 @@ class EdgeSettings(Section):
         default=0.5, description="the pause after a failed upload; it doubles with each further one"
     )
     max_delay_s: PositiveSeconds = Field(default=60.0, description="the longest pause")
-
-    @field_validator("url")
-    @classmethod
-    def _is_url(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("it begins with http:// or https:// and the name of a host")
-        if parts.username is not None or parts.query or parts.fragment:
-            raise ValueError("it has no user, query or fragment; the token is edge.token")
-        return url.rstrip("/")
 
     @field_validator("flight")
     @classmethod

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from typing import Annotated, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from infra.sections import Count, Interval, Port, PositiveInt, PositiveSeconds, PositiveSize, Section, ShortInterval
+from infra.sections import (
+    Count,
+    HttpAddress,
+    Interval,
+    Port,
+    PositiveInt,
+    PositiveSeconds,
+    PositiveSize,
+    Section,
+    ShortInterval,
+)
 from ingest.files.suffixes import PICTURE_SUFFIXES, Suffixes
 
 
@@ -70,7 +79,7 @@ class ReplayS3Settings(Section):
 
     section = "replay_s3"
 
-    endpoint_url: str | None = Field(default=None, description="the address of a server other than AWS")
+    endpoint_url: HttpAddress | None = Field(default=None, description="the address of a server other than AWS")
     region: str = Field(default="us-east-1", description="the region of the bucket")
     access_key: SecretStr | None = Field(
         default=None, description="the id of the key; without both keys those of the machine are used"
@@ -91,20 +100,12 @@ class ReplayLakeFsSettings(Section):
 
     section = "replay_lakefs"
 
-    endpoint_url: str | None = Field(default=None, description="the address of the LakeFS server")
+    endpoint_url: HttpAddress | None = Field(default=None, description="the address of the LakeFS server")
     access_key: SecretStr | None = Field(default=None, description="the id of the key")
     secret_key: SecretStr | None = Field(default=None, description="the secret of access_key")
     timeout_s: PositiveSeconds = Field(default=10.0, description="how long a transfer may make no progress")
 
     @field_validator("endpoint_url")
     @classmethod
-    def _is_plain(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        parts = urlsplit(url)
-        # The value stays out of the text: it may contain a password.
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-            raise ValueError("it takes http://host:port or https://host, without a user or a password")
-        if parts.query or parts.fragment:
-            raise ValueError("it takes no ? and no #")
-        return url.rstrip("/").removesuffix("/api/v1")
+    def _without_api(cls, url: str | None) -> str | None:
+        return None if url is None else url.removesuffix("/api/v1")

@@ -14,6 +14,8 @@ from infra.sections import Section
 from standgale.settings import Settings, load_settings, settings_markdown, settings_reference
 from tests.paths import ROOT
 
+_ADDRESSES = ("url", "endpoint_url", "callback_url", "annotations_url")
+
 
 @pytest.fixture(autouse=True)
 def no_standgale_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +71,10 @@ def test_config_variable_names_the_file(tmp_path: Path, monkeypatch: pytest.Monk
             "models.endpoint_url, models.access_key and models.secret_key (STANDGALE_MODELS__ENDPOINT_URL, "
             "STANDGALE_MODELS__ACCESS_KEY, STANDGALE_MODELS__SECRET_KEY): all three are needed",
         ),
-        ({"models.endpoint_url": "ftp://x"}, "models.endpoint_url (STANDGALE_MODELS__ENDPOINT_URL): takes http://"),
+        (
+            {"models.endpoint_url": "ftp://x"},
+            "models.endpoint_url (STANDGALE_MODELS__ENDPOINT_URL): received 'ftp://x'; it takes http://",
+        ),
         ({"models.load_path": "x"}, "models.load_path (STANDGALE_MODELS__LOAD_PATH): received 'x'"),
         (
             {"detector.late_policy": "give_up"},
@@ -145,6 +150,24 @@ def test_every_number_has_a_least_and_a_largest_value() -> None:
         if not any(word in setting.takes for word in low) or not any(word in setting.takes for word in high)
     ]
     assert unbounded == []
+
+
+def test_every_address_of_a_server_is_checked() -> None:
+    """replay_s3.endpoint_url and inference_jobs.endpoint_url took minio:9000, media.annotations_url took http://."""
+    addresses = [
+        each for each in settings_reference() if each.path.rpartition(".")[2] in _ADDRESSES and not each.secret
+    ]
+    assert len(addresses) == 8
+    for setting in addresses:
+        for wrong in ("minio:9000", "http://", "http://host:99999", "http://host/?a=b", "http://us er", "//host"):
+            message = refusal(overrides={setting.path: wrong})
+            assert f"{setting.path} ({setting.variable}): received {wrong!r}; it takes http://host:port" in message
+        message = refusal(overrides={setting.path: "http://user:hu/sh@host"})
+        assert "received 'http://**********@host'; it takes http://host:port or https://host" in message
+        assert "hu/sh" not in message
+        place, _, name = setting.path.partition(".")
+        section = getattr(load_settings(None, {setting.path: "https://host:8443/base/"}), place)
+        assert getattr(section, name) == "https://host:8443/base"
 
 
 @pytest.mark.parametrize("value", ["1e300", "-1e300", "9" * 400, "inf", "nan"])

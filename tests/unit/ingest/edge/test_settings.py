@@ -17,9 +17,9 @@ URL = "https://gateway.example:8000"
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"url": "gateway:8000"}, "begins with http:// or https://"),
-        ({"url": "https://user:secret@gateway"}, "no user"),
-        ({"url": "https://gateway/?a=b"}, "no user, query"),
+        ({"url": "gateway:8000"}, "no address of a server"),
+        ({"url": "https://user:secret@gateway"}, "a user or a password"),
+        ({"url": "https://gateway/?a=b"}, "it has a . or a #"),
         ({"suffixes": ("jpg",)}, "begins with a dot"),
         ({"suffixes": (".json",)}, "side files"),
         ({"first_delay_s": 100.0}, "edge.max_delay_s"),
