@@ -13,9 +13,9 @@ from console.inference_settings import InferenceJobsSettings
 from console.metrics import INFERENCE_STARTS
 from infra.database.pool import Database
 from infra.encryption.box import SecretBox
-from infra.failure.backoff import Backoff
-from infra.failure.error_texts import error_code, error_text
-from infra.failure.retry import StoppedError, run_until_stop
+from infra.errors import TooSlowError
+from infra.failure.error_texts import error_text
+from infra.failure.rounds import Rounds, run_rounds
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
 from schemas.errors import StandgaleError
@@ -50,7 +50,10 @@ class InferenceJobRunner:
         self._settings = settings
         self._launcher = launcher
         self._base_url = base_url
-        self._backoff = Backoff(retry)
+        self._retry = retry
+        self._rounds = Rounds(
+            "running inference jobs", "new inference jobs are not started", settings.poll_s, ready_in_spite=True
+        )
         self._leases = JobLeases(uuid4(), box, settings.lease_s, settings.attempts, settings.bucket)
         self._running: dict[int, asyncio.Task[Ended]] = {}
         self._lost_since: dict[int, float] = {}
@@ -58,35 +61,23 @@ class InferenceJobRunner:
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
         """Run jobs until ``stop`` is set; then their processes are ended, and the jobs are given back."""
-        health.set_ready()
-        failing = False
         if self._base_url is None:
             logger.warning(
                 "inference jobs are not started: the port of the console is 0, so set inference_jobs.callback_url "
                 "(STANDGALE_INFERENCE_JOBS__CALLBACK_URL)"
             )
         try:
-            while not stop.is_set():
-                health.beat()
-                try:
-                    async with asyncio.timeout(_ROUND_TIMEOUT_S):
-                        await run_until_stop(self._round(), stop, "running inference jobs", timeout_s=5.0)
-                except StoppedError:
-                    return
-                except (StandgaleError, OSError, TimeoutError) as error:
-                    health.set_note("inference jobs", f"{error_code(error)}: new jobs are not started")
-                    if not failing:
-                        logger.warning("inference jobs wait: %s", error_text(error), extra={"code": error_code(error)})
-                    failing = True
-                    await self._backoff.wait(stop)
-                    continue
-                if failing:
-                    health.set_note("inference jobs", None)
-                failing = False
-                self._backoff.reset()
-                await health.pause(self._settings.poll_s, stop)
+            await run_rounds(self._rounds, self._timed_round, stop, health, self._retry)
         finally:
             await self._stop_all()
+
+    async def _timed_round(self) -> int:
+        try:
+            async with asyncio.timeout(_ROUND_TIMEOUT_S):
+                await self._round()
+        except TimeoutError as error:
+            raise TooSlowError(f"a look at inference jobs took longer than {_ROUND_TIMEOUT_S:g} s") from error
+        return 0
 
     async def _round(self) -> None:
         """Write how processes ended, renew leases, and start jobs."""

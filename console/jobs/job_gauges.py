@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from console.metrics import ACTIVE_JOBS, QUEUE_LENGTH
 from infra.database.pool import Database
-from infra.failure.error_texts import error_code, error_text
-from infra.failure.retry import StoppedError, run_until_stop
+from infra.failure.rounds import Rounds, run_rounds
+from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
 from schemas.errors import StandgaleError
-
-logger = logging.getLogger(__name__)
 
 _EVERY_S = 5.0
 _QUEUE = "inference"
@@ -27,29 +24,23 @@ class JobGauges:
 
     name = "job-gauges"
 
-    def __init__(self, database: Database, *, every_s: float = _EVERY_S) -> None:
+    def __init__(self, database: Database, retry: RetrySettings, *, every_s: float = _EVERY_S) -> None:
         self._database = database
-        self._every_s = every_s
+        self._retry = retry
+        self._rounds = Rounds("counting jobs", "jobs are not counted", every_s, ready_in_spite=True)
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
         """Count until ``stop`` is set. While the database is away there are no numbers, rather than outdated ones."""
-        health.set_ready()
-        failing = False
-        while not stop.is_set():
-            health.beat()
-            try:
-                await run_until_stop(self.count(), stop, "counting jobs", timeout_s=1.0)
-            except StoppedError:
-                return
-            except (StandgaleError, OSError) as error:
-                ACTIVE_JOBS.clear()
-                QUEUE_LENGTH.clear()
-                if not failing:
-                    logger.warning("jobs cannot be counted: %s", error_text(error), extra={"code": error_code(error)})
-                failing = True
-            else:
-                failing = False
-            await health.pause(self._every_s, stop)
+        await run_rounds(self._rounds, self._count_or_clear, stop, health, self._retry)
+
+    async def _count_or_clear(self) -> int:
+        try:
+            await self.count()
+        except (StandgaleError, OSError):
+            ACTIVE_JOBS.clear()
+            QUEUE_LENGTH.clear()
+            raise
+        return 0
 
     async def count(self) -> None:
         """Set the numbers once. Raises the errors of the database."""

@@ -75,7 +75,7 @@ def make_console_workers(process: Composition, host: str, port: int) -> list[Com
         process.keys(),
         process.job_watch(),
         UploadRetention(database, process.store(), console, retry),
-        JobGauges(database),
+        JobGauges(database, retry),
         PublishingComponent("outbox", process, lambda publisher: OutboxRelay(database, publisher, retry)),
         PublishingComponent("job-frames", process, lambda publisher: JobPublisher(database, publisher, console, retry)),
         *_make_media_workers(process),

@@ -34,7 +34,7 @@ def make_inference_workers(process: Composition, host: str, port: int) -> list[C
     """Make the components for a console that listens on ``host`` and ``port``."""
     settings = process.settings
     jobs, database, objects = settings.inference_jobs, process.database(), process.job_objects()
-    components: list[Component] = [InferenceImagesRetention(database, objects)]
+    components: list[Component] = [InferenceImagesRetention(database, objects, settings.retry)]
     if jobs.run != "none":
         base_url = jobs.callback_url or _own_url(host, port)
         components.append(

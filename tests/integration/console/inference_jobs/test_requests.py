@@ -17,6 +17,7 @@ from console.settings import ConsoleSettings
 from infra.database.pool import Database
 from infra.deploy.s3 import S3Server
 from infra.encryption.box import SecretBox
+from infra.failure.settings import RetrySettings
 from infra.storage.s3_address import S3Address
 from tests.harnesses.inference import jobs_settings
 from tests.harnesses.uploads import form, picture
@@ -298,7 +299,7 @@ async def test_pictures_that_no_job_used_are_removed(console: RunningConsole, tm
     used = (await upload(console, ("a.jpg", picture()))).json
     await add(console, input_data=paths(used["folder"]))
     objects = JobObjects(console.parts.objects.settings)
-    retention = InferenceImagesRetention(console.database, objects)
+    retention = InferenceImagesRetention(console.database, objects, RetrySettings())
     assert await retention.remove_some() == 0
     async with console.database.acquire() as connection:
         await connection.execute("UPDATE inference_uploads SET expires_at = now() - $1::interval", timedelta(hours=1))

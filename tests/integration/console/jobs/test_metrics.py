@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 from console.jobs.job_gauges import JobGauges
 from infra.database.pool import Database
 from infra.database.settings import DatabaseSettings
+from infra.failure.settings import RetrySettings
 from infra.process.health import Health
 from standgale.testing.waiting import until
 from tests.harnesses.job_site import JobSite, job_site
@@ -57,7 +58,7 @@ async def test_counters_have_each_status_that_a_job_reaches_once(site: JobSite) 
 
 async def test_gauges_have_the_jobs_that_have_not_ended(site: JobSite) -> None:
     """C-S2-108, C-S2-109."""
-    gauges = JobGauges(site.database)
+    gauges = JobGauges(site.database, RetrySettings())
     await site.job(1)
     await site.publish()
     await site.job(1), await site.job(1)
@@ -69,7 +70,7 @@ async def test_gauges_have_the_jobs_that_have_not_ended(site: JobSite) -> None:
 async def test_gauges_have_no_numbers_while_the_database_is_away(tmp_path: Path) -> None:
     away = Database.open(DatabaseSettings(url="postgresql://nobody@127.0.0.1:1/none", command_timeout_s=1), tmp_path)
     stop = asyncio.Event()
-    task = asyncio.create_task(JobGauges(away, every_s=0.1).run(stop, Health().part("gauges")))
+    task = asyncio.create_task(JobGauges(away, RetrySettings(), every_s=0.1).run(stop, Health().part("gauges")))
     await until(lambda: value("active_jobs", status="queued") is None, "the gauge")
     stop.set()
     await task
