@@ -81,19 +81,19 @@ EveryOption = Annotated[int, typer.Option(min=1, help="Of a video only every n-t
 class Wanted:
     """Holds the options as given; None means not given."""
 
-    confidence: float | None
-    iou: float | None
-    mode: str | None
-    scales: str | None
-    overlap: float | None
-    whole: bool
-    tile_metres: float | None
-    gsd: float | None
-    merging: str | None
-    metric: str | None
-    threshold: float | None
-    settle: float | None
-    most: int | None
+    confidence: float | None = None
+    iou: float | None = None
+    mode: str | None = None
+    scales: str | None = None
+    overlap: float | None = None
+    whole: bool = False
+    tile_metres: float | None = None
+    gsd: float | None = None
+    merging: str | None = None
+    metric: str | None = None
+    threshold: float | None = None
+    settle: float | None = None
+    most: int | None = None
 
     def checked(self) -> DetectOptions:
         """Return the options for the model. Raises SettingsError that names the first wrong one."""

@@ -105,21 +105,7 @@ def try_rules(
     here = context_of(context)
     options.check_model_file(model, picture)
     settings = here.settings(detector__model=model)
-    wanted = options.Wanted(
-        confidence=confidence,
-        iou=None,
-        mode=None,
-        scales=None,
-        overlap=None,
-        whole=False,
-        tile_metres=None,
-        gsd=gsd,
-        merging=None,
-        metric=None,
-        threshold=None,
-        settle=None,
-        most=None,
-    )
+    wanted = options.Wanted(confidence=confidence, gsd=gsd)
     wanted.checked()
     files = OutputFiles(out, None)
     files.check(picture)

@@ -16,6 +16,7 @@ from detectors.errors import ModelLoadError
 from infra.errors import TransientError
 from schemas.event_base import ModelRef
 from standgale.testing.graphs import SCORES, GraphSpec, change_graph, write_model
+from tests.harnesses.stub_store import StubStore
 
 NAME = "rectangles"
 
@@ -37,7 +38,7 @@ def write_version(folder: Path, version: str, scores: float, spec: GraphSpec | N
     return change_graph(path, scale)
 
 
-class CopyStore:
+class CopyStore(StubStore):
     """Stores each version in a folder; fails while ``unavailable`` is set."""
 
     def __init__(self, folder: Path) -> None:
@@ -60,15 +61,3 @@ class CopyStore:
         verified_model_file(read_card(source / "model.yaml"), source / "model.yaml")
         shutil.copytree(source, target, dirs_exist_ok=True)
         return target / "model.yaml"
-
-    async def publish(self, card: Path) -> ModelRef:
-        raise NotImplementedError
-
-    async def fetch_artefact(self, model: ModelRef, name: str, model_cache: Path) -> Path | None:
-        raise NotImplementedError
-
-    async def publish_artefact(self, model: ModelRef, file: Path) -> None:
-        raise NotImplementedError
-
-    async def close(self) -> None:
-        return

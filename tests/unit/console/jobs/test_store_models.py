@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
 from console.jobs.store_models import StoreModels
 from detectors.errors import ModelStoreUnavailableError
 from schemas.event_base import ModelRef
+from tests.harnesses.stub_store import StubStore
 
 SMALL = ModelRef(name="small", version="1.0.0")
 SHIPPED = ModelRef(name="shipped", version="2.0.0")
 
 
-class Store:
+class Store(StubStore):
     """Is a model store that is listed; with ``away`` it cannot be."""
 
     def __init__(self) -> None:
@@ -27,21 +27,6 @@ class Store:
         if self.away:
             raise ModelStoreUnavailableError("the store is away")
         return [SMALL]
-
-    async def fetch(self, model: ModelRef, model_cache: Path) -> Path:
-        raise NotImplementedError
-
-    async def publish(self, card: Path) -> ModelRef:
-        raise NotImplementedError
-
-    async def fetch_artefact(self, model: ModelRef, name: str, model_cache: Path) -> Path | None:
-        raise NotImplementedError
-
-    async def publish_artefact(self, model: ModelRef, file: Path) -> None:
-        raise NotImplementedError
-
-    async def close(self) -> None:
-        """Close nothing."""
 
 
 async def test_requests_at_once_read_the_store_once() -> None:

@@ -25,23 +25,6 @@ pytestmark = pytest.mark.integration
 TURN_S = 2.0
 
 
-@pytest.fixture(params=["folder", "s3"])
-async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Gateway]:
-    if request.param == "folder":
-        frames = FrameSettings(folder=tmp_path / "frames", min_free_bytes=0)
-    else:
-        server: S3Server = request.getfixturevalue("s3_server")
-        frames = server.settings(prefix=f"originals-{os.urandom(6).hex()}", timeout_s=5.0)
-    async with gateway_on(frames, tmp_path) as started:
-        yield started
-
-
-@pytest.fixture
-async def folder_gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
-    async with gateway_on(FrameSettings(folder=tmp_path / "frames", min_free_bytes=0), tmp_path) as started:
-        yield started
-
-
 async def test_no_more_originals_wait_than_a_device_may_have(gateway: Gateway) -> None:
     images = [tiff(300, 300, seed=seed) for seed in range(5)]
     asked = await asyncio.gather(*(ask(gateway, image) for image in images))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +12,6 @@ from urllib.parse import urljoin
 import aiohttp
 import pytest
 
-from infra.deploy.s3 import S3Server
 from infra.storage.settings import FrameSettings
 from ingest.gateway.openapi.bodies import OriginalUpload, UploadAddress
 from schemas.cloudevents import decode
@@ -36,23 +34,6 @@ from tests.servers.originals import (
 )
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(params=["folder", "s3"])
-async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Gateway]:
-    if request.param == "folder":
-        frames = FrameSettings(folder=tmp_path / "frames", min_free_bytes=0)
-    else:
-        server: S3Server = request.getfixturevalue("s3_server")
-        frames = server.settings(prefix=f"originals-{os.urandom(6).hex()}", timeout_s=5.0)
-    async with gateway_on(frames, tmp_path) as started:
-        yield started
-
-
-@pytest.fixture
-async def folder_gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
-    async with gateway_on(FrameSettings(folder=tmp_path / "frames", min_free_bytes=0), tmp_path) as started:
-        yield started
 
 
 async def test_an_original_is_uploaded_and_announced(gateway: Gateway) -> None:
