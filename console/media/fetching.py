@@ -44,15 +44,12 @@ class MediaFetcher:
         connector = checked_connector(self._rules, 4)
         async with self._session(connector) as session:
             for _ in range(_MOST_REDIRECTS + 1):
-                try:
-                    await require_allowed(url, self._rules)
-                except AddressRefusedError as error:
-                    raise MediumFetchError(str(error)) from error
+                await self._require_allowed(url)
                 target = await self._get(session, url, {}, path)
                 if target is None:
                     return
-                url = urljoin(url, target)
                 try:
+                    url = urljoin(url, target)
                     MediaRequest(source=url)
                 except ValueError as error:
                     raise MediumFetchError("the server redirects to what is no address of http or https") from error
@@ -65,6 +62,15 @@ class MediaFetcher:
         async with self._session(aiohttp.TCPConnector(limit=4)) as session:
             if await self._get(session, url, headers, path) is not None:
                 raise MediumFetchError("the Annotations service answered with a redirect, which is not followed")
+
+    async def _require_allowed(self, url: str) -> None:
+        try:
+            await require_allowed(url, self._rules)
+        except AddressRefusedError as error:
+            raise MediumFetchError(str(error)) from error
+        except OSError as error:
+            # It is a number, which no name server has to find.
+            raise MediumFetchError(f"{urlsplit(url).hostname} is no address that can be reached from here") from error
 
     def _session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(

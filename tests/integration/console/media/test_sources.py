@@ -75,14 +75,16 @@ async def test_addresses_inside_are_refused(source: str, tmp_path: Path, databas
 
 
 async def test_a_redirect_to_another_address_inside_is_refused(inside: MediaSite) -> None:
-    targets = iter(("http://127.0.0.2:9/", "http://[::1]:9/", "file:///etc/passwd", "gopher://127.0.0.1/"))
+    no_address = ("file:///etc/passwd", "gopher://127.0.0.1/", "http://[bad", "//[::1")
+    targets = iter(("http://127.0.0.2:9/", "http://[::1]:9/", *no_address, "http://[fe80::1%25none]/", "//[::1%25no]/"))
 
     async def handle(_: web.Request) -> web.StreamResponse:
         return web.Response(status=307, headers={"Location": next(targets)})
 
     async with serving(handle) as url:
-        for said in ("media.networks", "media.networks", "no address of http", "no address of http"):
-            assert said in await error_of(inside, url)
+        for said in ("media.networks",) * 2 + ("no address of http",) * 4 + ("no address that can be reached",) * 2:
+            assert said in (text := await error_of(inside, url))
+            assert text.startswith("MEDIA_FETCH_FAILED: ")
 
 
 async def test_redirects_in_a_circle_end(inside: MediaSite) -> None:
