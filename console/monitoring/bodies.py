@@ -25,7 +25,7 @@ class JobCounts(_Body):
 
 
 class QueueLength(_Body):
-    """How many files waited at a time."""
+    """How many jobs of all clients were in the queue at a time."""
 
     time: datetime
     queue_length: int
@@ -38,6 +38,8 @@ class DashboardData(_Body):
     """Of the client's jobs in progress, the one that began first"""
     jobs: JobCounts
     queue_length: int
+    """Jobs of all clients of which no file is with a detector yet"""
+    waiting_files: int
     """Files of all clients that have no result yet"""
     active_workers: int | None
     """Detectors that work now; null when the broker does not say"""

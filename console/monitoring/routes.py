@@ -47,10 +47,11 @@ def monitoring_router(parts: ConsoleParts) -> APIRouter:
             "current_job": None if current is None else job_body(job_row(current), estimates),
             "jobs": jobs,
             "queue_length": workload.queue_length,
+            "waiting_files": workload.waiting_files,
             "active_workers": workers,
             "average_inference_seconds": workload.average_inference_seconds,
             "completed_per_minute": workload.completed_per_minute,
-            "queue_history": [{"time": format_utc(at), "queue_length": files} for at, files in workload.history],
+            "queue_history": [{"time": format_utc(at), "queue_length": jobs} for at, jobs in workload.history],
         }
         return json_response({"status": "success", "data": data})
 

@@ -13,24 +13,27 @@ from infra.database.pool import Connection
 _REFRESH_S = 5.0
 _MINUTES = 60
 _SPEED_MINUTES = 5
-_WAITING = "SELECT now() AS read_at, count(*) AS files FROM job_files WHERE status IN ('queued', 'published')"
+# A job leaves the queue with its first file, or when it is cancelled before.
+_WAITING = """
+SELECT now() AS read_at, (SELECT count(*) FROM jobs WHERE finished_at IS NULL AND status = 'queued') AS jobs,
+    (SELECT count(*) FROM job_files WHERE status IN ('queued', 'published')) AS files
+"""
 _INFERENCE_MS = """
 SELECT avg(s.duration_ms) FROM (
     SELECT session_id FROM job_files
     WHERE finished_at > now() - interval '1 hour' AND status = 'completed' ORDER BY finished_at DESC LIMIT 100
 ) AS f JOIN inference_sessions AS s ON s.id = f.session_id
 """
-# Minutes ago; a clock that was set back makes no minute before this one.
-_ENDED = """
-SELECT greatest(0, floor(extract(epoch FROM now() - finished_at) / 60))::int AS minute, count(*) AS files,
-    count(*) FILTER (WHERE status = 'completed') AS completed
-FROM job_files WHERE finished_at > now() - interval '1 hour' GROUP BY minute
+_COMPLETED = """
+SELECT count(*) FROM job_files WHERE finished_at > now() - make_interval(mins => $1) AND status = 'completed'
 """
-# A job of the last hour has not ended, or has ended in the last hour: there are indexes for both.
-_MADE = """
-SELECT greatest(0, floor(extract(epoch FROM now() - created_at) / 60))::int AS minute, sum(total_images) AS files
-FROM jobs
-WHERE created_at > now() - interval '1 hour' AND (finished_at IS NULL OR finished_at > now() - interval '1 hour')
+# Minutes ago; a clock that was set back makes no minute before this one. A job that came, or left the queue, in the
+# last hour has not ended, or has ended in the last hour: there are indexes for both.
+_MOVED = """
+SELECT greatest(0, floor(extract(epoch FROM now() - moved.at) / 60))::int AS minute, sum(moved.change)::int AS change
+FROM jobs,
+    LATERAL (VALUES (created_at, 1), (coalesce(started_at, finished_at), -1)) AS moved (at, change)
+WHERE (finished_at IS NULL OR finished_at > now() - interval '1 hour') AND moved.at > now() - interval '1 hour'
 GROUP BY minute
 """
 
@@ -40,11 +43,13 @@ class Workload:
     """Describes the work of all clients at one time."""
 
     queue_length: int
+    """Jobs of which no file is with a detector yet"""
+    waiting_files: int
     """Files without an end"""
     average_inference_seconds: float | None
     completed_per_minute: float
     history: tuple[tuple[datetime, int], ...]
-    """How many files waited in the last hour, by minutes, the newest last"""
+    """How many jobs were in the queue in the last hour, by minutes, the newest last"""
 
 
 class WorkloadReader:
@@ -68,25 +73,21 @@ async def read_workload(connection: Connection) -> Workload:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         waiting: Any = await connection.fetchrow(_WAITING)
         duration_ms = await connection.fetchval(_INFERENCE_MS)
-        ended: list[Any] = await connection.fetch(_ENDED)
-        made: list[Any] = await connection.fetch(_MADE)
-    ended_by_minute = {row["minute"]: row["files"] for row in ended}
-    made_by_minute = {row["minute"]: row["files"] for row in made}
-    recent = sum(row["completed"] for row in ended if row["minute"] < _SPEED_MINUTES)
+        completed = await connection.fetchval(_COMPLETED, _SPEED_MINUTES)
+        moved: list[Any] = await connection.fetch(_MOVED)
     return Workload(
-        queue_length=waiting["files"],
+        queue_length=waiting["jobs"],
+        waiting_files=waiting["files"],
         average_inference_seconds=None if duration_ms is None else round(float(duration_ms) / 1_000, 4),
-        completed_per_minute=round(recent / _SPEED_MINUTES, 2),
-        history=_history(waiting["read_at"], waiting["files"], made_by_minute, ended_by_minute),
+        completed_per_minute=round(completed / _SPEED_MINUTES, 2),
+        history=_history(waiting["read_at"], waiting["jobs"], {row["minute"]: row["change"] for row in moved}),
     )
 
 
-def _history(
-    now: datetime, waiting: int, made: Mapping[int, int], ended: Mapping[int, int]
-) -> tuple[tuple[datetime, int], ...]:
-    """Return how many files waited: before each minute, those of its end without what came, and with what ended."""
-    found = [(now, waiting)]
+def _history(now: datetime, queued: int, changes: Mapping[int, int]) -> tuple[tuple[datetime, int], ...]:
+    """Return how many jobs were in the queue: before each minute, those of its end without what changed in it."""
+    found = [(now, queued)]
     for minute in range(_MINUTES):
-        waiting = max(0, waiting - int(made.get(minute, 0)) + int(ended.get(minute, 0)))
-        found.append((now - timedelta(minutes=minute + 1), waiting))
+        queued = max(0, queued - changes.get(minute, 0))
+        found.append((now - timedelta(minutes=minute + 1), queued))
     return tuple(reversed(found))
