@@ -48,7 +48,7 @@ class ConsoleSettings(Section):
     max_open_uploads: _Count = Field(
         default=1_000,
         description="the most uploads of a client that no job has used and that have not expired; those that were "
-        "refused in the last two hours are among them",
+        "cut off, or refused because of another file than the first, in the last two hours are among them",
     )
     upload_days: _Days = Field(default=7.0, description="after how many days the files of an upload are removed")
     max_open_jobs: _Count = Field(default=1_000, description="the most jobs of a client that have not ended")

@@ -20,6 +20,7 @@ from infra.database.pool import Connection
 from infra.encryption.box import SecretBox
 from infra.http_api.errors.api_errors import UnauthorizedError
 from infra.storage.s3_address import S3Address
+from schemas.timestamps import utc_now
 
 PURPOSE = "inference-callback"
 FOLDER = "inference"
@@ -55,8 +56,9 @@ WHERE id = $1
 _COUNT_UPLOADS = "SELECT count(*) FROM inference_uploads WHERE client_id = $1"
 _RESERVE = """
 INSERT INTO inference_uploads (id, client_id, expires_at) VALUES (nextval('inference_job_ids'), $1, now() + $2)
-RETURNING id, expires_at
+RETURNING id
 """
+_KEEP_UPLOAD = "UPDATE inference_uploads SET expires_at = now() + $2 WHERE id = $1 RETURNING expires_at"
 _USE = "DELETE FROM inference_uploads WHERE id = $1 AND client_id = $2"
 _EXPIRED = (
     "SELECT id FROM inference_uploads WHERE expires_at < now() ORDER BY expires_at FOR UPDATE SKIP LOCKED LIMIT $1"
@@ -179,11 +181,16 @@ async def take_results(connection: Connection, job_id: int, status: str, parsed:
     return TakenBody(id=job_id, status=posted.status, changed=True)
 
 
-async def reserve_upload(connection: Connection, client_id: str, keep: timedelta) -> tuple[int, datetime]:
-    """Keep an id for a job to come, in whose folder pictures are put; return it, and when they expire."""
-    row = await connection.fetchrow(_RESERVE, client_id, keep)
-    assert row is not None
-    return row["id"], row["expires_at"]
+async def reserve_upload(connection: Connection, client_id: str, keep: timedelta) -> int:
+    """Keep an id for a job to come, in whose folder pictures are put; return it. After ``keep`` they expire."""
+    return int(await connection.fetchval(_RESERVE, client_id, keep))
+
+
+async def keep_upload(connection: Connection, upload: int, keep: timedelta) -> datetime:
+    """Let an upload that is complete expire only after ``keep``; return when that is."""
+    expires_at: datetime | None = await connection.fetchval(_KEEP_UPLOAD, upload, keep)
+    # A job may have it already; its pictures stay.
+    return expires_at or utc_now() + keep
 
 
 async def count_uploads(connection: Connection, client_id: str) -> int:

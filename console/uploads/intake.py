@@ -64,12 +64,12 @@ class UploadIntake:
             raise TooManyUploadsError(
                 f"this client has {unused} uploads that no job has used; at most {most} are kept "
                 "(console.max_open_uploads)",
-                details="Use them, or delete some: DELETE /api/v1/uploads/{upload_id}.",
+                details="Use them, or delete some: DELETE /api/v1/uploads/{upload_id}. Those that were cut off, or "
+                "refused because of a later file, count for two hours.",
             )
 
     async def _read(self, parts: PictureParts, client_id: str) -> NewUpload:
         upload, upload_id = uuid4(), new_id("upl")
-        await self._records.begin(upload, upload_id, client_id, timedelta(days=self._settings.upload_days))
         files: list[UploadedFile] = []
         async for name, streamed in parts.each():
             try:
@@ -81,6 +81,9 @@ class UploadIntake:
             if parts.faults:
                 # Nothing of this upload is kept any more; the files that follow are only looked at.
                 continue
+            if not files:
+                # Before anything is stored; of an upload that is refused earlier nothing is to be removed.
+                await self._records.begin(upload, upload_id, client_id, timedelta(days=self._settings.upload_days))
             file = await self._keep(name, streamed.part.data, info, capture, digest)
             await self._records.add(upload, len(files), file)
             files.append(file)

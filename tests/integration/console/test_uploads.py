@@ -148,6 +148,15 @@ async def test_uploads_that_no_job_uses_are_limited_and_can_be_deleted(console: 
     assert (await upload(console, ("a.jpg", picture()))).status == 200
 
 
+async def test_uploads_whose_first_file_is_refused_use_no_room(console: RunningConsole) -> None:
+    for _ in range(LIMITS.max_open_uploads):
+        assert (await upload(console, ("a.jpg", b"no picture"), ("b.jpg", picture()))).code == "INVALID_FORMAT"
+    assert (await console.post(UPLOAD, data=form([("a.jpg", picture())], part="other"))).status == 400
+    assert await count(console, "uploads") == 0
+    assert (await upload(console, ("a.jpg", picture()), ("b.jpg", b"no picture"))).code == "INVALID_FORMAT"
+    assert await count(console, "uploads") == 1
+
+
 async def test_a_range_of_a_file_can_be_asked_for(console: RunningConsole) -> None:
     data = picture()
     file = (await upload(console, ("a.jpg", data))).json["data"]["uploaded_files"][0]["file_id"]
