@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from infra.auth.bearer import bearer_token
 from infra.auth.port import Verifier
 from infra.http_api.errors.api_errors import UnauthorizedError
 from infra.process.http_connections import address_of
@@ -59,8 +60,7 @@ def key_of(headers: Mapping[bytes, bytes]) -> str:
         key = headers.get(name, b"").decode("latin-1").strip()
         if key:
             return key
-    scheme, _, credentials = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-    return credentials.strip() if scheme.lower() == "bearer" else ""
+    return bearer_token(headers.get(b"authorization", b"").decode("latin-1"))
 
 
 class KeyMiddleware:

@@ -27,6 +27,7 @@ from console.inference_settings import InferenceJobsSettings
 from console.jobs.job_route import JobRoute
 from console.parts import ConsoleParts
 from console.uploads.form import FILES_FORM
+from infra.auth.bearer import bearer_token
 from infra.database.transaction import transaction
 from infra.http_api.errors.api_errors import UnauthorizedError
 from infra.http_api.limits.turns import Turns
@@ -190,8 +191,8 @@ def _require_buckets(asked: NewInferenceJob, settings: InferenceJobsSettings) ->
 
 
 def _token_of(request: Request) -> str:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    token = token.strip() if scheme.lower() == "bearer" else request.headers.get("x-callback-token", "").strip()
+    headers = request.headers
+    token = bearer_token(headers.get("authorization", "")) or headers.get("x-callback-token", "").strip()
     if not token:
         raise UnauthorizedError(
             "no token of an inference job",

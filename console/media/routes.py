@@ -25,6 +25,7 @@ from console.media.records import PURPOSE, Medium, Secrets
 from console.media.streams import MediaEvents, MediaStream
 from console.media.tokens import refresh_time
 from console.parts import ConsoleParts
+from infra.auth.bearer import bearer_token
 from infra.database.transaction import transaction
 from infra.encryption.box import SecretBox
 from infra.http_api.errors.api_errors import UnsupportedMediaTypeError, ValidationFailedError
@@ -185,9 +186,9 @@ def caller_secrets(request: Request, box: SecretBox) -> Secrets:
     Without `X-API-Key` the bearer token is the API key, which goes nowhere.
     """
     has_key = any(request.headers.get(name) for name in ("x-api-key", "x-api-token"))
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    token, refresh = token.strip(), request.headers.get("x-refresh-token", "").strip()
-    if not has_key or scheme.lower() != "bearer" or not token:
+    token = bearer_token(request.headers.get("authorization", ""))
+    refresh = request.headers.get("x-refresh-token", "").strip()
+    if not has_key or not token:
         return Secrets()
     for name, text in (("Authorization", token), ("X-Refresh-Token", refresh)):
         if len(text) > _MOST_TOKEN or not text.isascii() or not text.isprintable():

@@ -15,9 +15,9 @@ from infra.http_api.errors.api_errors import UploadTimeoutError, ValidationFaile
 from infra.http_api.limits.slots import UploadSlots
 from infra.http_api.limits.turns import Turns
 from infra.http_api.request.body import BodyLimit, BodyPieces, declared_length
+from infra.http_api.request.file_names import sanitise_filename
 from infra.http_api.request.form_stream import FormStream, StreamedPart
 from infra.http_api.request.multipart import OVERHEAD_BYTES, FormPart, boundary_of
-from ingest.acceptance.fields import sanitise_filename
 from ingest.images.check import ImageError, ImageLimits, image_too_large
 
 FILE_PARTS = ("files", "file", "files[]")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ import orjson
 from pydantic import JsonValue, ValidationError
 
 from infra.http_api.errors.api_errors import ValidationFailedError
+from infra.http_api.request.file_names import sanitise_filename
 from ingest.acceptance.errors import InvalidCaptureTimeError
 from schemas.event_base import FLIGHT_ID_PATTERN
 from schemas.events import VideoPosition
@@ -39,9 +39,6 @@ KNOWN_FIELDS = (
 )
 
 _MAX_METADATA_DEPTH = 16
-_MAX_FILENAME = 255
-# Normalising takes time with the square of a run of combining marks: of this many characters, a fraction of a ms.
-_MAX_RAW_FILENAME = 1_024
 # No valid value of another field is longer; longer text is refused before it is read as a number or a time.
 _MAX_TEXT = 255
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -158,21 +155,6 @@ def parse_digest(text: str, name: str = "sha256") -> str:
             field=name,
         )
     return text
-
-
-def sanitise_filename(name: str) -> str | None:
-    """Return the last component of ``name`` without characters that could mislead a program or a reader, or None.
-
-    It only labels the frame; no file gets this name. Of a long name only the end is read, at a cost that is bounded.
-    """
-    end = name[-_MAX_RAW_FILENAME:]
-    base = end[max(end.rfind("/"), end.rfind("\\")) + 1 :]
-    clean = "".join(
-        char
-        for char in unicodedata.normalize("NFC", base)
-        if unicodedata.category(char)[0] != "C" and char not in '<>:"|?*'
-    )
-    return clean.strip().lstrip(".")[-_MAX_FILENAME:] or None
 
 
 def parse_moment(text: str, name: str = "captured_at") -> datetime:

@@ -1,1 +1,1 @@
-"""Limits what clients may send: by rate, for each device and address, and by how far the detectors are behind."""
+"""Limits what devices may send by how far the detectors are behind; holds the settings of rates, too."""

@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from infra.auth.bearer import bearer_token
 from infra.process.error_body import error_body
 from infra.process.http_connections import address_of
 from infra.telemetry.http import HttpTelemetry
@@ -179,8 +180,7 @@ def _address(scope: Scope) -> str:
 
 def _shows_token(headers: Headers, settings: SseSettings) -> bool:
     """Whether the request has one of the tokens; this takes the same time for every wrong token."""
-    scheme, _, bearer = headers.get("authorization", "").partition(" ")
-    shown = headers.get("x-api-token") or (bearer.strip() if scheme.lower() == "bearer" else "")
+    shown = headers.get("x-api-token") or bearer_token(headers.get("authorization", ""))
     if len(shown) > _MAX_TOKEN:
         return False
     matches = [hmac.compare_digest(shown.encode(), token.get_secret_value().encode()) for token in settings.tokens]

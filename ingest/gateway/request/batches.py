@@ -18,6 +18,7 @@ from infra.http_api.errors.api_errors import (
     ValidationFailedError,
 )
 from infra.http_api.request.body import BodyLimit, BodyPieces, declared_length
+from infra.http_api.request.file_names import sanitise_filename
 from infra.http_api.request.form_stream import FormStream, StreamedPart
 from infra.http_api.request.multipart import OVERHEAD_BYTES, FormPart, boundary_of
 from infra.http_api.versions import note_fields
@@ -28,7 +29,6 @@ from ingest.acceptance.fields import (
     FrameFields,
     parse_fields,
     parse_moment,
-    sanitise_filename,
 )
 from ingest.gateway.request.image_parts import ImagePart, require_field, text_of
 from ingest.gateway.request.pairs import pairs_of

@@ -12,11 +12,12 @@ from infra.http_api.errors.api_errors import UnsupportedMediaTypeError
 from infra.http_api.limits.slots import Slot, UploadSlots
 from infra.http_api.limits.turns import Turns
 from infra.http_api.request.body import BodyPieces, BodyTimeLimit, declared_length, read_body
+from infra.http_api.request.file_names import sanitise_filename
 from infra.http_api.request.multipart import OVERHEAD_BYTES
 from infra.http_api.versions import note_fields
 from infra.time_limits import time_limit
 from ingest.acceptance.acceptance import require_device
-from ingest.acceptance.fields import NO_OTHER_NAMES, FrameFields, parse_fields, sanitise_filename
+from ingest.acceptance.fields import NO_OTHER_NAMES, FrameFields, parse_fields
 from ingest.gateway.request.image_limit import ImageLimit
 from ingest.gateway.request.one_image import read_form
 from ingest.gateway.request.pairs import pairs_of
