@@ -14,5 +14,5 @@ from infra.auth.bearer import bearer_token
         *(("", ""), ("Bearer", ""), ("Basic sgk_1", ""), ("sgk_1", ""), ("Bearersgk_1", "")),
     ],
 )
-def test_bearer_token_is_what_stands_behind_the_scheme(authorization: str, token: str) -> None:
+def test_bearer_token_is_the_text_behind_the_scheme(authorization: str, token: str) -> None:
     assert bearer_token(authorization) == token
