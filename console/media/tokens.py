@@ -7,7 +7,7 @@ import base64
 import binascii
 import logging
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeGuard
 from uuid import UUID
 
 import aiohttp
@@ -72,6 +72,11 @@ def refresh_time(token: str) -> datetime | None:
     return None if expires is None else max(expires, datetime(1980, 1, 1, tzinfo=UTC)) - timedelta(seconds=BEFORE_S)
 
 
+def _is_token(value: object) -> TypeGuard[str]:
+    """Whether ``value`` can be sent as a token: text that fits into a header."""
+    return isinstance(value, str) and 0 < len(value) <= _MOST_TOKEN and value.isascii() and value.isprintable()
+
+
 class MediaTokens:
     """Is the component that refreshes tokens; a failure is tried again, and stops no work on a medium."""
 
@@ -117,7 +122,7 @@ class MediaTokens:
             logger.warning("a token of a medium could not be refreshed (%s); it is tried again", type(error).__name__)
             return "unavailable"
         token = answer.get("token")
-        if status != 200 or not isinstance(token, str) or not 0 < len(token) <= _MOST_TOKEN:
+        if status != 200 or not _is_token(token):
             if 400 <= status < 500 and status not in (408, 429):
                 logger.warning("the Annotations service refused to refresh a token of a medium: %d", status)
                 await self._give_up(run)
@@ -125,7 +130,7 @@ class MediaTokens:
             logger.warning("a token of a medium could not be refreshed (status %d); it is tried again", status)
             return "unavailable"
         new = answer.get("refreshToken")
-        kept = self._box.encrypt(new, PURPOSE) if isinstance(new, str) and 0 < len(new) <= _MOST_TOKEN else None
+        kept = self._box.encrypt(new, PURPOSE) if _is_token(new) else None
         due = refresh_time(token)
         # One that is short-lived, or expired by our clock, is not asked for again and again.
         due = None if due is None else max(due, utc_now() + _AGAIN)

@@ -117,6 +117,21 @@ async def test_a_failed_refresh_does_not_stop_the_run(site: MediaSite, annotatio
     assert len(annotations.refreshed) == 1
 
 
+@pytest.mark.parametrize("wrong", ["a\0b", "a\r\nX-More: 1", "\u00e4", ""])
+async def test_a_refreshed_token_that_no_header_takes_is_not_kept(
+    site: MediaSite, annotations: Annotations, wrong: str
+) -> None:
+    annotations.refreshes["refresh-1"] = (wrong, None)
+    token = token_until(time.time() + 5)
+    annotations.tokens.add(token)
+    await site.start("clip", headers=bearer(token, "refresh-1"))
+    _, _, tokens = site.components()
+    async with running(tokens):
+        await until(lambda: len(annotations.refreshed) == 1)
+    async with running(*site.components()):
+        assert (await site.events("clip"))[-1]["mediaStatus"] == "AIProcessed"
+
+
 async def test_a_busy_service_is_asked_again(site: MediaSite, annotations: Annotations) -> None:
     annotations.tokens.add("plain")
     annotations.fetch_statuses = [503, 502]
