@@ -11,11 +11,13 @@ from console.settings import ConsoleSettings
 from infra.auth.port import Verifier
 from infra.database.pool import Database
 from infra.encryption.box import SecretBox
-from infra.http_api.limits.slots import UploadSlots
+from infra.http_api.limits.slots import AGAIN_FASTER, UploadSlots
 from infra.process.health import Health
 from infra.storage.frames.port import FrameStore
 from ingest.limits.settings import LimitsSettings
 
+# Where all places are used, the slowest upload that has lasted for so long makes room for a client without one.
+_TURN_S = 30.0
 _SLOT_SETTINGS = "console.max_uploads and console.max_in_flight_bytes"
 _BODY_SETTINGS = "console.max_bodies and console.max_body_bytes"
 
@@ -50,7 +52,7 @@ class ConsoleParts:
 
     def __post_init__(self) -> None:
         most = self.settings.max_uploads, self.settings.max_in_flight_bytes
-        object.__setattr__(self, "slots", UploadSlots(*most, _SLOT_SETTINGS))
+        object.__setattr__(self, "slots", UploadSlots(*most, _SLOT_SETTINGS, _TURN_S, AGAIN_FASTER))
         bodies, settings = self.settings.max_bodies, self.settings
         most_bytes = max(bodies * settings.max_body_bytes, settings.max_in_flight_bytes)
         object.__setattr__(self, "bodies", UploadSlots(bodies, most_bytes, _BODY_SETTINGS))

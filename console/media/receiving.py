@@ -78,7 +78,7 @@ class MediaReceiver:
         with tempfile.TemporaryDirectory(prefix="standgale-media-") as folder:
             path = Path(folder, "medium")
             with self._parts.slots.reserve(2 * _PIECE_BYTES, client_id) as slot, slot.reading():
-                pieces = BodyPieces(request.receive, limit, self._turns, client_id)
+                pieces = BodyPieces(request.receive, limit, self._turns, client_id, slot)
                 try:
                     async with asyncio.timeout(self._time.seconds):
                         await _write(pieces, path)
@@ -108,7 +108,7 @@ class MediaReceiver:
         limit = BodyLimit(most + (OVERHEAD_BYTES if is_form else 0), "console.max_file_bytes", "file")
         declared = declared_length(dict(request.scope["headers"]), limit)
         with self._parts.slots.reserve(declared, client_id) as slot:
-            pieces = BodyPieces(request.receive, limit, self._turns, client_id)
+            pieces = BodyPieces(request.receive, limit, self._turns, client_id, slot)
             try:
                 with slot.reading():
                     async with asyncio.timeout(self._time.seconds):

@@ -128,7 +128,7 @@ class PictureForms:
             await admit()
         reserved = min(declared, 2 * settings.max_file_bytes + OVERHEAD_BYTES, settings.max_in_flight_bytes // 2)
         with self._slots.reserve(reserved, client_id) as slot, slot.reading():
-            pieces = BodyPieces(request.receive, self._limit, self._turns, client_id)
+            pieces = BodyPieces(request.receive, self._limit, self._turns, client_id, slot)
             stream = FormStream(pieces.next_piece, boundary, settings.max_files + 32)
             try:
                 async with asyncio.timeout(settings.upload_timeout_s):

@@ -175,7 +175,7 @@ class UploadEndpoint:
                 )
             # Again: the device may have got many addresses before it used the first of them.
             await _require_room(self._originals, upload, self._settings)
-            pieces = BodyPieces(receive, limit, self._turns, upload.device_id)
+            pieces = BodyPieces(receive, limit, self._turns, upload.device_id, slot)
             offset = await _translated(self._originals.write(upload, start, self._pieces(pieces, slot)))
         whole = offset == upload.size_bytes
         body = {"status": "uploaded" if whole else "partial", "offset": offset}
@@ -207,7 +207,6 @@ class UploadEndpoint:
                 ) from error
             if piece is None:
                 return
-            slot.received_bytes = pieces.received
             yield piece
 
     async def _verified(self, scope: Scope) -> Upload:

@@ -13,8 +13,9 @@ from infra.process.monotonic import monotonic_s
 
 _LATER = "Send the same again after Retry-After seconds."
 _MOST = ("this client had the most uploads in progress", f"Send fewer at the same time, or faster. {_LATER}")
-_SLOWEST = ("it was the slowest one", "Continue it after Retry-After seconds; what was received is kept.")
-"""Why a slot is taken away, and what to do then"""
+_CONTINUE = "Continue it after Retry-After seconds; what was received is kept."
+AGAIN_FASTER = f"Send it over a faster connection, or in smaller parts. {_LATER}"
+"""What to do after a slow upload of which nothing was kept."""
 
 
 @dataclass(slots=True)
@@ -92,14 +93,17 @@ class UploadSlots:
     body has been read for longest. So no client keeps another one out with many slow uploads.
     """
 
-    def __init__(self, max_uploads: int, max_bytes: int, settings: str, turn_s: float | None = None) -> None:
+    def __init__(
+        self, max_uploads: int, max_bytes: int, settings: str, turn_s: float | None = None, then: str = _CONTINUE
+    ) -> None:
         """``settings``: the names of the settings that the limits come from, for error texts.
 
-        ``turn_s``: for bodies without a time limit as a whole. When no client has several uploads, a client without one
-        takes the slot of the slowest that has lasted for so long; None: of none.
+        ``turn_s``: for bodies that may last long. When no client has several uploads, a client without one takes the
+        slot of the slowest that has lasted for so long; None: of none. ``then``: what the slowest is told to do.
         """
         self._settings = settings
         self._turn_s = turn_s
+        self._slowest_why = ("it was the slowest one", then)
         self._free_uploads = max_uploads
         self._free_bytes = max_bytes
         self._clients: dict[str, _Client] = {}
@@ -169,7 +173,7 @@ class UploadSlots:
         if oldest is not None:
             return oldest, _MOST
         slowest = self._slowest()
-        return None if slowest is None else (slowest, _SLOWEST)
+        return None if slowest is None else (slowest, self._slowest_why)
 
     def _oldest_of_most(self) -> Slot | None:
         """Return the oldest body that is being read of the client with the most uploads, if it has several."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from starlette.types import Receive
 
 from infra.http_api.errors.api_errors import ApiError, UploadIncompleteError, UploadTimeoutError, ValidationFailedError
+from infra.http_api.limits.slots import Slot
 from infra.http_api.limits.turns import Turns
 from infra.time_limits import time_limit
 from schemas.errors import StandgaleError
@@ -72,9 +73,11 @@ def declared_length(headers: dict[bytes, bytes], limit: BodyLimit) -> int:
 class BodyPieces:
     """Receives a body piece by piece, up to its limit, in turn with other bodies."""
 
-    def __init__(self, receive: Receive, limit: BodyLimit, turns: Turns, client: str) -> None:
+    def __init__(self, receive: Receive, limit: BodyLimit, turns: Turns, client: str, slot: Slot | None = None) -> None:
+        """``slot``: that of the body, which is told how much was received."""
         self.received = 0
         """How many bytes were received"""
+        self._slot = slot
         self._receive = receive
         self._limit = limit
         self._turns = turns
@@ -96,6 +99,8 @@ class BodyPieces:
         piece: bytes = message.get("body", b"")
         self._more = message.get("more_body", False)
         self.received += len(piece)
+        if self._slot is not None:
+            self._slot.received_bytes = self.received
         if self.received > self._limit.most_bytes:
             raise self._limit.exceeded(f"more than {self._limit.most_bytes}")
         return piece

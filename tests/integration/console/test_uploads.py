@@ -121,6 +121,40 @@ async def test_an_upload_that_stays_away_ends_in_time_and_leaves_nothing(console
     assert await count(console, "uploads WHERE completed_at IS NOT NULL") == 0
 
 
+async def test_a_slow_upload_that_had_its_turn_makes_room_for_another_client(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients that send a byte now and then would have all places for as long as an upload may last."""
+    monkeypatch.setattr("console.parts._TURN_S", 1.0)
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
+
+    async def slow() -> AsyncIterator[bytes]:
+        for piece in (head, *[b"."] * 200):
+            yield piece
+            await asyncio.sleep(0.1)
+
+    async def faster() -> AsyncIterator[bytes]:
+        yield head + picture()
+        await ended.wait()
+        yield b"\r\n--x--\r\n"
+
+    ended = asyncio.Event()
+    async with running_console(tmp_path, database, settings=ConsoleSettings(max_uploads=2)) as console:
+        keys = [await console.other_client(name) for name in ("phone", "tablet")]
+        first = asyncio.create_task(console.post(UPLOAD, data=slow(), headers=MULTIPART, key=keys[0]))
+        second = asyncio.create_task(console.post(UPLOAD, data=faster(), headers=MULTIPART, key=keys[1]))
+        await asyncio.sleep(0.3)
+        assert (await upload(console, ("a.jpg", picture()))).code == "OVERLOADED"
+        await asyncio.sleep(1.0)
+        assert (await upload(console, ("a.jpg", picture()))).status == 200
+        response = await first
+        assert (response.status, response.code) == (503, "OVERLOADED")
+        assert "because it was the slowest one" in response.json["message"]
+        assert "faster connection" in response.json["details"]
+        ended.set()
+        assert (await second).status == 200
+
+
 async def test_uploads_and_files_of_another_client_are_unknown(console: RunningConsole) -> None:
     data = (await upload(console, ("a.jpg", picture()))).json["data"]
     other = await console.other_client()
