@@ -93,7 +93,8 @@ class KeyMiddleware:
             what = "a device token; the API of jobs takes API keys" if key.startswith("stg_") else "not valid"
             raise UnauthorizedError(
                 f"the API key is {what}",
-                details="It is unknown, revoked or expired; the operator makes one with `standgale key add NAME`.",
+                details="It is unknown, revoked or expired, or was made a moment ago and counts in some seconds; the "
+                "operator makes one with `standgale key add NAME`.",
                 headers=_CHALLENGE,
             )
         return Caller(found.holder_id, key)

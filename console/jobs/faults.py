@@ -66,7 +66,16 @@ def _fault(fault: Mapping[str, Any]) -> dict[str, str]:
         parts = []
     name = parts[-1] if parts else ""
     field = ".".join(shortened(part, _LONGEST_NAME) for part in parts) or "body"
+    if kind == "float_type" and not isinstance(fault.get("input", ""), str):
+        return {"field": field, "error": "Must be a number"}
     return {"field": field, "error": _text(kind, name, about, str(fault["msg"]))}
+
+
+def unreadable_body(cause: BaseException | None) -> InvalidConfigError:
+    """Return the error for a body that is no JSON at all, because of ``cause``."""
+    deep = isinstance(cause, RecursionError)
+    why = "it has too many lists or objects in each other" if deep else "it is not text in UTF-8"
+    return config_error([{"loc": ("body",), "type": "json_invalid", "msg": "", "ctx": {"error": why}}])
 
 
 def _text(kind: str, name: str, about: Mapping[str, Any], otherwise: str) -> str:

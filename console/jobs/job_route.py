@@ -7,10 +7,11 @@ from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from console.jobs.faults import config_error
+from console.jobs.faults import config_error, unreadable_body
 from infra.http_api.errors.api_errors import UnsupportedMediaTypeError
 
 _LONGEST_TYPE = 100
@@ -30,6 +31,11 @@ class JobRoute(APIRoute):
                 return await handle(request)
             except RequestValidationError as error:
                 raise config_error(error.errors()) from error
+            except HTTPException as error:
+                # What the framework says of a body that its reader of JSON does not refuse by itself.
+                if error.status_code != 400 or self.body_field is None:
+                    raise
+                raise unreadable_body(error.__cause__) from error
 
         return handle_job
 
