@@ -57,6 +57,7 @@ class KafkaMembership:
         self._errors = MembershipErrors(self.changed)
         self._watcher = MembershipWatch(link, spec, self.topics, self._errors)
         self._was_member = False
+        self._is_outdated = False
         self._broken = asyncio.Event()
         self._preparing: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
@@ -94,7 +95,7 @@ class KafkaMembership:
         had_any = bool(self.owned)
         self._clear_owned()
         if rejoin and had_any and self.consumer is not None:
-            self.consumer.subscribe(list(self._spec.topics), listener=_Listener(self))
+            self._subscribe(self.consumer)
 
     def fail(self, error: BaseException) -> None:
         """Own nothing, and have aiokafka's consumer replaced, because it does not recover from ``error``."""
@@ -151,6 +152,11 @@ class KafkaMembership:
         self._was_member = True
         self._static.add_member_id(self.member()._coordinator.member_id)
         self._errors.record("group", None)
+        if self._spec.instance_id is not None and self.topics.were_wrong:
+            # They may have been divided while a topic was missing, and Kafka gives a static member what it had.
+            self.topics.were_wrong = False
+            self._is_outdated = True
+            return
         by_number: dict[int, list[TopicPartition]] = {}
         for source in assigned:
             by_number.setdefault(source.partition, []).append(TopicPartition(*source))
@@ -180,7 +186,7 @@ class KafkaMembership:
             consumer = AIOKafkaConsumer(**self._link.member_options(self._spec, self._static.assignor))
             self.consumer = consumer
             await consumer.start()
-            consumer.subscribe(list(self._spec.topics), listener=_Listener(self))
+            self._subscribe(consumer)
         except TopicMismatchError as error:
             self._errors.record("topics", error)
             self._broken.set()
@@ -215,6 +221,10 @@ class KafkaMembership:
                 return
             if not await self._watcher.check(self.member(), self.owned):
                 self._broken.set()
+            elif self._is_outdated:
+                self._is_outdated = False
+                self._static.renew()
+                self._subscribe(self.member())
             try:
                 async with asyncio.timeout(_PROBE_PAUSE_S):
                     await self._broken.wait()
@@ -255,6 +265,9 @@ class KafkaMembership:
         self.transactions[number] = own
         return own
 
+    def _subscribe(self, consumer: AIOKafkaConsumer) -> None:
+        consumer.subscribe(list(self._spec.topics), listener=_Listener(self, consumer))
+
     async def _release(self, timeout_s: float) -> None:
         preparing = set(self._preparing)
         for task in preparing:
@@ -279,18 +292,21 @@ class KafkaMembership:
 
 
 class _Listener:
-    """Passes aiokafka's rebalance calls to the membership."""
+    """Passes aiokafka's rebalance calls to the membership; those of a consumer that it has dropped are left out."""
 
-    def __init__(self, membership: KafkaMembership) -> None:
+    def __init__(self, membership: KafkaMembership, consumer: AIOKafkaConsumer) -> None:
         self._membership = membership
+        self._consumer = consumer
 
     async def on_partitions_revoked(self, revoked: Collection[KafkaPartition]) -> None:
         """Revoke all partitions when a rebalance begins, before this member joins again."""
-        await self._membership.revoke()
+        if self._membership.consumer is self._consumer:
+            await self._membership.revoke()
 
     async def on_partitions_assigned(self, assigned: Collection[KafkaPartition]) -> None:
         """Assign partitions when a rebalance has ended."""
-        self._membership.assign(assigned)
+        if self._membership.consumer is self._consumer:
+            self._membership.assign(assigned)
 
 
 # aiokafka requires an instance of this class; registering avoids a base class without types.

@@ -25,11 +25,11 @@ class NamedAssignor:
     on_assignment = staticmethod(RangePartitionAssignor.on_assignment)
 
     def __init__(self, member_note: bytes) -> None:
-        self._member_note = member_note
+        self.member_note = member_note
 
     def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
         """Return what this member sends when it joins."""
-        return ConsumerProtocolMemberMetadata(self.version, list(topics), self._member_note)
+        return ConsumerProtocolMemberMetadata(self.version, list(topics), self.member_note)
 
 
 class StaticName:
@@ -45,11 +45,20 @@ class StaticName:
         self._spec = spec
         self._note = uuid.uuid4().bytes
         self._ids: set[str] = set()
+        self._renewals = 0
         self.assignor = NamedAssignor(self._note)
 
     def add_member_id(self, member_id: str) -> None:
         """Store an id that Kafka gave this process."""
         self._ids.add(member_id)
+
+    def renew(self) -> None:
+        """Send another note from now on, so that Kafka divides the partitions anew when this member joins.
+
+        It gives a static member that joins with the same note the partitions that it had.
+        """
+        self._renewals += 1
+        self.assignor.member_note = self._note + self._renewals.to_bytes(4, "big")
 
     async def find_successor(self, report: Callable[[TransientError], None]) -> SettingsError | None:
         """Return the error for a name that another process has taken over; None when none has.
@@ -65,9 +74,11 @@ class StaticName:
             except TransientError as error:
                 report(error)
             else:
-                if holder is None or holder.member_id in self._ids or holder.member_note == self._note:
+                if holder is None or holder.member_id in self._ids:
                     return None
-                if holder.member_note is not None:
+                if (note := holder.member_note) is not None and note.startswith(self._note):
+                    return None
+                if note is not None:
                     break
             await asyncio.sleep(pause)
         return SettingsError(

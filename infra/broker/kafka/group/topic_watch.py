@@ -27,6 +27,8 @@ class TopicWatch:
         self._first_counts: dict[str, int] = {}
         self.ids: Mapping[str, str] = {}
         """The id of each subscribed topic at the last check."""
+        self.were_wrong = False
+        """Whether topics were missing, wrong or created again; the caller sets it back."""
 
     async def check(self, timeout_s: float | None = None) -> Collection[str]:
         """Return the subscribed topics that were deleted and created again since the last check.
@@ -34,6 +36,15 @@ class TopicWatch:
         Raises TopicMismatchError for topics that are missing or have a wrong partition count, and RefusedError or
         BrokerUnavailableError when Kafka gives no information.
         """
+        try:
+            again = await self._compare(timeout_s)
+        except TopicMismatchError:
+            self.were_wrong = True
+            raise
+        self.were_wrong |= bool(again)
+        return again
+
+    async def _compare(self, timeout_s: float | None) -> Collection[str]:
         found = await self._queries.states(self._spec.topics, optional=self._partners(), timeout_s=timeout_s)
         self._link.check_present(self._spec.topics, found)
         for topic, state in found.items():
