@@ -27,6 +27,11 @@ def _units(about: Mapping[str, Any]) -> str:
     return "entries" if about.get("field_type") == "List" else "characters"
 
 
+def _sentence(text: str) -> str:
+    """Return ``text`` with a large first letter; all others stay, as those of NAME and ONNX."""
+    return text[:1].upper() + text[1:]
+
+
 _PATHS = ("model_path",)
 _TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "missing": lambda _: "Must be given",
@@ -48,7 +53,7 @@ _TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "too_long": lambda about: f"Must have at most {about['max_length']:,} {_units(about)}",
     "literal_error": lambda about: f"Must be one of {about['expected']}",
     "string_unicode": lambda _: "Must be text without halves of characters",
-    "value_error": lambda about: str(about["error"]).capitalize(),
+    "value_error": lambda about: _sentence(str(about["error"])),
     "json_invalid": lambda about: f"Must be JSON: {about.get('error', 'it cannot be read')}",
 }
 

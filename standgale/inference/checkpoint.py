@@ -6,7 +6,7 @@ import asyncio
 import logging
 from pathlib import Path, PurePosixPath
 
-from detectors.card.card import ModelCard, read_card
+from detectors.card.card import ModelCard, default_card_path, read_card
 from detectors.card.model_formats import foreign_format
 from detectors.errors import ModelLoadError
 from detectors.model.inspect import write_card
@@ -15,6 +15,7 @@ from detectors.store.names import CARD, files_of, ref_of, require_safe_file
 from detectors.store.open import open_model_store
 from infra.storage.s3_address import S3Address
 from infra.storage.s3_objects import ObjectMissingError
+from schemas.event_base import ModelRef
 from standgale.inference.storage import JobStorage
 from standgale.inference.variables import Place, place_of
 from standgale.settings import Settings
@@ -61,11 +62,26 @@ async def _from_store(checkpoint: str, settings: Settings) -> Path:
     name, at, version = checkpoint.removeprefix(_STORE).partition("@")
     if not at:
         raise ModelLoadError(f"received {checkpoint!r}; it takes model:NAME@VERSION")
+    ref = ref_of(name, version)
+    own = settings.detector.model or default_card_path()
+    if await asyncio.to_thread(_is_version, own, ref):
+        # Jobs for detectors may name it, too; it need not be in the store.
+        return own
     store = open_model_store(settings.models, settings.data_dir)
     try:
-        return await store.fetch(ref_of(name, version), settings.model_cache)
+        return await store.fetch(ref, settings.model_cache)
     finally:
         await store.close()
+
+
+def _is_version(path: Path, ref: ModelRef) -> bool:
+    """Whether the card at ``path`` is that of ``ref``; a card that cannot be read is none."""
+    try:
+        card = read_card(path)
+    except ModelLoadError as error:
+        logger.warning("the model of detector.model is not used: %s", error)
+        return False
+    return (card.name, card.version) == (ref.name, ref.version)
 
 
 class _Fetched:

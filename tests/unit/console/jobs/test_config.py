@@ -6,6 +6,7 @@ import pytest
 
 from console.jobs.config import JobConfig, KeptConfig
 from console.jobs.errors import InvalidConfigError
+from console.jobs.faults import config_error
 from console.jobs.models import require_model
 from console.jobs.options import detect_options
 from console.jobs.rules import rules_of
@@ -69,3 +70,9 @@ async def test_a_model_that_the_store_does_not_have_is_refused() -> None:
         assert caught.value.field == field
     await require_model(asked(model={"name": "small", "version": "1.1.0"}), Store())
     await require_model(asked(model={"name": "small", "version": "9"}), AnyModel())
+
+
+def test_errors_of_checks_keep_their_capital_letters() -> None:
+    about = {"error": ValueError("it takes model:NAME@VERSION")}
+    error = config_error([{"loc": ("body", "path"), "type": "value_error", "msg": "", "ctx": about}])
+    assert str(error) == "Invalid configuration: path: It takes model:NAME@VERSION"
