@@ -13,8 +13,12 @@ from console.inference_jobs.records import FOLDER, PURPOSE
 from infra.database.pool import Connection
 from infra.encryption.box import SecretBox, SecretUnreadableError
 
-# A job that was given back has no lease.
-_FREE = "completed_at IS NULL AND (leased_until IS NULL OR leased_until < now())"
+# A job that was given back has no lease; one that is far longer than any was given before the clock of the database was
+# set back.
+_FREE = """
+completed_at IS NULL AND (
+    leased_until IS NULL OR leased_until < now() OR leased_until > now() + greatest(10 * $2::interval, '2 hours'))
+"""
 _CLAIM = f"""
 UPDATE inference_jobs SET status = 'running', started_at = coalesce(started_at, now()), attempts = attempts + 1,
     runner = $1, leased_until = now() + $2::interval
@@ -80,7 +84,7 @@ class JobLeases:
 
     async def give_up(self, connection: Connection) -> Sequence[int]:
         """End jobs that nobody runs and that were started as often as they may be; return their ids."""
-        return [row["id"] for row in await connection.fetch(_GIVE_UP, self._attempts)]
+        return [row["id"] for row in await connection.fetch(_GIVE_UP, self._attempts, self._lease)]
 
     async def keep(self, connection: Connection, jobs: Collection[int]) -> set[int]:
         """Renew the lease of ``jobs``; return those that are still this console's and have not ended."""

@@ -47,17 +47,19 @@ turns AS (
 )
 SELECT job_id, position FROM turns ORDER BY client_turn, created_at, job_id LIMIT $3
 """
-_LATE = """
+# One in the future was noted before the clock of the database was set back.
+_IS_LATE = "(f.published_at < clock_timestamp() - $1::interval OR f.published_at > clock_timestamp() + interval '1 h')"
+_LATE = f"""
 SELECT f.job_id, f.position FROM job_files AS f JOIN jobs AS j ON j.id = f.job_id
-WHERE f.status = 'published' AND j.finished_at IS NULL AND f.published_at < clock_timestamp() - $1::interval
+WHERE f.status = 'published' AND j.finished_at IS NULL AND {_IS_LATE}
 ORDER BY f.published_at LIMIT $2
-"""
+"""  # noqa: S608 (constants)
 # Their results are lost, and nobody waits for them; they would keep others from the detectors for ever.
-_RELEASE = """
+_RELEASE = f"""
 UPDATE job_files AS f SET status = 'cancelled', finished_at = clock_timestamp() FROM jobs AS j
 WHERE j.id = f.job_id AND f.status = 'published' AND j.finished_at IS NOT NULL
-    AND f.published_at < clock_timestamp() - $1::interval
-"""
+    AND {_IS_LATE}
+"""  # noqa: S608 (constants)
 _FRAMES = """
 SELECT f.job_id, f.position, f.frame_id, f.device_id, j.created_at, u.filename, u.size_bytes, u.media_type, u.width,
     u.height, u.sha256, u.image_uri, u.captured_at, u.camera

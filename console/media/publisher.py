@@ -30,7 +30,9 @@ _PUBLISH_TIMEOUT_S = 10.0
 _TAKE = """
 SELECT f.*, r.media_id, r.config, r.created_at FROM media_frames f JOIN media_runs r ON r.id = f.run_id
 WHERE r.finished_at IS NULL AND (f.status = 'queued'
-    OR (f.status = 'published' AND f.published_at < clock_timestamp() - $1::interval))
+    OR (f.status = 'published' AND (f.published_at < clock_timestamp() - $1::interval
+        -- Noted before the clock of the database was set back.
+        OR f.published_at > clock_timestamp() + interval '1 min')))
 ORDER BY r.media_id IS NULL DESC, f.position, r.created_at LIMIT $2 FOR UPDATE OF f SKIP LOCKED
 """
 _MARK = """

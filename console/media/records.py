@@ -24,26 +24,25 @@ INSERT INTO media_runs (id, client_id, media_id, state, config, source, token, r
     medium_sha256, medium_bytes, medium_type)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING created_at
 """
-_BUSY = """
-SELECT count(*) FROM media_runs
-WHERE finished_at IS NULL AND media_id IS NOT NULL AND leased_until > clock_timestamp()
-"""
+# A lease that is longer than any was given before the clock of the database was set back.
+_IS_LEASED = "(leased_until > clock_timestamp() AND leased_until <= clock_timestamp() + interval '10 minutes')"
+_BUSY = f"SELECT count(*) FROM media_runs WHERE finished_at IS NULL AND media_id IS NOT NULL AND {_IS_LEASED}"  # noqa: S608
 # A client with many media has those of others between its own.
-_CLAIM = """
+_CLAIM = f"""
 UPDATE media_runs SET state = 'processing', started_at = coalesce(started_at, clock_timestamp()), owner = $1,
     leased_until = clock_timestamp() + $2::interval,
     takeovers = takeovers + CASE WHEN leased_until IS NULL THEN 0 ELSE 1 END
 WHERE id = (
     SELECT r.id FROM media_runs r
     WHERE r.finished_at IS NULL AND r.media_id IS NOT NULL
-        AND (r.leased_until IS NULL OR r.leased_until <= clock_timestamp())
+        AND {_IS_LEASED} IS NOT TRUE
     ORDER BY r.state = 'waiting', (
         SELECT count(*) FROM media_runs b WHERE b.client_id = r.client_id AND b.leased_until > clock_timestamp()
             AND b.finished_at IS NULL), r.created_at, r.id
     LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 RETURNING *
-"""
+"""  # noqa: S608 (constants)
 _RENEW = """
 UPDATE media_runs SET leased_until = clock_timestamp() + $3::interval
 WHERE id = $1 AND owner = $2 AND finished_at IS NULL RETURNING id

@@ -31,9 +31,11 @@ FROM new JOIN webhooks ON webhooks.id = new.webhook LEFT JOIN waiting ON waiting
 CROSS JOIN LATERAL (SELECT coalesce(waiting.deliveries, 0) + new.before >= $5 AS full_up) AS room
 ON CONFLICT (id) DO NOTHING
 """
+# No wait is longer than this; one that is was noted before the clock of the database was set back.
+_IS_DUE = "(d.next_at <= now() OR d.next_at > now() + interval '13 hours')"
 # The time until which a call must have ended is the next attempt: a process that is killed gives its calls back.
 # Clients take turns, each with its web-hooks in turn: what many receivers of one client do delays no other client.
-_CLAIM = """
+_CLAIM = f"""
 WITH running AS (
     SELECT w.client_id, count(*) AS calls FROM unnest($5::uuid[]) AS called (id) JOIN webhooks w ON w.id = called.id
     GROUP BY w.client_id
@@ -41,7 +43,7 @@ WITH running AS (
 due AS (
     SELECT d.id, d.next_at, w.client_id, row_number() OVER (PARTITION BY d.webhook_id ORDER BY d.next_at) AS place
     FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id
-    WHERE d.state = 'waiting' AND d.next_at <= now() AND w.disabled_at IS NULL AND NOT d.webhook_id = ANY($4)
+    WHERE d.state = 'waiting' AND {_IS_DUE} AND w.disabled_at IS NULL AND NOT d.webhook_id = ANY($4)
 ),
 turns AS (
     SELECT due.id, due.next_at, coalesce(running.calls, 0)
@@ -50,9 +52,9 @@ turns AS (
 )
 UPDATE webhook_deliveries d SET attempts = attempts + 1, next_at = now() + $1::interval
 FROM (SELECT id FROM turns ORDER BY turn, next_at LIMIT $2) AS chosen
-WHERE d.id = chosen.id AND d.state = 'waiting' AND d.next_at <= now()
+WHERE d.id = chosen.id AND d.state = 'waiting' AND {_IS_DUE}
 RETURNING d.id, d.webhook_id, d.payload, d.attempts
-"""
+"""  # noqa: S608 (constants)
 _HOOKS = """
 SELECT id, webhook_id, url, secret, CASE WHEN former_until > now() THEN former_secret END AS former_secret
 FROM webhooks WHERE id = ANY($1)

@@ -227,6 +227,20 @@ async def test_a_process_whose_job_another_console_runs_is_ended(
     assert (await console.get(f"{PATH}/jobs/{job}")).json["status"] == "running"
 
 
+async def test_a_lease_of_a_clock_that_was_set_back_keeps_no_job_waiting(
+    console: RunningConsole, tmp_path: Path
+) -> None:
+    """The clock of the database was a day ahead when a console took the job, and was killed."""
+    await add(console, "s3://standgale/a/", "model:none@1.0.0")
+    async with console.database.acquire(writing=True) as connection:
+        await connection.execute(
+            "UPDATE inference_jobs SET status = 'running', leased_until = now() + interval '1 day'"
+        )
+    before = children()
+    async with running_jobs(console, tmp_path, HANGS):
+        assert await child_after(before)
+
+
 async def test_a_job_whose_secret_cannot_be_read_has_failed(console: RunningConsole, tmp_path: Path) -> None:
     job = await add(console, "s3://standgale/a/", "model:none@1.0.0")
     async with console.database.acquire() as connection:

@@ -141,13 +141,14 @@ async def test_a_cancel_between_publish_and_its_note_stays(site: JobSite) -> Non
     assert {row["status"] for row in await site.rows("SELECT status FROM job_files")} == {"cancelled"}
 
 
-async def test_files_without_any_end_for_long_are_published_again(site: JobSite) -> None:
+@pytest.mark.parametrize("published", ["- interval '11 s'", "+ interval '1 day'"], ids=["late", "clock set back"])
+async def test_files_without_any_end_for_long_are_published_again(site: JobSite, published: str) -> None:
     """The broker lost them: retention, or a topic that was made anew."""
     job_id = await site.job(2)
     lost = await site.publish()
     assert await site.publish() == []
     async with site.database.acquire(writing=True) as connection:
-        await connection.execute("UPDATE job_files SET published_at = now() - interval '11 s'")
+        await connection.execute(f"UPDATE job_files SET published_at = now() {published}")
     again = await site.publish()
     assert {frame.frame_id for frame in again} == {frame.frame_id for frame in lost}
     assert await site.publish() == []

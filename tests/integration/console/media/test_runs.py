@@ -169,6 +169,16 @@ async def test_a_medium_at_which_processes_end_again_and_again_is_given_up(site:
     assert site.detectors.records == []
 
 
+async def test_a_lease_of_a_clock_that_was_set_back_keeps_no_medium_waiting(site: MediaSite, tmp_path: Path) -> None:
+    """The clock of the database was a day ahead when a process took the medium, and was killed."""
+    await site.start("clip", video(tmp_path, 2))
+    async with site.console.database.acquire(writing=True) as connection:
+        await connection.execute("UPDATE media_runs SET leased_until = now() + interval '1 day', owner = id")
+    async with running(*site.components()):
+        events = await site.events("clip")
+    assert events[-1]["mediaStatus"] == "AIProcessed"
+
+
 async def test_a_video_with_too_many_frames_ends_with_an_error(tmp_path: Path, database: Database) -> None:
     async with media_site(tmp_path, database, max_frames=3) as site:
         await site.start("clip", video(tmp_path, 6))

@@ -40,6 +40,22 @@ async def test_ten_thousand_deliveries_at_once_take_no_longer_than_one_by_one(
         assert await connection.fetchval("SELECT count(*) FROM webhook_deliveries") == 10_000
 
 
+async def test_deliveries_of_a_clock_that_was_set_back_wait_no_day(tmp_path: Path, database: Database) -> None:
+    """The clock of the database was a day ahead when attempts failed."""
+    hook, waits = uuid4(), ("5 s", "11 hours", "1 day 5 s", "1 day 11 hours", "9 days")
+    new = [NewDelivery(uuid4(), hook, "job.finished", b"{}") for _ in waits]
+    async with running_console(tmp_path, database), database.acquire(writing=True) as connection:
+        await connection.execute(_INSERT, [hook], "desktop")
+        await add_deliveries(connection, new, 90)
+        for each, wait in zip(new, waits, strict=True):
+            await connection.execute(
+                "UPDATE webhook_deliveries SET next_at = now() + $2::text::interval WHERE id = $1", each.id, wait
+            )
+        claimed = await claim(connection, timedelta(seconds=60), 16, 16, [])
+        assert {each.id for each in claimed} == {each.id for each in new[2:]}
+        assert await claim(connection, timedelta(seconds=60), 16, 16, []) == []
+
+
 async def test_many_web_hooks_of_a_client_keep_another_client_no_time_waiting(
     tmp_path: Path, database: Database
 ) -> None:
