@@ -49,6 +49,16 @@ ON CONFLICT (puller) DO UPDATE SET alive_until = EXCLUDED.alive_until,
         ELSE EXCLUDED.joined_at END
 """
 _LEAVE = "DELETE FROM video_pullers WHERE puller = $1"
+# Times that are far ahead were noted before the clock of the database was set back; who is alive renews them in time.
+_AHEAD = "> clock_timestamp() + greatest(10 * $1 * interval '1 second', '2 hours')"
+_BRING_BACK_PULLERS = f"""
+UPDATE video_pullers SET alive_until = clock_timestamp() + $1 * interval '1 second' WHERE alive_until {_AHEAD}
+"""  # noqa: S608 (constants)
+_BRING_BACK_LEASES = f"""
+UPDATE video_sources SET lease_until = clock_timestamp() + $1 * interval '1 second' WHERE name IN (
+    SELECT name FROM video_sources WHERE lease_until {_AHEAD} ORDER BY name FOR UPDATE
+)
+"""  # noqa: S608 (constants)
 _BURY = "DELETE FROM video_pullers WHERE alive_until <= clock_timestamp() - interval '1 hour'"
 _PULLERS = "SELECT puller FROM video_pullers WHERE alive_until > clock_timestamp() ORDER BY joined_at, puller"
 _TOTAL = "SELECT count(*) FROM video_sources WHERE removed_at IS NULL AND state <> 'ended'"
@@ -207,6 +217,8 @@ class SourceTable:
             await connection.execute(_LIMIT_IDLE, str(round(lease_s * 500)))
             await connection.execute(_JOIN, puller, lease_s)
             renewed = await _renew(connection, puller, reports, lease_s)
+            await connection.execute(_BRING_BACK_LEASES, lease_s)
+            await connection.execute(_BRING_BACK_PULLERS, lease_s)
             await connection.execute(_CLEAN)
             await connection.execute(_BURY)
             pullers = [row["puller"] for row in await connection.fetch(_PULLERS)]

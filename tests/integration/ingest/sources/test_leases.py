@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,19 @@ async def test_a_lease_is_one_pullers_until_it_ends_and_an_old_one_cannot_be_ren
     late = await table.look("a", [report(1, accepted=99)], lease_s=60, most=9)
     assert (late.renewed, late.taken) == (frozenset(), ())
     assert (await table.list())[0].counts == {"accepted": 0}
+
+
+async def test_a_lease_of_a_clock_that_was_set_back_ends_in_time(table: SourceTable, database: Database) -> None:
+    """The clock of the database was a day ahead when a process took the source, and was killed."""
+    assert (await table.look("killed", [], lease_s=60, most=9)).taken
+    async with database.acquire() as connection:
+        await connection.execute("UPDATE video_sources SET lease_until = lease_until + interval '1 day'")
+        await connection.execute("UPDATE video_pullers SET alive_until = alive_until + interval '1 day'")
+    assert (await table.look("b", [], lease_s=60, most=9)).taken == ()
+    async with database.acquire() as connection:
+        for column in ("lease_until FROM video_sources", "max(alive_until) FROM video_pullers"):
+            ends = await connection.fetchval(f"SELECT {column}")
+            assert timedelta(0) < ends - await connection.fetchval("SELECT clock_timestamp()") <= timedelta(seconds=60)
 
 
 async def test_a_source_that_is_given_up_is_taken_at_once_with_its_counts(table: SourceTable) -> None:
