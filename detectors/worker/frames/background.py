@@ -1,4 +1,4 @@
-"""Limits how many frames of jobs and backfill are in progress while live frames come."""
+"""Limits how many frames of jobs and backfill are computed at once while live frames come."""
 
 from __future__ import annotations
 
@@ -29,4 +29,6 @@ class Background:
         """Return how many more frames that are not live may be taken, of ``free_slots`` at most."""
         if self._now() - self._live_at_s > LATELY_S:
             return free_slots
-        return max(0, min(free_slots, self._in_progress.max_background - self._in_progress.count_without(FRAMES_LIVE)))
+        return max(
+            0, min(free_slots, self._in_progress.max_background - self._in_progress.count_computed(without=FRAMES_LIVE))
+        )

@@ -36,6 +36,8 @@ from schemas import topics
 _POLL_TIMEOUT_S = 0.25
 # Other partitions are polled again after that.
 _FULL_WAIT_S = 0.05
+# So are frames that are not live; this is short, because each of them takes little more.
+_BACKGROUND_WAIT_S = 0.01
 _LOSSES = "lost records"
 
 
@@ -106,9 +108,11 @@ class FrameIntake:
             await self._in_progress.wait_for_slot(_FULL_WAIT_S)
             return []
         if not others:
-            # Others are polled again soon: a frame of theirs may have been committed.
+            # Others are polled again soon: a frame of theirs may be finished.
             live = (topics.FRAMES_LIVE,)
-            return await self._consumer.poll(max_records=most, timeout_s=_FULL_WAIT_S, topics=live, without=without)
+            return await self._consumer.poll(
+                max_records=most, timeout_s=_BACKGROUND_WAIT_S, topics=live, without=without
+            )
         some = tuple(topic for topic in topics.FRAME_TOPICS if topic != topics.FRAMES_JOBS or of_jobs)
         most = min(others, of_jobs) if of_jobs else others
         return await self._consumer.poll(max_records=most, timeout_s=_POLL_TIMEOUT_S, topics=some, without=without)

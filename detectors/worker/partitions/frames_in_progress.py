@@ -20,7 +20,7 @@ class FramesInProgress:
     """
 
     def __init__(self, *, max_frames: int, max_background: int = 1) -> None:
-        """``max_background``: how many frames that are not live may be in progress while live ones come."""
+        """``max_background``: how many frames that are not live may be computed at once while live ones come."""
         self.max_background = max_background
         self._max_frames = max_frames
         # Not less: few frames in progress also mean few in a commit, and one device may be the only one.
@@ -85,14 +85,18 @@ class FramesInProgress:
         self._waiting.discard(pending)
         self._slot_freed.set()
 
-    def count_without(self, topic: str) -> int:
-        """Return how many frames of other topics than ``topic`` are in progress, of partitions that are not held."""
+    def count_computed(self, *, without: str) -> int:
+        """Return how many frames are computed now, of partitions that are not held; without the topic ``without``.
+
+        What is finished, and waits for its commit, takes no time from others any more, nor what waits for its model.
+        """
         return sum(
-            len(records)
+            pending.outcome is None and pending not in self._waiting
             for queue in self._queues.values()
             if not queue.holds
             for source, records in queue.by_topic.items()
-            if source.topic != topic
+            if source.topic != without
+            for pending in records
         )
 
     async def wait_for_slot(self, timeout_s: float) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from detectors.worker.frames.background import Background
 from detectors.worker.partitions.frames_in_progress import FramesInProgress
-from detectors.worker.partitions.partition_queue import PendingRecord
+from detectors.worker.partitions.partition_queue import FrameOutcome, PendingRecord
 from infra.broker.port import CommitPoint, TopicPartition
-from schemas.topics import FRAMES_BACKFILL, FRAMES_LIVE
+from schemas.topics import FRAMES_BACKFILL, FRAMES_JOBS, FRAMES_LIVE
 
 
 def test_room_is_limited_while_live_frames_come() -> None:
@@ -25,3 +25,19 @@ def test_room_is_limited_while_live_frames_come() -> None:
     assert background.room(12) == 1
     clock[0] += 11.0
     assert background.room(12) == 12
+
+
+def test_room_is_free_again_when_a_frame_is_finished_and_not_only_when_it_is_committed() -> None:
+    in_progress, clock = FramesInProgress(max_frames=16, max_background=1), [100.0]
+    background, queue = Background(in_progress, now=lambda: clock[0]), in_progress.queue(0)
+    background.live_came()
+    first, second = (PendingRecord(TopicPartition(FRAMES_JOBS, 0), CommitPoint(each, 1)) for each in (1, 2))
+    queue.append(first)
+    assert background.room(12) == 0
+    in_progress.finish(queue, first, FrameOutcome())
+    assert background.room(12) == 1
+    queue.append(second)
+    assert background.room(12) == 0
+    # What waits for its model computes nothing.
+    in_progress.begin_wait(second)
+    assert background.room(12) == 1
