@@ -11,11 +11,13 @@ from starlette.middleware.cors import CORSMiddleware
 
 from console.http.bodies import BodyLimits
 from console.http.callers import PUBLIC, KeyMiddleware, public_paths
+from console.http.direct_route import direct_routes
 from console.http.document import complete, operation_id
 from console.http.error_codes import CONSOLE_CODES
 from console.http.error_texts import describe_error_of_picture
 from console.metrics import REQUESTS_REFUSED
 from console.parts import ConsoleParts
+from infra.http_api.direct_routes import DirectRouting
 from infra.http_api.error_middleware import ErrorMiddleware
 from infra.http_api.errors.pages import add_error_pages
 from infra.http_api.errors.responses import http_exception_response, validation_response
@@ -65,6 +67,7 @@ def create_console(
     # It would redirect to http, also behind a proxy with TLS: then the client would send its key in clear.
     app.router.redirect_slashes = False
     # Starlette runs the middleware added last first: telemetry is outermost, so every response has its request id.
+    app.add_middleware(DirectRouting, routes=direct_routes(routers))
     app.add_middleware(BodyLimits, settings=settings, slots=parts.bodies, turns=Turns(), public=public)
     app.add_middleware(KeyMiddleware, verifier=rates.verifier(parts.keys), public=(*PUBLIC, *public))
     app.add_middleware(RateMiddleware, rates=rates)

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from console.http.callers import Caller, caller_of
 from console.http.connection import request_connection
+from console.http.direct_route import DirectRoute
 from console.http.json_response import json_response
 from console.jobs.bodies import FilesBody, JobBody, JobsBody
 from console.jobs.estimate import Estimates
@@ -67,7 +68,6 @@ def status_router(parts: ConsoleParts, estimates: Estimates) -> APIRouter:
     """Return the routes that say what has become of jobs."""
     routes, reader = APIRouter(route_class=JobRoute, tags=["jobs"]), JobReader(parts)
 
-    @routes.get("/api/v1/jobs/{job_id}/status", response_model=JobBody, summary="What has become of a job")
     async def status(job_id: str, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
         """Return the job with its progress. `completed` means that all results are there."""
         job = await reader.find(caller.client_id, job_id)
@@ -76,6 +76,14 @@ def status_router(parts: ConsoleParts, estimates: Estimates) -> APIRouter:
             return _success(body)
         async with request_connection(parts) as connection:
             return _success(body | await faults_of(connection, job))
+
+    routes.add_api_route(
+        "/api/v1/jobs/{job_id}/status",
+        status,
+        response_model=JobBody,
+        summary="What has become of a job",
+        route_class_override=DirectRoute,
+    )
 
     @routes.get("/api/v1/jobs/{job_id}", response_model=JobBody, summary="A job with its options")
     async def get_job(job_id: str, caller: Annotated[Caller, Depends(caller_of)]) -> Response:

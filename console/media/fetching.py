@@ -15,15 +15,12 @@ from console.media.settings import MediaSettings
 from infra.errors import TransientError
 from infra.network.addresses import AddressRefusedError, AddressRules
 from infra.network.checked_http import checked_connector, refusal_in, require_allowed
-from infra.process.monotonic import monotonic_s
 
 _PIECE = 1 << 18
 _MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _LATER = (408, 425, 429, 500, 502, 503, 504)
 _SILENCE_S = 30.0
-# A server that sends a byte now and then would hold the place of a medium for as long as fetching may take.
-_LEAST_BYTES_PER_S = 1_000
 
 
 class FetchLaterError(TransientError):
@@ -91,11 +88,7 @@ class MediaFetcher:
         """Write the response to ``path``, or return where it redirects to."""
         host = urlsplit(url).hostname
         try:
-            async with (
-                asyncio.timeout(_SILENCE_S) as head,
-                session.get(url, headers=headers, allow_redirects=False) as response,
-            ):
-                head.reschedule(None)
+            async with session.get(url, headers=headers, allow_redirects=False) as response:
                 if response.status in _REDIRECTS:
                     return response.headers.get("Location", "")
                 if response.status in _LATER:
@@ -120,18 +113,12 @@ class MediaFetcher:
         return None
 
     async def _write(self, response: aiohttp.ClientResponse, path: Path) -> None:
-        size, begin_s = 0, monotonic_s()
+        size = 0
         with await asyncio.to_thread(path.open, "wb") as file:
             async for piece in response.content.iter_chunked(_PIECE):
                 size += len(piece)
                 if size > self._settings.max_bytes:
                     raise self._too_large()
-                lasted_s = monotonic_s() - begin_s
-                if lasted_s > _SILENCE_S and size < lasted_s * _LEAST_BYTES_PER_S:
-                    raise MediumFetchError(
-                        f"the server has sent {size} bytes in {lasted_s:.0f} s; at least {_LEAST_BYTES_PER_S} bytes a "
-                        "second are needed"
-                    )
                 await asyncio.to_thread(file.write, piece)
         if not size:
             raise MediumFetchError("the medium has no bytes")

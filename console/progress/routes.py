@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from typing import Annotated
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from console.http.callers import Caller, caller_of
-from console.http.connection import request_connection
+from console.http.direct_route import DirectRoute
 from console.http.document import Responses, errors
-from console.jobs.job_route import JobRoute
-from console.jobs.status import JobRow, find_job
+from console.jobs.faults import config_error
+from console.jobs.job_reader import JobReader
+from console.jobs.status import JobRow
 from console.parts import ConsoleParts
 from console.progress.events import HEARTBEAT, event_id
 from console.progress.watch import STREAM, JobWatch, Watcher
@@ -29,18 +31,34 @@ _HEADERS = {
     # A proxy that buffers would delay events and send several at once.
     "X-Accel-Buffering": "no",
 }
-_LastId = Annotated[str, Field(max_length=255)]
+_LONGEST_ID = 255
 
 
-class EventsQuery(BaseModel):
+class _Seen(BaseModel):
     """Says what the client has seen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    last_event_id: _LastId | None = None
-    """As the header `Last-Event-ID`, for clients that cannot send it"""
+    last_event_id: Annotated[str, Field(max_length=_LONGEST_ID)] | None = None
 
 
+_ID = {"anyOf": [{"type": "string", "maxLength": _LONGEST_ID}, {"type": "null"}]}
+_PARAMETERS: Sequence[Mapping[str, Any]] = [
+    {
+        "name": "last_event_id",
+        "in": "query",
+        "required": False,
+        "schema": {**_ID, "title": "Last Event Id"},
+        "description": "As the header `Last-Event-ID`, for clients that cannot send it",
+    },
+    {
+        "name": "last-event-id",
+        "in": "header",
+        "required": False,
+        "schema": {**_ID, "title": "Last-Event-Id"},
+        "description": "The id of the last event that the client has seen",
+    },
+]
 _EVENT = {
     "type": "object",
     "required": ["event", "id", "data"],
@@ -63,32 +81,39 @@ _RESPONSES: Responses = {
 
 def progress_router(parts: ConsoleParts, watch: JobWatch) -> APIRouter:
     """Return the route of the progress of a job."""
-    routes = APIRouter(route_class=JobRoute, tags=["jobs"])
+    routes, reader = APIRouter(route_class=DirectRoute, tags=["jobs"]), JobReader(parts)
 
     @routes.get(
         "/api/v1/jobs/{job_id}/events",
         response_class=StreamingResponse,
         responses=_RESPONSES,
         summary="The progress of a job, as it changes",
+        openapi_extra={"parameters": _PARAMETERS},
     )
-    async def events(
-        job_id: str,
-        query: Annotated[EventsQuery, Query()],
-        caller: Annotated[Caller, Depends(caller_of)],
-        last_event_id: Annotated[_LastId | None, Header()] = None,
-    ) -> Response:
+    async def events(job_id: str, request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
         """Stream server-sent events: `progress` at once and at each change, and `end`, the last one.
 
         The data of each is that of the job's status. Another event than `Last-Event-ID` is sent at once.
         """
-        async with request_connection(parts) as connection:
-            job = await find_job(connection, caller.client_id, job_id)
-        seen = last_event_id or query.last_event_id
+        seen = _seen(request)
+        job = await reader.find(caller.client_id, job_id)
         if job.finished_at is not None and seen == event_id(job):
             return Response(status_code=204)
         return _Stream(watch, job, caller, seen, parts)
 
     return routes
+
+
+def _seen(request: Request) -> str | None:
+    """Return the id of the last event that the client has seen. Raises InvalidConfigError."""
+    given: dict[str, str] = dict(request.query_params)
+    header = request.headers.get("last-event-id")
+    if header:
+        given["last_event_id"] = header
+    try:
+        return _Seen.model_validate(given).last_event_id
+    except ValidationError as error:
+        raise config_error([{**fault, "loc": ("query", *fault["loc"])} for fault in error.errors()]) from error
 
 
 class _Stream(Response):

@@ -14,6 +14,7 @@ from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.auth.port import Verifier
+from infra.http_api.direct_routes import DirectRouting, NamedRoute
 from infra.http_api.error_middleware import ErrorMiddleware
 from infra.http_api.errors.pages import add_error_pages
 from infra.http_api.errors.responses import http_exception_response, validation_response
@@ -29,7 +30,6 @@ from ingest.acceptance.error_texts import describe_frame_error
 from ingest.acceptance.fields import KNOWN_FIELDS, TIME_NAMES
 from ingest.gateway.batch import BatchEndpoint
 from ingest.gateway.detect import DetectEndpoint
-from ingest.gateway.direct_routes import DirectRouting, NamedRoute
 from ingest.gateway.error_codes import GATEWAY_CODES
 from ingest.gateway.flights import FlightEndpoints
 from ingest.gateway.frames import FramesEndpoint

@@ -117,6 +117,9 @@ class Fleet:
     def names(self, prefix: str = "") -> list[str]:
         return [name for name in self._members if name.startswith(prefix)]
 
+    def process_id(self, name: str) -> int:
+        return self._members[name].process.pid
+
     def is_down(self, name: str) -> bool:
         """Return whether the process was not started, was killed or was ended."""
         return self._members[name].down

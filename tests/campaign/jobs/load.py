@@ -8,22 +8,18 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 import aiohttp
 
 from bench.measure import percentile
-from schemas.timestamps import format_utc
 from tests.campaign.jobs.client import Answer, JobClient, Times, pictures
+from tests.campaign.jobs.live import live_frames
 from tests.campaign.jobs.site import JobFleet
-from tests.faults.fleet import START
-from tests.harnesses.edge_process import small_jpeg
 
 logger = logging.getLogger(__name__)
 
 _PROGRESS_S = 10.0
-_LIVE_INTERVAL_S = 0.25
 _OPEN = ("queued", "processing")
 
 
@@ -54,6 +50,8 @@ class Measured:
     """Events of progress that watchers got"""
     ended: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    processor_s: dict[str, float] = field(default_factory=dict)
+    """Processor time of each process beside the jobs; this one makes the load"""
     problems: list[str] = field(default_factory=list)
 
     def figures(self) -> dict[str, Any]:
@@ -63,6 +61,7 @@ class Measured:
             found[kind] = _summary(seconds)
         found["live alone"], found["live beside jobs"] = _summary(self.live_alone), _summary(self.live_beside)
         found["live ratio of p95"] = round(percentile(self.live_beside, 95) / percentile(self.live_alone, 95), 2)
+        found["processor_s"] = {name: round(seconds, 1) for name, seconds in self.processor_s.items()}
         found["refused"] = dict(self.times.refused)
         return found
 
@@ -96,12 +95,13 @@ class _Run:
         logging_task = asyncio.create_task(self._log())
         try:
             await asyncio.sleep(load.quiet_s)
-            self._live, began = self.measured.live_beside, time.monotonic()
+            self._live, began, used = self.measured.live_beside, time.monotonic(), self._site.processor_s()
             tasks |= {asyncio.create_task(self._ask(number)) for number in range(load.askers)}
             tasks |= {asyncio.create_task(self._watch(number)) for number in range(load.watchers)}
             await asyncio.gather(*(self._make_jobs(number) for number in range(load.clients)))
             await self._wait_for_ends()
             self.measured.seconds = time.monotonic() - began
+            self.measured.processor_s = {name: s - used[name] for name, s in self._site.processor_s().items()}
         finally:
             for task in (live, logging_task, *tasks):
                 task.cancel()
@@ -112,7 +112,7 @@ class _Run:
     async def _make_jobs(self, number: int) -> None:
         load, client = self._load, self.client(number)
         for place in range(number, load.jobs, load.clients):
-            files = pictures(place * load.files, load.files)
+            files = await asyncio.to_thread(pictures, place * load.files, load.files)
             sent = await self._until_taken(lambda: client.upload(files))  # noqa: B023 (awaited in this round)
             if sent.status >= 300 or sent.status == 0:
                 self.measured.problems.append(f"upload {place}: {sent.status}")
@@ -162,22 +162,14 @@ class _Run:
                     self.measured.events += line.startswith(b"data:")
 
     async def _send_live(self) -> None:
-        """Send live frames, and note when their detections are back."""
-        url, number = f"{self._site.urls['gateway']}/api/v1/detect", 0
-        headers = {"X-API-Token": self._site.token, "Content-Type": "image/jpeg"}
-        while True:
-            number += 1
-            captured = format_utc(START + timedelta(seconds=number))
-            began, times = time.perf_counter(), self._live
-            async with self._session.post(
-                url, params={"captured_at": captured}, data=small_jpeg(-number % (1 << 31)), headers=headers
-            ) as response:
-                body = await response.read()
-            if response.status == 200:
-                times.append(time.perf_counter() - began)
-            else:
-                self.measured.times.refused[f"live: {response.status} {body[:80]!r}"] += 1
-            await asyncio.sleep(max(0.0, _LIVE_INTERVAL_S - (time.perf_counter() - began)))
+        def took(seconds: float) -> None:
+            self._live.append(seconds)
+
+        def refused(text: str) -> None:
+            self.measured.times.refused[f"live: {text}"] += 1
+
+        gateway = self._site.urls["gateway"]
+        await live_frames(gateway, self._site.token, took, refused)
 
     async def _wait_for_ends(self) -> None:
         """Wait until no job is open, as the database says."""

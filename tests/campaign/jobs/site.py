@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+import psutil
 
 from infra.auth.tokens import ApiKeys, DeviceTokens
 from infra.broker.open import embedded_file
@@ -66,6 +68,12 @@ class JobFleet:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not ready within {_START_TIMEOUT_S:g} s: {sorted(waiting)}")
             await asyncio.sleep(0.1)
+
+    def processor_s(self) -> dict[str, float]:
+        """Return the seconds of processor time of each process so far; "load" is this one."""
+        numbers = {name: self.fleet.process_id(name) for name in SERVICES} | {"load": os.getpid()}
+        times = {name: psutil.Process(number).cpu_times() for name, number in numbers.items()}
+        return {name: each.user + each.system for name, each in times.items()}
 
     async def disturb_broker(self, seconds: float) -> None:
         """Kill the server and start it again; the embedded broker, which has none, cannot be written for a time."""

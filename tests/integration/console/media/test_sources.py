@@ -114,22 +114,6 @@ async def test_endless_slow_and_empty_content_ends_with_an_error(inside: MediaSi
         assert "media.fetch_timeout_s" in await error_of(inside, f"{url}/slow")
 
 
-async def test_a_server_that_sends_a_byte_now_and_then_is_left(
-    inside: MediaSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("console.media.fetching._SILENCE_S", 0.5)
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        while True:
-            await response.write(b"x")
-            await asyncio.sleep(0.1)
-
-    async with serving(handle) as url:
-        assert "at least 1000 bytes a second are needed" in await error_of(inside, url)
-
-
 async def test_secrets_in_an_address_are_in_no_error(inside: MediaSite) -> None:
     async def handle(_: web.Request) -> web.StreamResponse:
         return web.Response(status=403)

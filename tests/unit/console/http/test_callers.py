@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from console.http.callers import PUBLIC, Caller, KeyMiddleware, caller_of, key_of
+from console.http.callers import PUBLIC, Caller, KeyMiddleware, caller_in, key_of
 from infra.http_api.errors.api_errors import UnauthorizedError
 
 
@@ -97,7 +97,7 @@ def test_an_endpoint_without_a_key_may_not_ask_for_its_caller() -> None:
 
     scope = {"type": "http", "path": "/docs", "headers": [], "query_string": b"", "server": ("a", 1), "scheme": "http"}
     with pytest.raises(RuntimeError, match="/docs is a route without a key"):
-        caller_of(Request(scope))
+        caller_in(Request(scope))
 
 
 def test_spaces_around_a_key_do_not_count() -> None:

@@ -8,7 +8,7 @@ import pytest
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from ingest.gateway.direct_routes import DirectRouting, NamedRoute
+from infra.http_api.direct_routes import DirectRouting, NamedRoute
 
 
 class Endpoint:
@@ -41,7 +41,9 @@ def scope_of(method: str, path: str, **more: object) -> Scope:
         (scope_of("POST", "/frames", root_path="/behind"), False),
         (scope_of("GET", "/frames"), False),
         (scope_of("POST", "/frames/"), False),
-        (scope_of("POST", "/flights/7"), False),
+        (scope_of("POST", "/flights"), False),
+        (scope_of("GET", "/flights/7"), False),
+        (scope_of("POST", "/flights/7/8"), False),
         (scope_of("POST", "/other"), False),
         (scope_of("POST", "/plain"), False),
         ({"type": "websocket", "path": "/frames"}, False),
@@ -61,3 +63,12 @@ async def test_requests_with_the_exact_path_skip_the_framework(scope: Scope, dir
     assert [len(each.scopes) for each in (frames, flight, plain, framework)] == [int(direct), 0, 0, int(not direct)]
     # The telemetry names the request by it.
     assert (scope.get("route") is named) == direct
+
+
+async def test_parts_of_a_path_are_in_the_scope() -> None:
+    flight, framework = Endpoint(), Endpoint()
+    route = NamedRoute("/flights/{flight}", flight, methods=["POST"])
+    await DirectRouting(framework, [route])(scope_of("POST", "/flights/7", headers=[]), receive, send)
+    assert [scope["path_params"] for scope in flight.scopes] == [{"flight": "7"}]
+    assert flight.scopes[0]["route"] is route
+    assert framework.scopes == []
