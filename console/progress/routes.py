@@ -31,7 +31,9 @@ _HEADERS = {
     # A proxy that buffers would delay events and send several at once.
     "X-Accel-Buffering": "no",
 }
+_HEADER = "Last-Event-ID"
 _LONGEST_ID = 255
+_LastId = Annotated[str, Field(max_length=_LONGEST_ID)]
 
 
 class _Seen(BaseModel):
@@ -39,7 +41,8 @@ class _Seen(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    last_event_id: Annotated[str, Field(max_length=_LONGEST_ID)] | None = None
+    last_event_id: _LastId | None = None
+    header: Annotated[_LastId | None, Field(alias=_HEADER)] = None
 
 
 _ID = {"anyOf": [{"type": "string", "maxLength": _LONGEST_ID}, {"type": "null"}]}
@@ -106,14 +109,12 @@ def progress_router(parts: ConsoleParts, watch: JobWatch) -> APIRouter:
 
 def _seen(request: Request) -> str | None:
     """Return the id of the last event that the client has seen. Raises InvalidConfigError."""
-    given: dict[str, str] = dict(request.query_params)
-    header = request.headers.get("last-event-id")
-    if header:
-        given["last_event_id"] = header
+    given: dict[str, str | None] = {**request.query_params, _HEADER: request.headers.get(_HEADER)}
     try:
-        return _Seen.model_validate(given).last_event_id
+        seen = _Seen.model_validate(given)
     except ValidationError as error:
         raise config_error([{**fault, "loc": ("query", *fault["loc"])} for fault in error.errors()]) from error
+    return seen.header or seen.last_event_id
 
 
 class _Stream(Response):

@@ -22,26 +22,10 @@ from infra.telemetry.logs import add_secrets_to_mask
 if TYPE_CHECKING:
     from infra.database.embedded import EmbeddedPostgres
 
-    _BaseConnection: TypeAlias = asyncpg.Connection[asyncpg.Record]
-else:
-    _BaseConnection = asyncpg.Connection
-
 # As text: the class takes type arguments in its stubs only.
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 _CLOSE_TIMEOUT_S = 4.0
 """How long connections may take to close; a frozen server never responds."""
-
-
-class _Stateless(_BaseConnection):
-    """Is a connection that has no state beyond a transaction, so that giving it back costs no request to the server.
-
-    Nothing here sets variables of a session, listens, or locks beyond a transaction, and temporary tables are meant to
-    stay. A transaction that was left open is still rolled back.
-    """
-
-    def get_reset_query(self) -> str:
-        """Return what the server is asked to do then."""
-        return ""
 
 
 class Database:
@@ -144,7 +128,6 @@ class Database:
                 timeout_s = self._settings.command_timeout_s
                 self._pool = await asyncpg.create_pool(
                     connect=self._connect,
-                    connection_class=_Stateless,
                     min_size=self._settings.pool_min,
                     max_size=self._settings.pool_max,
                     timeout=timeout_s,

@@ -27,7 +27,7 @@ def test_room_is_limited_while_live_frames_come() -> None:
     assert background.room(12) == 12
 
 
-def test_room_is_free_again_when_a_frame_is_finished_and_not_only_when_it_is_committed() -> None:
+def test_room_is_free_again_when_a_frame_is_finished_before_its_commit() -> None:
     in_progress, clock = FramesInProgress(max_frames=16, max_background=1), [100.0]
     background, queue = Background(in_progress, now=lambda: clock[0]), in_progress.queue(0)
     background.live_came()
