@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from infra.database.pool import Connection
-from schemas.timestamps import utc_now
 
 _REFRESH_S = 5.0
 _FIRST_GUESS_S = 1.0
@@ -64,9 +63,11 @@ class Estimates:
                 self._load = Load(per_image, waiting["files"], waiting["jobs"])
         return self._load
 
-    def of_running(self, started_at: datetime, processed: int, total: int) -> datetime:
-        """Return when a job that has ``processed`` of ``total`` files will be complete."""
-        now = utc_now()
+    def of_running(self, now: datetime, started_at: datetime, processed: int, total: int) -> datetime:
+        """Return when a job that has ``processed`` of ``total`` files at ``now`` will be complete.
+
+        Both times are of the database: the clock of this machine may differ.
+        """
         if processed == 0:
             return now + timedelta(seconds=total * self._load.seconds_per_image)
         elapsed = max(0.0, (now - started_at).total_seconds())

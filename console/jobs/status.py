@@ -24,7 +24,7 @@ SELECT j.id, j.job_id, j.client_id, j.status, j.created_at, j.updated_at, j.star
     j.processed_images, j.failed_images, j.total_detections, j.confidence_sum, j.error_code, j.error_message,
     j.error_details, u.upload_id, f.job_id AS retry_of,
     j.config #> '{asked,sahi}' IS NOT NULL AND j.config #>> '{asked,sahi,enabled}' IS DISTINCT FROM 'false' AS sliced,
-    j.config ? 'rules' AS ruled
+    j.config ? 'rules' AS ruled, clock_timestamp() AS read_at
 FROM jobs AS j LEFT JOIN uploads AS u ON u.id = j.upload_id LEFT JOIN jobs AS f ON f.id = j.retry_of
 """
 _JOB = f"{SELECT} WHERE j.job_id = $1 AND j.client_id = $2"
@@ -70,6 +70,8 @@ class JobRow:
     """Whether it asks for slices"""
     ruled: bool
     """Whether it has rules of its own"""
+    read_at: datetime
+    """By the clock of the database"""
 
     @property
     def percentage(self) -> float | int:
@@ -153,7 +155,7 @@ def job_body(job: JobRow, estimates: Estimates) -> dict[str, JsonValue]:
         body["started_at"] = format_utc(job.started_at)
     if job.status == "processing" and job.started_at is not None:
         progress["current_stage"] = _stage(job)
-        due = estimates.of_running(job.started_at, job.processed_images, job.total_images)
+        due = estimates.of_running(job.read_at, job.started_at, job.processed_images, job.total_images)
         progress["estimated_completion"] = format_utc(due)
     elif job.finished_at is not None:
         body |= _end(job, job.finished_at)

@@ -21,7 +21,6 @@ from infra.encryption.box import SecretBox, SecretUnreadableError
 from infra.failure.rounds import Rounds, run_rounds
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
-from schemas.timestamps import utc_now
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +40,11 @@ UPDATE media_runs SET refresh_at = clock_timestamp() + $1::interval WHERE id IN 
     ORDER BY refresh_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ) RETURNING id, refresh_token
 """
-# Nothing is stored of a medium that has ended meanwhile.
+# Nothing is stored of a medium that has ended meanwhile. A token that is short-lived, or expired by the clock of the
+# database, which decides when it is due, is not asked for again and again.
 _KEEP = """
-UPDATE media_runs SET token = $2, refresh_token = coalesce($3, refresh_token), refresh_at = $4
+UPDATE media_runs SET token = $2, refresh_token = coalesce($3, refresh_token),
+    refresh_at = CASE WHEN $4::timestamptz IS NOT NULL THEN greatest($4, clock_timestamp() + $5::interval) END
 WHERE id = $1 AND finished_at IS NULL
 """
 _GIVE_UP = "UPDATE media_runs SET refresh_at = NULL WHERE id = $1"
@@ -132,10 +133,8 @@ class MediaTokens:
         new = answer.get("refreshToken")
         kept = self._box.encrypt(new, PURPOSE) if _is_token(new) else None
         due = refresh_time(token)
-        # One that is short-lived, or expired by our clock, is not asked for again and again.
-        due = None if due is None else max(due, utc_now() + _AGAIN)
         async with self._database.acquire(writing=True) as connection:
-            await connection.execute(_KEEP, run, self._box.encrypt(token, PURPOSE), kept, due)
+            await connection.execute(_KEEP, run, self._box.encrypt(token, PURPOSE), kept, due, _AGAIN)
         return "refreshed"
 
     async def _ask(self, refresh_token: str) -> tuple[int, dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,21 @@ async def test_a_token_is_refreshed_a_minute_before_it_expires(site: MediaSite, 
     async with running(*site.components()):
         assert (await site.events("clip"))[-1]["mediaStatus"] == "AIProcessed"
     assert annotations.bearers == [f"Bearer {new}"]
+
+
+async def test_the_database_decides_when_a_refreshed_token_is_due(
+    site: MediaSite, annotations: Annotations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A console whose clock is a day ahead would let the new token expire."""
+    ahead = datetime.now(UTC) + timedelta(days=1)
+    monkeypatch.setattr("console.media.tokens.utc_now", lambda: ahead, raising=False)
+    annotations.refreshes["refresh-1"] = (token_until(time.time() + 3600), None)
+    await site.start("clip", headers=bearer(token_until(time.time() + 30), "refresh-1"))
+    _, _, tokens = site.components()
+    async with running(tokens):
+        await until(lambda: len(annotations.refreshed) == 1)
+    [kept] = await site.rows(SECRETS, "clip")
+    assert kept["refresh_at"].timestamp() == pytest.approx(time.time() + 3540, abs=20)
 
 
 async def test_tokens_of_many_media_are_refreshed_at_once(site: MediaSite, annotations: Annotations) -> None:
