@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 from uuid import UUID
 
 from infra.database.pool import Database
@@ -21,6 +23,7 @@ from sinks.webhooks.records import CHECK, NewDelivery, add_deliveries
 from sinks.webhooks.settings import WebhookSettings
 
 _AT_ONCE = 1_000
+_MOST_KEPT = 100
 # Of a job: the web-hook that it names, and those of its client for all of its jobs.
 _OF_JOBS = """
 SELECT j.id AS job, w.id AS webhook FROM unnest($1::uuid[]) AS wanted (id)
@@ -68,8 +71,10 @@ class JobWebhooks:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    id: UUID
+    """Holds web-hooks with the same conditions."""
+
     conditions: Conditions
+    webhooks: Sequence[UUID]
 
 
 class DetectionWebhooks:
@@ -85,7 +90,7 @@ class DetectionWebhooks:
     def __init__(self, database: Database, settings: WebhookSettings) -> None:
         self._database = database
         self._settings = settings
-        self._wanted: Sequence[_Wanted] = ()
+        self._wanted: Mapping[str, _Wanted] = {}
         self._read_at: float | None = None
 
     async def open(self) -> None:
@@ -99,20 +104,30 @@ class DetectionWebhooks:
         if not self._wanted:
             return
         new = self._deliveries(events)
-        # Each web-hook has a payload of its own, so those of a batch are not all in memory at once.
-        while some := list(islice(new, _AT_ONCE)):
+        # Not all of a batch at once, because of the memory; and not on the event loop, where others wait.
+        while some := await asyncio.to_thread(_next_of, new):
             async with self._database.acquire(writing=True) as connection:
                 await add_deliveries(connection, some, self._settings.max_waiting)
 
     def _deliveries(self, events: Sequence[DetectionsMade]) -> Iterator[NewDelivery]:
-        now, wanted = utc_now(), self._wanted
+        now, wanted = utc_now(), self._wanted.values()
         for event in events:
             if event.job_id is not None or not event.detections:
                 continue
+            payloads: dict[tuple[int, ...], bytes] = {}
             for each in wanted:
-                if found := each.conditions.matching(event, now):
-                    own = delivery_id(each.id, event.id)
-                    yield NewDelivery(own, each.id, "detections.found", detections_payload(event, found))
+                found = each.conditions.matching(event, now)
+                if not found:
+                    continue
+                # Different conditions find mostly the same.
+                which = tuple(map(id, found))
+                payload = payloads.get(which)
+                if payload is None:
+                    payload = detections_payload(event, found)
+                    if len(payloads) < _MOST_KEPT:
+                        payloads[which] = payload
+                for webhook in each.webhooks:
+                    yield NewDelivery(delivery_id(webhook, event.id), webhook, "detections.found", payload)
 
     async def close(self) -> None:
         """Do nothing: the connections belong to the database."""
@@ -123,5 +138,22 @@ class DetectionWebhooks:
             return
         async with self._database.acquire() as connection:
             rows = await connection.fetch(_FOR_DETECTIONS)
-        self._wanted = [_Wanted(row["id"], Conditions.model_validate(json.loads(row["conditions"]))) for row in rows]
+        self._wanted = await asyncio.to_thread(_grouped, rows, self._wanted)
         self._read_at = now
+
+
+def _grouped(rows: Sequence[Any], known: Mapping[str, _Wanted]) -> Mapping[str, _Wanted]:
+    """Return the web-hooks in ``rows`` by the text of their conditions, which is read where it is not ``known``."""
+    webhooks: dict[str, list[UUID]] = {}
+    for row in rows:
+        webhooks.setdefault(row["conditions"], []).append(row["id"])
+    return {
+        text: _Wanted(
+            known[text].conditions if text in known else Conditions.model_validate(json.loads(text)), webhooks[text]
+        )
+        for text in webhooks
+    }
+
+
+def _next_of(new: Iterator[NewDelivery]) -> list[NewDelivery]:
+    return list(islice(new, _AT_ONCE))
