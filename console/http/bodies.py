@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,6 +15,8 @@ from infra.http_api.limits.turns import Turns
 from infra.http_api.request.body import BodyLimit, BodyTimeLimit, declared_length, read_body
 
 _SETTING = "console.max_body_bytes"
+_DETAILS = "Send less in one request."
+_LONGEST_TYPE = 100
 
 
 class BodyTooLargeError(ApiError):
@@ -23,13 +26,16 @@ class BodyTooLargeError(ApiError):
     status = 413
 
 
+@dataclass(frozen=True, slots=True)
 class JsonLimit(BodyLimit):
     """Limits a JSON body."""
+
+    details: str = _DETAILS
 
     def exceeded(self, size: str) -> BodyTooLargeError:
         """Return the error for a body of ``size`` bytes (a number, or text)."""
         return BodyTooLargeError(
-            f"the body is larger than {self.most_bytes} bytes ({self.reason})", details="Send less in one request."
+            f"the body is larger than {self.most_bytes} bytes ({self.reason})", details=self.details
         )
 
 
@@ -65,7 +71,7 @@ class BodyLimits:
         if scope["type"] != "http" or not _is_read_here(scope) or self._is_public(scope["path"]):
             await self._app(scope, receive, send)
             return
-        limit, who = JsonLimit(self._settings.max_body_bytes, _SETTING), sender_of(scope)
+        limit, who = JsonLimit(self._settings.max_body_bytes, _SETTING, details=_hint(scope)), sender_of(scope)
         with self._slots.reserve(declared_length(dict(scope["headers"]), limit), who) as slot:
             with slot.reading():
                 body = await read_body(receive, limit, body_time_limit(self._settings), self._turns, who)
@@ -86,9 +92,25 @@ class _Replay:
         return {"type": "http.request", "body": body, "more_body": False}
 
 
+def _content_type(scope: Scope) -> bytes:
+    """Return the media type of the body, without its parameters."""
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    return headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+
+
+def _hint(scope: Scope) -> str:
+    """Return what to do with a body that is too large: one that is no JSON is mostly a picture."""
+    kind = _content_type(scope)
+    if kind.endswith(b"json"):
+        return _DETAILS
+    return (
+        f"The Content-Type is {kind.decode('latin-1')[:_LONGEST_TYPE]!r}. A picture is sent in a form (curl -F "
+        "files=@a.jpg), or where one picture is taken, with its own Content-Type, such as image/jpeg."
+    )
+
+
 def _is_read_here(scope: Scope) -> bool:
     headers: dict[bytes, bytes] = dict(scope["headers"])
     if headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers:
         return False
-    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    return not kind.startswith((b"multipart/", b"image/", b"video/", b"application/octet-stream"))
+    return not _content_type(scope).startswith((b"multipart/", b"image/", b"video/", b"application/octet-stream"))

@@ -97,10 +97,15 @@ class KeyMiddleware:
                 headers=_CHALLENGE,
             )
         found = self._verifier.verify(key)
-        if found is None:
-            what = "a device token; the API of jobs takes API keys" if key.startswith("stg_") else "not valid"
+        if found is None and key.startswith("stg_"):
             raise UnauthorizedError(
-                f"the API key is {what}",
+                "the API key is a device token; the API of jobs takes API keys",
+                details="The operator makes one with `standgale key add NAME`.",
+                headers=_CHALLENGE,
+            )
+        if found is None:
+            raise UnauthorizedError(
+                "the API key is not valid",
                 details="It is unknown, revoked or expired, or was made a moment ago and counts in some seconds; the "
                 "operator makes one with `standgale key add NAME`.",
                 headers=_CHALLENGE,

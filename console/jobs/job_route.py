@@ -47,6 +47,7 @@ def _require_json(request: Request) -> None:
         return
     raise UnsupportedMediaTypeError(
         f"the Content-Type is {given[:_LONGEST_TYPE]!r}; this path takes application/json",
-        details="Upload pictures with POST /api/v1/inference/upload, and name the upload here.",
+        details='Send JSON with the header "Content-Type: application/json"; pictures are uploaded by POST '
+        "/api/v1/inference/upload.",
         field="Content-Type",
     )

@@ -8,6 +8,7 @@ from typing import Final
 _CONVERT: Final = "save it as JPEG or PNG"
 FORMATS = ("JPEG", "PNG", "TIFF", "WebP")
 """What is read, as people call it."""
+_BYTES: Final = "send the bytes of a picture"
 _FRAMES: Final = "send single pictures, for example those of: ffmpeg -i VIDEO -r 2 frame-%04d.jpg"
 _PHONE: Final = (
     "save it as JPEG (a phone does so itself with the camera format 'Most compatible'), or convert it with heif-convert"
@@ -36,10 +37,10 @@ _BY_START: Final[tuple[tuple[bytes, str, str], ...]] = (
     (b"\x89HDF\r\n", "an HDF5 or netCDF file", "save its picture as TIFF"),
     (b"CDF", "a netCDF file", "save its picture as TIFF"),
     (b"<svg", "an SVG drawing", "save it as PNG"),
-    (b"<?xml", "an XML text", "send the bytes of a JPEG, PNG, TIFF or WebP file"),
-    (b"<!DOCTYPE", "an HTML page", "send the bytes of a JPEG, PNG, TIFF or WebP file, not a page about it"),
-    (b"<html", "an HTML page", "send the bytes of a JPEG, PNG, TIFF or WebP file, not a page about it"),
-    (b"{", "a JSON text", "send the bytes of a JPEG, PNG, TIFF or WebP file, not their description"),
+    (b"<?xml", "an XML text", _BYTES),
+    (b"<!DOCTYPE", "an HTML page", f"{_BYTES}, not a page about it"),
+    (b"<html", "an HTML page", f"{_BYTES}, not a page about it"),
+    (b"{", "a JSON text", f"{_BYTES}, not their description"),
     (b"data:image/", "a data URL", "send the bytes of the picture themselves, not Base64 text"),
     (b"/9j/", "Base64 text of a JPEG", "send the bytes of the picture themselves"),
     (b"iVBORw0KGgo", "Base64 text of a PNG", "send the bytes of the picture themselves"),
@@ -57,7 +58,7 @@ _BRANDS: Final[dict[bytes, tuple[str, str]]] = {
 }
 _RIFF: Final[dict[bytes, tuple[str, str]]] = {
     b"AVI ": ("an AVI video", _FRAMES),
-    b"WAVE": ("a sound file", "send the bytes of a JPEG, PNG, TIFF or WebP file"),
+    b"WAVE": ("a sound file", _BYTES),
 }
 
 

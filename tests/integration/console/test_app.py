@@ -58,6 +58,22 @@ async def test_errors_have_one_body(console: RunningConsole) -> None:
         assert (response.status, response.code) == (status, code)
 
 
+async def test_a_large_picture_without_its_content_type_names_the_header(console: RunningConsole) -> None:
+    """As `curl --data-binary @photo.jpg` sends it."""
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for path in ("/api/v1/echo", "/api/v1/inference/upload"):
+        response = await console.post(path, data=b"\xff\xd8\xff" + bytes(5_000), headers=form)
+        assert (response.status, response.code) == (413, "BODY_TOO_LARGE")
+        assert "'application/x-www-form-urlencoded'. A picture is sent in a form" in response.json["details"]
+    assert (await console.post("/api/v1/echo", json="x" * 3_000)).json["details"] == "Send less in one request."
+
+
+async def test_a_device_token_is_not_called_expired(console: RunningConsole) -> None:
+    response = await console.get("/api/v1/jobs", key="stg_wrong")
+    assert "device token" in response.json["message"]
+    assert "expired" not in response.json["details"]
+
+
 async def test_a_method_that_a_path_does_not_take_names_those_that_it_takes(console: RunningConsole) -> None:
     for path, allowed in (
         ("/api/v1/echo", "POST"),

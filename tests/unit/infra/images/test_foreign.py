@@ -45,3 +45,12 @@ def test_refusal_of_no_video_names_pictures_and_leaves_out_videos() -> None:
     assert refusal_of_no_video(heic) == refusal_of(heic)
     for data in (b"\0\0\0\x18ftypisom\0\0\2\0", b"RIFF\0\0\0\0AVI LIST", b"hello", b""):
         assert refusal_of_no_video(data) is None
+
+
+@pytest.mark.parametrize(
+    "data", [b"GIF89a", b"\n <html>", b'{"image": 1}', b"<?xml ?>", b"RIFF\0\0\0\0WAVE", b"", b"x"]
+)
+def test_refusal_of_names_no_format_that_is_not_taken(data: bytes) -> None:
+    text = refusal_of(data, ("JPEG", "PNG", "TIFF"))
+    assert "WebP" not in text
+    assert "TIFF" in text
