@@ -99,6 +99,10 @@
 'fact video'(Source, Seconds) :- 'the frame'(video(Source, Seconds)).
 'fact metadata'(Key, Value) :- 'the frame'(metadata(Key, Value)).
 
+% Of the engines' own, one takes no number to make an atom of.
+'atom of number'(Atom, Number) :- nonvar(Atom), !, atom_number(Atom, Number).
+'atom of number'(Atom, Number) :- number(Number), number_codes(Number, Codes), atom_codes(Atom, Codes).
+
 'collected'(count, Goal, Number) :- findall(x, Goal, Found), length(Found, Number).
 'collected'(sum(Term), Goal, Sum) :- findall(Term, Goal, Found), 'sum of'(Found, 0, Sum).
 'collected'(max(Term), Goal, Most) :- findall(Term, Goal, [First|Found]), Start is First, 'most of'(Found, Start, Most).

@@ -16,7 +16,7 @@ _PLACES: Mapping[Signature, int] = {("label", 2): 3, ("confidence", 2): 4}
 # Engines round a half to different sides, and one has no integer/1: what the standard says is computed.
 _ROUNDED = frozenset((("round", 1), ("integer", 1)))
 _EVALUATED = frozenset((("sum", 1), ("max", 1), ("min", 1)))
-_RENAMED = {"aggregate_all": "collected", "false": "fail", "not": "\\+"}
+_RENAMED = {"aggregate_all": "collected", "atom_number": "atom of number", "false": "fail", "not": "\\+"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,8 @@ CONDITIONS: list[tuple[str, list[int]]] = [
     ("list_to_set([a, b, a], [a, b]), keysort([b - 1, a - 2], [a - 2, b - 1]), label(D, bird)", [3]),
     ("compare(<, 1, 2), functor(f(x), f, 1), arg(1, f(x), x), f(x) =.. [f, x], label(D, bird)", [3]),
     ("atom_codes(abc, [97, 98, 99]), atom_chars(X, [a, b]), X == ab, char_code(a, 97), label(D, bird)", [3]),
-    ("atom_number('12', 12), between(1, 3, 2), succ(1, 2), plus(1, 2, 3), label(D, bird)", [3]),
+    ("atom_number('12', 12), atom_number(A, 3), A == '3', \\+ atom_number(_, a), label(D, bird)", [3]),
+    ("between(1, 3, 2), succ(1, 2), plus(1, 2, 3), label(D, bird)", [3]),
     ("copy_term(f(X), f(Y)), X \\== Y, var(X), nonvar(a), atom(a), number(1), label(D, bird)", [3]),
     (
         "is_list([a]), ground(a), callable(a), atomic(1), compound(f(x)), float(1.0), integer(1), label(D, bird)",
