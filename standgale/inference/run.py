@@ -70,6 +70,7 @@ async def _results_of(settings: Settings, variables: JobVariables) -> bytes:
     try:
         with TemporaryDirectory(prefix="standgale-inference-") as scratch:
             storage = JobStorage(objects, Path(scratch), settings.retry)
+            await storage.require_writable(variables.output)
             pictures = await storage.pictures(variables.images, variables.output, settings.inference_jobs.max_images)
             try:
                 card = await card_of(variables.checkpoint, storage, settings)

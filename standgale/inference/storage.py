@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TypeVar
 
 from infra.errors import SettingsError, StoreUnavailableError
@@ -77,6 +78,15 @@ class JobStorage:
             raise ObjectTooLargeError(f"{place}: has {size} bytes; at most {most_bytes} are read")
         return place
 
+    async def require_writable(self, folder: Place) -> None:
+        """Raise SettingsError when results cannot be written into ``folder``, before hours of work; not asked of S3."""
+        if isinstance(folder, S3Address):
+            return
+        try:
+            await asyncio.to_thread(_try_folder, folder)
+        except OSError as error:
+            raise _not_writable(folder, error) from error
+
     async def write(self, folder: Place, data: bytes) -> str:
         """Write the results into ``folder``; return where they are. Raises StoreUnavailableError or SettingsError."""
         if isinstance(folder, S3Address):
@@ -86,7 +96,7 @@ class JobStorage:
         try:
             await asyncio.to_thread(_write, folder / RESULTS_FILE, data)
         except OSError as error:
-            raise SettingsError(f"OUTPUT_PATH: {folder}: cannot be written ({error.strerror})") from error
+            raise _not_writable(folder, error) from error
         return str(folder / RESULTS_FILE)
 
     async def _expanded(self, place: Place) -> Sequence[Place]:
@@ -124,6 +134,16 @@ def _in_folder(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     return sorted(each for each in path.rglob("*") if _is_picture(each.name) and each.is_file())
+
+
+def _not_writable(folder: Path, error: OSError) -> SettingsError:
+    return SettingsError(f"OUTPUT_PATH: {folder}: cannot be written ({error.strerror})")
+
+
+def _try_folder(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=folder, prefix="."):
+        pass
 
 
 def _write(path: Path, data: bytes) -> None:
