@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -121,3 +122,43 @@ async def test_cancel_while_results_come_leaves_one_end_and_true_counts(site: Jo
         assert done["status"] in ("completed", "cancelled")
         assert done["progress"]["processed_images"] == 2
     assert len(await site.finished()) == 5
+
+
+WRONG_COUNTS = """
+SELECT job_id FROM jobs AS j JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE status IN ('completed', 'failed')) AS ended,
+        count(*) FILTER (WHERE status = 'completed') AS done, sum(num_detections) AS detections
+    FROM job_files AS f WHERE f.job_id = j.id
+) AS files ON true
+WHERE ended <> processed_images OR ended - done <> failed_images OR detections <> total_detections
+    OR (j.status = 'completed' AND ended <> total_images)
+"""
+OPEN_RETRIES = "SELECT retry_of FROM jobs WHERE finished_at IS NULL GROUP BY retry_of HAVING count(*) > 1"
+
+
+async def test_twenty_clients_at_one_job_leave_true_counts_and_one_retry(site: JobSite) -> None:
+    """They cancel and retry it, and the jobs that come of that, while frames are published and answered."""
+    jobs, chosen, odd, done = [await site.job(4)], random.Random(7), set[str](), asyncio.Event()
+    accepted = {"JOB_ENDED", "NOTHING_TO_RETRY"}
+
+    async def click() -> None:
+        for _ in range(12):
+            response = await post(site, chosen.choice(jobs), chosen.choice(("cancel", "retry")))
+            if response.status == 202 and response.json["data"]["job_id"] not in jobs:
+                jobs.append(response.json["data"]["job_id"])
+            elif response.status >= 400 and response.code not in accepted:
+                odd.add(f"{response.status} {response.code}")
+
+    async def work() -> None:
+        while not done.is_set() or await site.rows("SELECT FROM jobs WHERE finished_at IS NULL LIMIT 1"):
+            for frame in await site.publish():
+                await (site.fail(frame) if chosen.random() < 0.3 else site.answer(frame))
+            assert await site.rows(OPEN_RETRIES) == []
+
+    working = asyncio.create_task(work())
+    await asyncio.gather(*(click() for _ in range(20)))
+    done.set()
+    async with asyncio.timeout(30):
+        await working
+    assert (odd, await site.rows(WRONG_COUNTS)) == (set(), [])
+    assert len(await site.finished()) == len(jobs) > 2
