@@ -30,6 +30,7 @@ from standgale.commands import (
     replay,
     rules,
     services,
+    sink,
     source,
     tokens,
     topics,
@@ -102,6 +103,7 @@ demo.register(app)
 doctor.register(app)
 documents.register(app)
 replay.register(app)
+app.add_typer(sink.app, name="sink")
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(tokens.device_app, name="device")
 app.add_typer(tokens.key_app, name="key")

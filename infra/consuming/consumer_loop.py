@@ -39,6 +39,11 @@ _POLL_S = 0.2
 _FIRST_GUESS_BYTES = 64_000
 
 
+def group_of(sink: str) -> str:
+    """Return the consumer group of the sink that is called ``sink``."""
+    return f"{SINK_GROUPS}{sink}"
+
+
 class SinkRunner(Generic[EventT]):
     """Runs one sink as the consumer group ``sink.<name>``; it is a component of the process."""
 
@@ -53,7 +58,7 @@ class SinkRunner(Generic[EventT]):
         dead_topic: str = SINKS_DEAD,
         redrive_topic: str = REDRIVE,
     ) -> None:
-        self.name = f"{SINK_GROUPS}{sink.name}"
+        self.name = group_of(sink.name)
         self._sink = sink
         self._broker = broker
         self._batches = batches

@@ -1,4 +1,4 @@
-"""Defines `standgale up | gateway | console | sources | detector | sink NAME`: runs services, alone or together."""
+"""Defines `standgale up | gateway | console | sources | detector`: runs services, alone or together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.errors import SettingsError
 from standgale.commands.context import context_of
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ def register(app: typer.Typer) -> None:
     app.command()(console)
     app.command()(sources)
     app.command()(detector)
-    app.command()(sink)
 
 
 def up(
@@ -43,7 +41,7 @@ def up(
         from infra.process.stopping import stop_at_end_of_input
 
         stop_at_end_of_input()
-    _run(lambda: run_up(settings))
+    run_until_stopped(lambda: run_up(settings))
 
 
 def gateway(context: typer.Context) -> None:
@@ -53,7 +51,7 @@ def gateway(context: typer.Context) -> None:
 
     settings = context_of(context).settings()
     require_startable(settings, ("gateway",))
-    _run(lambda: run_gateway(settings))
+    run_until_stopped(lambda: run_gateway(settings))
 
 
 def console(context: typer.Context) -> None:
@@ -63,7 +61,7 @@ def console(context: typer.Context) -> None:
 
     settings = context_of(context).settings()
     require_startable(settings, ("console",))
-    _run(lambda: run_console(settings))
+    run_until_stopped(lambda: run_console(settings))
 
 
 def sources(context: typer.Context) -> None:
@@ -73,7 +71,7 @@ def sources(context: typer.Context) -> None:
 
     settings = context_of(context).settings()
     require_startable(settings, ("sources",))
-    _run(lambda: run_sources(settings))
+    run_until_stopped(lambda: run_sources(settings))
 
 
 def detector(
@@ -88,28 +86,11 @@ def detector(
 
     settings = context_of(context).settings()
     require_startable(settings, ("detector",))
-    _run(lambda: run_detector(settings, instance_id))
+    run_until_stopped(lambda: run_detector(settings, instance_id))
 
 
-def sink(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(help="postgres, sse, webhooks, or the name of an installed plug-in")],
-    instance_id: Annotated[str | None, typer.Option(help="A stable name for quick restarts.")] = None,
-) -> None:
-    """Run one sink; each sink is a separate consumer group."""
-    from standgale.services.preflight import Part, require_startable
-    from standgale.services.run import run_sink
-    from standgale.services.sinks import sink_names
-
-    if name not in sink_names():
-        raise SettingsError(f"there is no sink {name!r}; choose one of {', '.join(sink_names())}")
-    settings = context_of(context).settings()
-    known: dict[str, Part] = {"postgres": "postgres", "sse": "sse", "webhooks": "webhooks"}
-    require_startable(settings, (known.get(name, "sink"),))
-    _run(lambda: run_sink(settings, name, instance_id))
-
-
-def _run(main: Callable[[], Coroutine[None, None, int]]) -> None:
+def run_until_stopped(main: Callable[[], Coroutine[None, None, int]]) -> None:
+    """Run the service ``main`` and exit with its status."""
     from infra.process.service import run_service
 
     raise typer.Exit(run_service(main))

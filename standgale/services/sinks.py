@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from infra.consuming.consumer_loop import SinkRunner
+from infra.consuming.consumer_loop import SinkRunner, group_of
 from infra.consuming.port import Sink
 from infra.plugin_names import plugin_names, warn_of_hidden_plugins
 from infra.process.components import Component
 from infra.process.http_server import HttpComponent
 from schemas import topics
+from schemas.topics import TopicSpec
 from sinks.postgres.flights import ArrivedFrames, FailedFrames
 from sinks.postgres.jobs import JobFailures
 from sinks.postgres.sink import PostgresSink
@@ -38,13 +40,22 @@ def make_sink_components(process: Composition, name: str, instance_id: str | Non
     """Make the components of the sink ``name``: one of SINKS, or a plug-in."""
     warn_of_hidden_plugins(SINK_PLUGINS, tuple(SINKS))
     if name in SINKS:
-        return SINKS[name](process, instance_id)
+        return SINKS[name].make(process, instance_id)
     return [_make_runner(process, make_sink(name, process.topics), instance_id)]
 
 
 def sink_names() -> list[str]:
     """Return the names that `standgale sink` takes: the sinks that ship, then the plug-ins."""
     return [*SINKS, *(name for name in plugin_names(SINK_PLUGINS) if name not in SINKS)]
+
+
+def sink_groups(name: str, declared: Mapping[str, TopicSpec]) -> dict[str, tuple[str, ...]]:
+    """Return the consumer groups of the sink ``name`` with the topics that each reads; none for the live stream.
+
+    Raises SettingsError for a plug-in that cannot be loaded.
+    """
+    parts = SINKS[name].parts if name in SINKS else (make_sink(name, declared),)
+    return {group_of(part.name): part.topics for part in parts}
 
 
 def _make_runner(process: Composition, sink: Sink[Any], instance_id: str | None) -> Component:
@@ -94,9 +105,18 @@ def make_webhook_sinks(process: Composition, instance_id: str | None) -> list[Co
     return [*(_make_runner(process, sink, instance_id) for sink in sinks), sender]
 
 
-SINKS: dict[str, Callable[[Composition, str | None], list[Component]]] = {
-    "postgres": make_postgres_sinks,
-    "sse": _make_sse,
-    "webhooks": make_webhook_sinks,
+@dataclass(frozen=True, slots=True)
+class ShippedSink:
+    """Describes a sink that ships: what makes its components, and the sinks that they run."""
+
+    make: Callable[[Composition, str | None], list[Component]]
+    parts: tuple[type[Sink[Any]], ...] = ()
+    """Each is a consumer group; none: it reads without one"""
+
+
+SINKS: dict[str, ShippedSink] = {
+    "postgres": ShippedSink(make_postgres_sinks, (PostgresSink, ArrivedFrames, FailedFrames, JobFailures)),
+    "sse": ShippedSink(_make_sse),
+    "webhooks": ShippedSink(make_webhook_sinks, (JobWebhooks, DetectionWebhooks)),
 }
 """The sinks that ship, for `standgale sink NAME`; others are plug-ins, see docs/write-a-sink.md."""

@@ -142,6 +142,10 @@ def test_topics_and_settings_and_schemas(standgale: Standgale, tmp_path: Path) -
     assert standgale.json("topics", "groups") == []
     refused = standgale("topics", "forget-group", "nobody", status=2).stderr
     assert "no group nobody" in refused
+    rebuilt = standgale("sink", "rebuild", "webhooks").stdout
+    assert "sink.webhooks-jobs is at the start already" in rebuilt
+    assert "start it with `standgale sink webhooks`" in rebuilt
+    assert "nothing to rebuild" in standgale("sink", "rebuild", "sse", status=2).stderr
     assert "STANDGALE_DETECTOR__MODEL" in standgale("settings").stdout
     # Who has a wrong setting is sent to this list, so only a named file is checked.
     assert "STANDGALE_DETECTOR__MODEL" in standgale("settings", STANDGALE_GATEWAY__PORT="a lot").stdout
