@@ -69,7 +69,7 @@ def create_console(
     # Starlette runs the middleware added last first: telemetry is outermost, so every response has its request id.
     app.add_middleware(DirectRouting, routes=direct_routes(routers))
     app.add_middleware(BodyLimits, settings=settings, slots=parts.bodies, turns=Turns(), public=public)
-    app.add_middleware(KeyMiddleware, verifier=rates.verifier(parts.keys), public=(*PUBLIC, *public))
+    app.add_middleware(KeyMiddleware, verifier=rates.verifier(parts.keys), public=(*PUBLIC, *public), keys=parts.keys)
     app.add_middleware(RateMiddleware, rates=rates)
     app.add_middleware(ErrorMiddleware, refused=REQUESTS_REFUSED, describe=describe_error_of_picture)
     if settings.cors_origins:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.auth.bearer import bearer_token
 from infra.auth.port import Verifier
@@ -77,15 +77,21 @@ class KeyMiddleware:
     Routes with a secret of their own are public here, and check it themselves.
     """
 
-    def __init__(self, app: ASGIApp, verifier: Verifier, public: Sequence[str] = PUBLIC) -> None:
+    def __init__(
+        self, app: ASGIApp, verifier: Verifier, public: Sequence[str] = PUBLIC, keys: Verifier | None = None
+    ) -> None:
+        """``keys`` verifies keys again while bodies are received; None: ``verifier``, which may count requests."""
         self._app = app
         self._verifier = verifier
+        self._keys = keys or verifier
         self._is_public = public_paths(public)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request. Raises UnauthorizedError, and the errors of the verifier."""
         if scope["type"] == "http" and not self._is_public(scope["path"]):
-            scope.setdefault("state", {})[_CALLER] = self._caller(key_of(dict(scope["headers"])))
+            caller = self._caller(key_of(dict(scope["headers"])))
+            scope.setdefault("state", {})[_CALLER] = caller
+            receive = _AllowedPieces(receive, caller, self._keys)
         await self._app(scope, receive, send)
 
     def _caller(self, key: str) -> Caller:
@@ -111,6 +117,26 @@ class KeyMiddleware:
                 headers=_CHALLENGE,
             )
         return Caller(found.holder_id, key)
+
+
+class _AllowedPieces:
+    """Gives the pieces of a body while the key of its request is valid: an upload may take minutes."""
+
+    def __init__(self, receive: Receive, caller: Caller, keys: Verifier) -> None:
+        self._receive = receive
+        self._caller = caller
+        self._keys = keys
+
+    async def __call__(self) -> Message:
+        """Return the next message. Raises UnauthorizedError."""
+        message = await self._receive()
+        if message["type"] == "http.request" and not self._caller.is_allowed(self._keys):
+            raise UnauthorizedError(
+                "the API key was revoked, or has expired, while the request was received",
+                details="Nothing of it was kept. The operator makes a key with `standgale key add NAME`.",
+                headers=_CHALLENGE,
+            )
+        return message
 
 
 def public_paths(public: Sequence[str]) -> Callable[[str], bool]:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from console.settings import ConsoleSettings
+from infra.auth.tokens import ApiKeys
 from infra.database.pool import Database
-from tests.harnesses.uploads import UPLOAD, form, picture, upload
+from tests.harnesses.uploads import UPLOAD, Sending, form, picture, upload
 from tests.servers.console import RunningConsole, running_console
 
 pytestmark = pytest.mark.integration
@@ -153,6 +154,16 @@ async def test_a_slow_upload_that_had_its_turn_makes_room_for_another_client(
         assert "faster connection" in response.json["details"]
         ended.set()
         assert (await second).status == 200
+
+
+async def test_an_upload_whose_key_is_revoked_meanwhile_is_refused(console: RunningConsole) -> None:
+    sending = Sending(console, more=True)
+    await sending.begin()
+    await ApiKeys(console.database).revoke("desktop")
+    await console.keys.refresh()
+    refused = await sending.end()
+    assert (refused.status, refused.code) == (401, "UNAUTHORIZED")
+    assert await count(console, "uploads WHERE completed_at IS NOT NULL") == 0
 
 
 async def test_uploads_and_files_of_another_client_are_unknown(console: RunningConsole) -> None:

@@ -102,3 +102,24 @@ def test_an_endpoint_without_a_key_may_not_ask_for_its_caller() -> None:
 
 def test_spaces_around_a_key_do_not_count() -> None:
     assert key_of({b"x-api-key": b"  sgk_right "}) == "sgk_right"
+
+
+async def test_a_key_that_is_revoked_while_a_body_is_received_ends_the_request() -> None:
+    valid, pieces = {"sgk_right"}, [b"a", b"b", b"c"]
+
+    class Revocable:
+        def verify(self, token: str) -> Verified | None:
+            return Verified("desktop") if token in valid else None
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert (await receive())["body"] == b"a"
+        valid.clear()
+        with pytest.raises(UnauthorizedError, match="revoked"):
+            await receive()
+
+    scope: Scope = {"type": "http", "path": "/api/v1/jobs", "headers": [(b"x-api-key", b"sgk_right")]}
+    await KeyMiddleware(app, Revocable())(scope, receive, nothing)
+    assert pieces == [b"c"]
