@@ -56,6 +56,10 @@ Scales = Annotated[tuple[Scale, ...], Field(min_length=1, max_length=4), AfterVa
 """At which scales a frame is cut into tiles: 1 is native pixels, 0.5 the frame at half its width and height."""
 
 
+LONGEST_PROMPT = 1_000
+"""The most characters of a prompt."""
+
+
 class DetectOptions(EventPart):
     """Holds the options that a frame requests or was processed with; None means the value of the model card."""
 
@@ -79,7 +83,7 @@ class DetectOptions(EventPart):
     settle: Unit | None = None
     """Boxes of different classes that overlap by more (IoU) show one thing, and the best stays; 1 settles none"""
     max_detections: Annotated[int, Field(gt=0, le=100_000)] | None = None
-    prompt: Annotated[str, Field(min_length=1, max_length=1_000)] | None = None
+    prompt: Annotated[str, Field(min_length=1, max_length=LONGEST_PROMPT)] | None = None
     """What to look for, of a model that takes text: names of things, with dots between"""
 
 
@@ -283,6 +287,8 @@ class DeadLetter(Event):
     """When the last attempt failed, UTC"""
     device_id: str | None = None
     frame_id: UUID | None = None
+    model: ModelRef | None = Field(default=None, exclude_if=_is_none)
+    """The model that a detector used for the frame; none of other consumers"""
     original: OriginalRecord
     lost: LostRange | None = Field(
         default=None,

@@ -14,6 +14,7 @@ from infra.failure.error_texts import LONGEST_TEXT, error_code, error_text
 from infra.failure.metrics import RECORDS_LOST
 from infra.failure.redrive import letter_of
 from infra.telemetry.tracing import Trace, trace_of
+from schemas.event_base import ModelRef
 from schemas.events import DeadLetter, LostRange, OriginalRecord
 from schemas.ids import dead_letter_id, lost_range_id, next_dead_letter_id
 from schemas.timestamps import utc_now
@@ -33,10 +34,11 @@ def dead_letter(
     attempts: int,
     topic: str,
     whole: bool = True,
+    model: ModelRef | None = None,
 ) -> OutRecord:
     """Return the dead letter of ``record`` for ``topic``, with the reason and the original, byte for byte.
 
-    The same record in the same group always has the same id. With ``whole`` False the original's value and headers are
+    The same record in the same group always has the same id. ``model``: the one that a detector used. With ``whole`` False the original's value and headers are
     left out, because the dead-letter topic does not accept so many bytes: the letter then names the original's topic,
     partition and offset, and re-driving reads it there.
     """
@@ -55,6 +57,7 @@ def dead_letter(
         failed_at=utc_now(),
         device_id=device_id,
         frame_id=frame_id,
+        model=model,
         original=_original(record, whole),
     )
     return _as_record(letter, topic, trace_of(record.headers))

@@ -1,4 +1,4 @@
-"""Writes the frames of flights as they arrive, and those that failed, beside the detections of the PostgreSQL sink.
+"""Writes the frames of flights as they arrive, beside the detections and the failures of the PostgreSQL sinks.
 
 Every frame of a flight is one row of ``images``, whatever is read first: its frame event makes it pending, its
 detections make it completed, a dead letter makes it failed unless it is completed. So no order of the three topics, and
@@ -8,21 +8,22 @@ no repetition, counts a frame twice, and a frame that is re-driven and detected 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from infra.database.pool import Connection, Database
 from infra.database.transaction import transaction
-from schemas.events import DeadLetter, FrameCaptured
-from schemas.topics import FRAME_TOPICS, FRAMES_DEAD
-from sinks.postgres.dead_letters import original_of
+from schemas.events import FrameCaptured
+from schemas.topics import FRAME_TOPICS
 from sinks.postgres.rows import Row, device_rows
 from sinks.postgres.sink import copy_rows, write_devices
-from sinks.postgres.statements import ARRIVED, FAILED, OPEN_FLIGHTS
+from sinks.postgres.statements import ARRIVED, OPEN_FLIGHTS, TargetTable
 
 
-class _FlightWriter:
-    """Opens and closes; what is written differs."""
+class FlightTables:
+    """Opens and closes a sink that writes frames into tables; what is written differs."""
+
+    targets: tuple[TargetTable, ...]
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -30,19 +31,21 @@ class _FlightWriter:
     async def open(self) -> None:
         """Check that the tables exist. Raises DatabaseUnavailableError, and RefusedError (also before a migration)."""
         async with self._database.acquire() as connection:
-            for statement in (ARRIVED.check, FAILED.check, ARRIVED.create_staging):
-                await connection.execute(statement)
+            for target in self.targets:
+                await connection.execute(target.check)
+                await connection.execute(target.create_staging)
 
     async def close(self) -> None:
         """Do nothing: the connections belong to the database, and the process that opened it closes it."""
 
 
-class ArrivedFrames(_FlightWriter):
+class ArrivedFrames(FlightTables):
     """Writes the frames that name a flight as soon as they are in their topic; other frames cost it nothing."""
 
     name: str = "flights"
     event: type[FrameCaptured] = FrameCaptured
     topics: tuple[str, ...] = FRAME_TOPICS
+    targets = (ARRIVED,)
 
     async def write(self, events: Sequence[FrameCaptured]) -> None:
         """Make ``events`` durable, all or none; the errors are those of :class:`sinks.postgres.sink.PostgresSink`."""
@@ -51,55 +54,30 @@ class ArrivedFrames(_FlightWriter):
             return
         async with self._database.acquire(writing=True) as connection, transaction(connection):
             await connection.execute(ARRIVED.create_staging)
-            devices = await _open_flights(connection, list(frames.values()))
-            rows = [_row(frame, devices, "pending") for _, frame in sorted(frames.items())]
+            devices = await write_devices(connection, device_rows(list(frames.values())))
+            await open_flights(connection, list(frames.values()), devices)
+            rows = [frame_row(frame, devices, "pending") for _, frame in sorted(frames.items())]
             await copy_rows(connection, ARRIVED, rows)
 
 
-class FailedFrames(_FlightWriter):
-    """Writes the dead letters of frames that name a flight."""
-
-    name: str = "flight-failures"
-    event: type[DeadLetter] = DeadLetter
-    topics: tuple[str, ...] = (FRAMES_DEAD,)
-
-    async def write(self, events: Sequence[DeadLetter]) -> None:
-        """Make ``events`` durable, all or none; the errors are those of :class:`sinks.postgres.sink.PostgresSink`."""
-        failed: dict[UUID, tuple[FrameCaptured, DeadLetter]] = {}
-        for letter in events:
-            frame = original_of(letter, FrameCaptured)
-            if frame is not None and frame.flight_id is not None:
-                failed[frame.frame_id] = frame, letter
-        if not failed:
-            return
-        async with self._database.acquire(writing=True) as connection, transaction(connection):
-            await connection.execute(FAILED.create_staging)
-            devices = await _open_flights(connection, [frame for frame, _ in failed.values()])
-            rows = [
-                (*_row(frame, devices, "failed"), letter.reason, letter.message.replace("\0", ""))
-                for _, (frame, letter) in sorted(failed.items())
-            ]
-            await copy_rows(connection, FAILED, rows)
-
-
-async def _open_flights(connection: Connection, frames: Sequence[FrameCaptured]) -> dict[str, UUID]:
-    """Write devices and flights of ``frames``, and return the row ids of the devices."""
-    devices = await write_devices(connection, device_rows(frames))
+async def open_flights(connection: Connection, frames: Sequence[FrameCaptured], devices: Mapping[str, UUID]) -> None:
+    """Write the flights that ``frames`` name; ``devices`` maps device ids to row ids."""
     opened: dict[tuple[UUID, str], FrameCaptured] = {}
     for frame in frames:
-        assert frame.flight_id is not None
-        opened.setdefault((devices[frame.device_id], frame.flight_id), frame)
+        if frame.flight_id is not None:
+            opened.setdefault((devices[frame.device_id], frame.flight_id), frame)
     flights = sorted(opened)
-    await connection.execute(
-        OPEN_FLIGHTS,
-        [device for device, _ in flights],
-        [flight for _, flight in flights],
-        [opened[flight].received_at for flight in flights],
-    )
-    return devices
+    if flights:
+        await connection.execute(
+            OPEN_FLIGHTS,
+            [device for device, _ in flights],
+            [flight for _, flight in flights],
+            [opened[flight].received_at for flight in flights],
+        )
 
 
-def _row(frame: FrameCaptured, devices: dict[str, UUID], status: str) -> Row:
+def frame_row(frame: FrameCaptured, devices: Mapping[str, UUID], status: str) -> Row:
+    """Return the row of a frame that is not detected, in the order of the columns of ARRIVED."""
     return (
         frame.frame_id,
         devices[frame.device_id],

@@ -85,6 +85,7 @@ def session_rows(events: Sequence[DetectionsMade]) -> list[Row]:
             round(event.timings.total_ms),
             event.model.name,
             event.model.version,
+            event.options.prompt,
             _config(event),
             event.timings.model_dump_json(),
             len(event.detections),

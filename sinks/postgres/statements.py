@@ -97,7 +97,7 @@ FAILED = TargetTable(
         failure_message = EXCLUDED.failure_message
     WHERE images.processing_status <> 'completed'""",
 )
-"""Frames of flights that no detector could process."""
+"""Frames that no detector could process."""
 
 OPEN_FLIGHTS = """
 INSERT INTO flights (device_id, flight_id, opened_at)
@@ -116,6 +116,7 @@ SESSIONS = TargetTable(
         "duration_ms",
         "model_name",
         "model_version",
+        "text_prompt",
         "config",
         "timings",
         "num_detections",
@@ -123,6 +124,25 @@ SESSIONS = TargetTable(
         "status",
     ),
 )
+
+FAILED_SESSIONS = TargetTable(
+    "inference_sessions",
+    (
+        "id",
+        "image_id",
+        "job_id",
+        "started_at",
+        "completed_at",
+        "model_name",
+        "model_version",
+        "text_prompt",
+        "config",
+        "num_detections",
+        "status",
+        "error_message",
+    ),
+)
+"""What was tried with a frame that failed; a session has the id of its dead letter."""
 
 DETECTIONS = TargetTable(
     "detections",

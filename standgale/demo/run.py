@@ -43,6 +43,7 @@ from standgale.settings import Settings
 
 _START_TIMEOUT_S = 90.0
 _SETTLE_TIMEOUT_S = 60.0
+_DETECTED = "SELECT count(*) FROM images WHERE id = ANY($1::uuid[]) AND processing_status = 'completed'"
 _LOOK_AGAIN_S = 0.2
 _FIRST_SEED = 910_000
 
@@ -192,7 +193,7 @@ async def _wait_for_results(course: _DemoState, watcher: StreamWatcher, database
     while time.monotonic() < deadline:
         try:
             async with database.acquire() as connection:
-                rows = await connection.fetchval("SELECT count(*) FROM images WHERE id = ANY($1::uuid[])", wanted)
+                rows = await connection.fetchval(_DETECTED, wanted)
         except TransientError as error:
             course.console.print(f"PostgreSQL does not respond; the query is repeated: {error}")
         if rows == len(wanted) and len(watcher.seen) >= len(wanted):

@@ -13,7 +13,8 @@ from infra.process.components import Component
 from infra.process.http_server import HttpComponent
 from schemas import topics
 from schemas.topics import TopicSpec
-from sinks.postgres.flights import ArrivedFrames, FailedFrames
+from sinks.postgres.failed_frames import FailedFrames
+from sinks.postgres.flights import ArrivedFrames
 from sinks.postgres.jobs import JobFailures
 from sinks.postgres.sink import PostgresSink
 from sinks.sse.http import create_sse_app

@@ -16,10 +16,11 @@ from detectors.worker.partitions.window import DetectionsKey
 from detectors.worker.pipeline.pipeline import FrameResult
 from infra.broker.event_records import event_record
 from infra.broker.port import OutRecord
+from infra.texts import shortened
 from schemas import topics
 from schemas.cloudevents import JOB_HEADER
 from schemas.event_base import ModelRef
-from schemas.events import Detection, DetectionsMade, FrameCaptured, Timings
+from schemas.events import LONGEST_PROMPT, Detection, DetectionsMade, FrameCaptured, Timings
 from schemas.geometry import Box, Point
 from schemas.ids import detection_id, detections_event_id
 
@@ -84,7 +85,7 @@ def make_detections(
         video=frame.video,
         flight_id=frame.flight_id,
         model=ModelRef(name=card.name, version=card.version),
-        options=result.options.as_options(frame.options.prompt),
+        options=result.options.as_options(_prompt(frame, card)),
         detections=found if rulings is None else kept_detections(found, rulings, card),
         timings=Timings(
             queued_ms=max(0.0, (detected_at - frame.received_at).total_seconds() * 1_000 - total_ms),
@@ -98,6 +99,13 @@ def make_detections(
         too_large=None if result.view.gsd_m is None else result.detections.too_large,
         rules=None if rulings is None else rules_report(found, rulings),
     )
+
+
+def _prompt(frame: FrameCaptured, card: ModelCard) -> str | None:
+    """Return the prompt that a model which takes text had: that of the frame, else the classes of its card."""
+    if frame.options.prompt is not None or card.text is None:
+        return frame.options.prompt
+    return shortened(" . ".join(one.name for one in card.classes), LONGEST_PROMPT)
 
 
 def detections_record(event: DetectionsMade) -> OutRecord:

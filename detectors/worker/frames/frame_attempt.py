@@ -31,6 +31,7 @@ from infra.failure.error_texts import error_code, error_text
 from infra.storage.frames.port import FrameStore
 from infra.telemetry.buckets import BoundedLabel
 from schemas import topics
+from schemas.event_base import ModelRef
 from schemas.events import DetectionsMade, FrameCaptured
 from schemas.timestamps import utc_now
 
@@ -77,26 +78,32 @@ class FrameAttempt:
         return FrameOutcome(
             (output,),
             count=partial(_count, record.topic, event),
-            smaller=lambda: self.make_dead_letter(record, self._too_large(output), 1, loaded.ref.name),
+            smaller=lambda: self.make_dead_letter(record, self._too_large(output), 1, loaded.ref),
         )
 
     def make_dead_letter(
-        self, record: InRecord, error: Exception, attempts: int, model: str, *, whole: bool = True
+        self, record: InRecord, error: Exception, attempts: int, model: ModelRef, *, whole: bool = True
     ) -> FrameOutcome:
         """Return the dead letter of ``record``, which fails while others succeed, because of ``error``.
 
-        ``model``: the name of the model, for metrics. Without ``whole`` the letter leaves out the original record, for
+        ``model``: the one that was used, or was to be used. Without ``whole`` the letter leaves out the original record, for
         a topic that does not take it.
         """
         text = error_text(error)
         logger.error("a frame becomes a dead letter", extra={"reason": error_code(error), "error": text})
         letter = dead_letter(
-            record, group=self.group, error=error, attempts=attempts, topic=topics.FRAMES_DEAD, whole=whole
+            record,
+            group=self.group,
+            error=error,
+            attempts=attempts,
+            topic=topics.FRAMES_DEAD,
+            whole=whole,
+            model=model,
         )
         without_original = partial(self.make_dead_letter, record, error, attempts, model, whole=False)
         return FrameOutcome(
             (letter,),
-            count=INFERENCE_REQUESTS.labels(model=model, status="failed").inc,
+            count=INFERENCE_REQUESTS.labels(model=model.name, status="failed").inc,
             dead_reason=error_code(error),
             smaller=without_original if whole else None,
         )

@@ -164,7 +164,7 @@ class FrameIntake:
 
     def _late_outcome(self, record: InRecord, late_s: float) -> FrameOutcome:
         """Return the outcome that the policy gives to a late frame: a copy in the backfill, or a dead letter."""
-        model, error = self._roster.stable.ref.name, self._lateness.error(late_s)
+        model, error = self._roster.stable.ref, self._lateness.error(late_s)
         give_up = partial(self._processor.attempt.make_dead_letter, record, error, 1, model)
         if self._lateness.policy == "put_off":
             count = FRAMES_LATE.labels("put_off").inc

@@ -157,7 +157,7 @@ class RecordProcessor:
             return None
         except JobModelError as error:
             self._count_failure(task, error)
-            dead = self.attempt.make_dead_letter(task.record, error, 1, asked.ref.name)
+            dead = self.attempt.make_dead_letter(task.record, error, 1, asked.ref)
             self._in_progress.finish(task.queue, task.pending, dead)
             return None
         finally:
@@ -172,7 +172,7 @@ class RecordProcessor:
             # Dead letters are counted as a share of all records, and most are frames of the stable model.
             judge = self._judge_of(self._roster.stable)
             if judge.record_failure(failures.history_for(judge), error) is Verdict.DEAD:
-                return self.attempt.make_dead_letter(task.record, error, 1, self._roster.stable.ref.name)
+                return self.attempt.make_dead_letter(task.record, error, 1, self._roster.stable.ref)
             return judge.hold_reason(error)
 
         try:
@@ -242,7 +242,7 @@ class RecordProcessor:
         history = state.failures.history_for(judge)
         verdict = judge.record_failure(history, error)
         if verdict is Verdict.DEAD or (verdict is Verdict.HOLD and state.is_job_model):
-            return self.attempt.make_dead_letter(task.record, error, history.attempts, loaded.ref.name)
+            return self.attempt.make_dead_letter(task.record, error, history.attempts, loaded.ref)
         if verdict is Verdict.HOLD:
             what = f"process frames with {loaded.ref.name} {loaded.ref.version}"
             self._holds.hold(task.queue, task.pending, what, error_code(error), judge.hold_reason(error))

@@ -27,7 +27,8 @@ from ingest.settings import GatewaySettings
 from schemas.cloudevents import decode
 from schemas.events import FrameCaptured
 from schemas.topics import FRAMES_DEAD
-from sinks.postgres.flights import ArrivedFrames, FailedFrames
+from sinks.postgres.failed_frames import FailedFrames
+from sinks.postgres.flights import ArrivedFrames
 from sinks.postgres.sink import PostgresSink
 from standgale.testing.factories import detections_made, out_record
 from tests.servers.gateway import FRAME, OTHER_TOKEN, TOKEN, Gateway, GatewayResponse, jpeg, running

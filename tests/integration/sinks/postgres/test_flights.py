@@ -14,7 +14,8 @@ from infra.errors import ImageCorruptError
 from infra.failure.dead_letter_records import dead_letter
 from schemas.cloudevents import decode
 from schemas.events import DeadLetter, DetectionsMade, FrameCaptured
-from sinks.postgres.flights import ArrivedFrames, FailedFrames
+from sinks.postgres.failed_frames import FailedFrames
+from sinks.postgres.flights import ArrivedFrames
 from sinks.postgres.sink import PostgresSink
 from standgale.testing.factories import detections_made, frame_captured, in_record, out_record
 
@@ -131,9 +132,10 @@ async def test_a_frame_sent_again_with_a_flight_belongs_to_it(tables: Tables) ->
     assert await tables.states("south") == {}
 
 
-async def test_frames_without_a_flight_cost_no_rows(tables: Tables) -> None:
+async def test_frames_without_a_flight_cost_no_rows_until_they_have_an_end(tables: Tables) -> None:
     lost = failed(3).model_copy(update={"frame_id": None, "original": failed(3, whole=False).original})
-    await tables.write(frame(0, NO_FLIGHT), failed(0, NO_FLIGHT), failed(1, value=b"no frame"), lost)
+    await tables.write(frame(0, NO_FLIGHT), failed(1, value=b"no frame"), lost)
     assert await tables.rows("SELECT * FROM images") == await tables.rows("SELECT * FROM flights") == []
-    await tables.write(detected(0, NO_FLIGHT))
-    assert await tables.states(NO_FLIGHT) == {"completed": 1}
+    await tables.write(detected(0, NO_FLIGHT), failed(2, NO_FLIGHT))
+    assert await tables.states(NO_FLIGHT) == {"completed": 1, "failed": 1}
+    assert await tables.rows("SELECT * FROM flights") == []

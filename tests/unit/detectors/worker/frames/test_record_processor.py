@@ -97,7 +97,7 @@ class FakeAttempt:
         self.quarantine.suspect = False
         return FrameOutcome((OutRecord("detections", "drone", loaded.ref.version.encode()),))
 
-    def make_dead_letter(self, record: InRecord, error: Exception, attempts: int, model: str) -> FrameOutcome:
+    def make_dead_letter(self, record: InRecord, error: Exception, attempts: int, model: ModelRef) -> FrameOutcome:
         return FrameOutcome((OutRecord("frames.dead", "drone", str(attempts).encode()),), dead_reason=error_code(error))
 
 
