@@ -38,9 +38,9 @@ def dead_letter(
 ) -> OutRecord:
     """Return the dead letter of ``record`` for ``topic``, with the reason and the original, byte for byte.
 
-    The same record in the same group always has the same id. ``model``: the one that a detector used. With ``whole`` False the original's value and headers are
-    left out, because the dead-letter topic does not accept so many bytes: the letter then names the original's topic,
-    partition and offset, and re-driving reads it there.
+    The same record in the same group always has the same id. ``model``: the one that a detector used. With ``whole``
+    False the original's value and headers are left out, because the dead-letter topic does not accept so many bytes:
+    the letter then names the original's topic, partition and offset, and re-driving reads it there.
     """
     device_id, frame_id = _ids(record)
     message = error_text(error)

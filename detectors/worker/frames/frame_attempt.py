@@ -86,8 +86,8 @@ class FrameAttempt:
     ) -> FrameOutcome:
         """Return the dead letter of ``record``, which fails while others succeed, because of ``error``.
 
-        ``model``: the one that was used, or was to be used. Without ``whole`` the letter leaves out the original record, for
-        a topic that does not take it.
+        ``model``: the one that was used, or was to be used. Without ``whole`` the letter leaves out the original
+        record, for a topic that does not take it.
         """
         text = error_text(error)
         logger.error("a frame becomes a dead letter", extra={"reason": error_code(error), "error": text})
