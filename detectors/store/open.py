@@ -27,7 +27,7 @@ def open_blobs(settings: ModelStoreSettings, data_dir: Path) -> Blobs:
     """Open the blobs that the store is built on. Raises as :func:`open_model_store`."""
     if settings.kind == "folder":
         return FolderBlobs(settings.folder or data_dir / "models")
-    # Imported only when used: two of the libraries are extras, and all take time to import.
+    # Imported only when used: the library for S3 is an extra, and all take time to import.
     try:
         if settings.kind == "s3":
             from detectors.store.s3 import S3Blobs  # noqa: PLC0415

@@ -87,7 +87,11 @@ class VersionStore:
                 await self._blobs.write(key, path, self._on_transfer)
         if stored is None and not await self._blobs.put(card_key, ready.content, new=True):
             # Another publisher was faster by a moment; its content must be the same.
-            self._require_same_content(ready, await self._read_card(ready.ref))
+            there = await self._read_card(ready.ref)
+            self._require_same_content(ready, there)
+            if there is None:
+                # It is listed, but its bytes were lost.
+                await self._blobs.put(card_key, ready.content, new=False)
         await self._blobs.commit_changes(f"Model {ready.ref.name} {ready.ref.version}")
         return ready.ref
 

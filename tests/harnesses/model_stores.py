@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 from pydantic import SecretStr
 
@@ -19,6 +18,7 @@ from detectors.store.versions import VersionStore
 from infra.deploy.s3 import S3Server
 from standgale.testing.gate import Gate
 from standgale.testing.model_store import NetworkHarness
+from tests.harnesses.real_lakefs import create_repository
 from tests.servers.lakefs import ACCESS_KEY, SECRET_KEY, LakeFsServer
 from tests.servers.loader_service import LoaderServer
 
@@ -115,18 +115,11 @@ def _server(kind: str, folder: Path, servers: ExitStack) -> tuple[int, dict[str,
 
 def _real_lakefs() -> tuple[int, dict[str, object]]:
     """Create a repository in a real LakeFS on this machine; return its port and settings."""
-    import lakefs_sdk
-
     url = urlsplit(os.environ["STANDGALE_TEST_LAKEFS_URL"])
-    key, secret = os.environ["STANDGALE_TEST_LAKEFS_ACCESS_KEY"], os.environ["STANDGALE_TEST_LAKEFS_SECRET_KEY"]
-    name = f"test-{uuid4().hex[:12]}"
-    storage = os.environ.get("STANDGALE_TEST_LAKEFS_STORAGE", "local://")
-    host = f"{url.scheme}://{url.netloc}/api/v1"
-    client = lakefs_sdk.ApiClient(lakefs_sdk.Configuration(host=host, username=key, password=secret))
-    creation = lakefs_sdk.RepositoryCreation(name=name, storage_namespace=storage + name, default_branch="main")
-    lakefs_sdk.RepositoriesApi(client).create_repository(creation)
+    repository = create_repository()
     assert url.port is not None
-    return url.port, {"kind": "lakefs", "repository": name, "access_key": key, "secret_key": secret}
+    key, secret = os.environ["STANDGALE_TEST_LAKEFS_ACCESS_KEY"], os.environ["STANDGALE_TEST_LAKEFS_SECRET_KEY"]
+    return url.port, {"kind": "lakefs", "repository": repository, "access_key": key, "secret_key": secret}
 
 
 def kinds(*but: str) -> list[Any]:

@@ -97,11 +97,10 @@ def lakefs_settings(url: str, **changes: object) -> dict[str, object]:
     return {"endpoint_url": url, "access_key": ACCESS_KEY, "secret_key": SECRET_KEY, "timeout_s": 2.0, **changes}
 
 
-def add(server: LakeFsServer, objects: dict[str, bytes], folder: Path) -> None:
-    branch = server.repositories["standgale"].branches["main"]
-    for number, (key, data) in enumerate(objects.items()):
-        branch[key] = folder / f"object-{number}"
-        branch[key].write_bytes(data)
+def add(server: LakeFsServer, objects: dict[str, bytes]) -> None:
+    server.page = 2
+    for key, data in objects.items():
+        server.put("standgale", key, data)
 
 
 async def lakefs_runs(tmp_path: Path, url: str) -> Runs:
@@ -111,7 +110,7 @@ async def lakefs_runs(tmp_path: Path, url: str) -> Runs:
 async def test_replay_of_a_ref_takes_the_times_of_the_archive(tmp_path: Path, lakefs: LakeFsServer) -> None:
     path = archive_path("drone-7", MOMENT, "ab" * 32, "image/jpeg")
     objects = {path: small_jpeg(0), "images/ü x.jpg": small_jpeg(1), "images/y.jpg": small_jpeg(2), "o.jpg": b"x"}
-    add(lakefs, objects, tmp_path)
+    add(lakefs, objects)
     runs = await lakefs_runs(tmp_path, lakefs.url)
     result = await runs.whole("lakefs://standgale/main/images/")
     assert (result.accepted, result.refused) == (3, 0)

@@ -118,7 +118,7 @@ def test_model_store_keys_are_secrets() -> None:
     assert "hush" not in repr(models)
 
 
-@pytest.mark.parametrize(("kind", "library"), [("s3", "aiobotocore"), ("lakefs", "lakefs_sdk")])
+@pytest.mark.parametrize(("kind", "library"), [("s3", "aiobotocore")])
 def test_open_model_store_without_library_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, library: str
 ) -> None:

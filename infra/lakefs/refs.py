@@ -1,0 +1,137 @@
+"""Finds, makes and removes branches and tags, and reads and makes commits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from urllib.parse import quote
+
+from infra.lakefs.entries import PAGE, LakeFsCommit, LakeFsRef, LakeFsRepositoryInfo
+from infra.lakefs.errors import LakeFsConflictError, LakeFsRequestError, LakeFsUnavailableError
+from infra.lakefs.requests import LakeFsRequests
+
+BRANCH_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,254}$"
+"""What a branch may be called."""
+_NOTHING_NEW = "no changes"
+
+
+def is_branch_name(name: str) -> bool:
+    """Whether LakeFS takes ``name`` for a branch."""
+    return re.fullmatch(BRANCH_PATTERN, name) is not None
+
+
+class LakeFsRefs:
+    """Reaches the branches, tags and commits of one repository; raises as :class:`LakeFsObjects` does."""
+
+    def __init__(self, requests: LakeFsRequests) -> None:
+        self._requests = requests
+
+    async def repository(self) -> LakeFsRepositoryInfo:
+        """Return the repository; the call that tells a wrong address, a wrong key and a missing repository."""
+        what = "find the repository"
+        data = await self._requests.json("GET", "", what)
+        return LakeFsRepositoryInfo.from_json(self._requests.parsed(what, data, "id", "storage_namespace"))
+
+    async def branch(self, name: str) -> LakeFsRef:
+        """Return the branch. Raises LakeFsNotFoundError."""
+        return await self._ref("branches", name)
+
+    async def tag(self, name: str) -> LakeFsRef:
+        """Return the tag. Raises LakeFsNotFoundError."""
+        return await self._ref("tags", name)
+
+    async def create_branch(self, name: str, source: str) -> bool:
+        """Create a branch at ``source`` (a branch, tag or commit); return False when there is one of that name."""
+        return await self._create("/branches", f"create the branch {name}", {"name": name, "source": source})
+
+    async def create_tag(self, name: str, ref: str) -> bool:
+        """Create a tag at ``ref``; return False when there is one of that name, whatever it points to.
+
+        A tag does not keep a commit from the garbage collection of LakeFS; a branch does.
+        """
+        return await self._create("/tags", f"create the tag {name}", {"id": name, "ref": ref})
+
+    async def delete_branch(self, name: str) -> None:
+        """Delete a branch. Raises LakeFsNotFoundError."""
+        await self._requests.json("DELETE", f"/branches/{quote(name, safe='')}", f"delete the branch {name}")
+
+    async def delete_tag(self, name: str) -> None:
+        """Delete a tag. Raises LakeFsNotFoundError."""
+        await self._requests.json("DELETE", f"/tags/{quote(name, safe='')}", f"delete the tag {name}")
+
+    async def branches(self, prefix: str = "") -> Sequence[LakeFsRef]:
+        """Return all branches whose names begin with ``prefix``, by name."""
+        return [each async for each in self._listed("branches", prefix)]
+
+    async def tags(self, prefix: str = "") -> Sequence[LakeFsRef]:
+        """Return all tags whose names begin with ``prefix``, by name."""
+        return [each async for each in self._listed("tags", prefix)]
+
+    async def has_changes(self, branch: str) -> bool:
+        """Whether something on ``branch`` is not committed."""
+        what = f"compare {branch} with its last commit"
+        data = await self._requests.json("GET", f"/branches/{quote(branch, safe='')}/diff", what, {"amount": "1"})
+        return bool(self._requests.parsed(what, data, "results")["results"])
+
+    async def commit(self, branch: str, message: str, metadata: Mapping[str, str]) -> LakeFsCommit | None:
+        """Commit what is staged on ``branch``, by anybody; return None when there is nothing to commit.
+
+        Once. See :func:`infra.lakefs.commits.commit_staged` for what a sink or a store needs.
+        """
+        what = f"commit on {branch}"
+        body = {"message": message, "metadata": dict(metadata)}
+        try:
+            data = await self._requests.json("POST", f"/branches/{quote(branch, safe='')}/commits", what, json=body)
+        except LakeFsRequestError as error:
+            if _NOTHING_NEW in str(error):
+                return None
+            raise
+        return LakeFsCommit.from_json(self._requests.parsed(what, data, "id"))
+
+    async def log(self, ref: str, *, objects: Sequence[str] = (), page: int = PAGE) -> AsyncIterator[LakeFsCommit]:
+        """Yield the commits of ``ref``, the newest first; with ``objects`` those that changed one of these paths.
+
+        A server that does not know ``objects`` returns all commits.
+        """
+        what, after = f"read the commits of {ref}", ""
+        while True:
+            query: dict[str, str | Sequence[str]] = {"amount": str(min(page, PAGE)), "after": after}
+            if objects:
+                query["objects"] = objects
+            data = await self._requests.json("GET", f"/refs/{quote(ref, safe='')}/commits", what, query)
+            found = self._requests.parsed(what, data, "results", "pagination")
+            for entry in found["results"]:
+                yield LakeFsCommit.from_json(self._requests.parsed(what, entry, "id"))
+            if not found["pagination"].get("has_more"):
+                return
+            following = str(found["pagination"].get("next_offset") or "")
+            if following == after or not following:
+                raise LakeFsUnavailableError(f"cannot {what} in {self._requests.where}: the list does not go on")
+            after = following
+
+    async def _ref(self, kind: str, name: str) -> LakeFsRef:
+        what = f"find {name} among the {kind}"
+        data = await self._requests.json("GET", f"/{kind}/{quote(name, safe='')}", what)
+        return LakeFsRef.from_json(self._requests.parsed(what, data, "id", "commit_id"))
+
+    async def _create(self, path: str, what: str, body: Mapping[str, str]) -> bool:
+        try:
+            await self._requests.create(path, what, body)
+        except LakeFsConflictError:
+            return False
+        return True
+
+    async def _listed(self, kind: str, prefix: str) -> AsyncIterator[LakeFsRef]:
+        what, after = f"list the {kind}", ""
+        while True:
+            query = {"prefix": prefix, "after": after, "amount": str(PAGE)}
+            data = await self._requests.json("GET", f"/{kind}", what, query)
+            found = self._requests.parsed(what, data, "results", "pagination")
+            for entry in found["results"]:
+                yield LakeFsRef.from_json(self._requests.parsed(what, entry, "id", "commit_id"))
+            if not found["pagination"].get("has_more"):
+                return
+            following = str(found["pagination"].get("next_offset") or "")
+            if following <= after:
+                raise LakeFsUnavailableError(f"cannot {what} in {self._requests.where}: the list does not go on")
+            after = following

@@ -1,0 +1,236 @@
+"""Sends requests to one LakeFS server: no redirects, bounded responses, time limits, errors by their cause.
+
+LakeFS serves its web page for every path that it does not know, with status 200; so a response is only believed when
+it has the media type of the API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from yarl import URL
+
+from infra.lakefs.access import API, LakeFsAccess
+from infra.lakefs.errors import (
+    LakeFsAddressError,
+    LakeFsConflictError,
+    LakeFsNotFoundError,
+    LakeFsObjectGoneError,
+    LakeFsObjectMissingError,
+    LakeFsProtectedError,
+    LakeFsRefusedError,
+    LakeFsRequestError,
+    LakeFsUnavailableError,
+)
+from schemas.errors import StandgaleError
+
+CONNECTIONS = 32
+"""The most requests at a time."""
+_MOST_JSON_BYTES = 16 << 20
+_QUOTED_CHARACTERS = 200
+_ERROR_BYTES = 4_000
+_TRANSIENT = (408, 423, 425, 429)
+Query = Mapping[str, str | Sequence[str]]
+
+
+class LakeFsRequests:
+    """Sends requests about one repository. Use it from one event loop; it connects at the first request."""
+
+    def __init__(self, access: LakeFsAccess) -> None:
+        self.access = access
+        pair = f"{access.access_key.get_secret_value()}:{access.secret_key.get_secret_value()}"
+        # Without compression, sizes are those of the objects, and a small response cannot unpack into a large one.
+        self._headers = {
+            "Accept-Encoding": "identity",
+            "Authorization": f"Basic {b64encode(pair.encode()).decode()}",
+        }
+        self._session: ClientSession | None = None
+
+    @property
+    def where(self) -> str:
+        """The repository and its server, for texts."""
+        return f"lakefs://{self.access.repository} at {self.access.endpoint_url}"
+
+    async def json(self, method: str, path: str, what: str, query: Query | None = None, **request: Any) -> Any:
+        """Return the JSON of the response, None where it has none (204). ``what`` says what is done, for errors."""
+        with self._translated(what):
+            async with asyncio.timeout(self.access.timeout_s), self._request(method, path, query, request) as response:
+                await self.require_success(response, what)
+                if response.status == 204:
+                    return None
+                self._require_json(response, what)
+                data = await read_bounded(response, _MOST_JSON_BYTES)
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise self._other_server(what, "its JSON cannot be read") from error
+
+    async def send(self, method: str, path: str, what: str, query: Query, *, conditional: bool, **request: Any) -> bool:
+        """Send a body, without a time limit of its own; return False when ``conditional`` and it is there already."""
+        with self._translated(what):
+            async with self._request(method, path, query, request) as response:
+                if conditional and response.status == 412:
+                    return False
+                await self.require_success(response, what)
+                self._require_json(response, what)
+                await read_bounded(response, _MOST_JSON_BYTES)
+        return True
+
+    async def create(self, path: str, what: str, body: Mapping[str, str]) -> None:
+        """Create a branch or a tag; the response to the first is a text, that to the second is JSON."""
+        with self._translated(what):
+            async with (
+                asyncio.timeout(self.access.timeout_s),
+                self._request("POST", path, None, {"json": dict(body)}) as response,
+            ):
+                await self.require_success(response, what)
+                if response.status != 201:
+                    raise self._other_server(what, f"HTTP {response.status} instead of 201")
+                await read_bounded(response, _MOST_JSON_BYTES)
+
+    @asynccontextmanager
+    async def opened(self, path: str, what: str, query: Query, **request: Any) -> AsyncIterator[ClientResponse]:
+        """Give the response with the bytes of an object, whose headers came in time."""
+        with self._translated(what):
+            async with asyncio.timeout(self.access.timeout_s):
+                response = await self._request("GET", path, query, request)
+        async with response:
+            with self._translated(what):
+                await self.require_success(response, what)
+            yield response
+
+    async def chunks(self, response: ClientResponse, what: str, size: int) -> AsyncIterator[bytes]:
+        """Yield the bytes of ``response`` as they arrive."""
+        chunks = response.content.iter_chunked(size)
+        while True:
+            with self._translated(what):
+                chunk = await anext(chunks, b"")
+            if not chunk:
+                return
+            yield chunk
+
+    async def close(self) -> None:
+        """Close all connections; may be repeated."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def parsed(self, what: str, data: Any, *names: str) -> Mapping[str, Any]:
+        """Return ``data`` if it is an object with ``names``; raise LakeFsAddressError otherwise."""
+        if not isinstance(data, dict) or any(name not in data for name in names):
+            raise self._other_server(what, f"its JSON lacks {' and '.join(names)}")
+        return data
+
+    async def require_success(self, response: ClientResponse, what: str) -> None:
+        """Raise the error for a response that is none of success."""
+        if 200 <= response.status < 300:
+            return
+        body = (await response.content.read(_ERROR_BYTES)).decode(errors="replace")
+        raise self.error_for_status(what, response.status, _message_in(body))
+
+    def error_for_status(self, what: str, status: int, message: str) -> StandgaleError:
+        """Return the error for ``status``, by what has to be done about it."""
+        variable = self.access.variable
+        quoted = " ".join(message.split())[:_QUOTED_CHARACTERS]
+        text = f"cannot {what} in {self.where}: HTTP {status} {quoted}".rstrip()
+        if status >= 500 or status in _TRANSIENT:
+            return LakeFsUnavailableError(text)
+        if status == 403 and "protected" in message.lower():
+            return LakeFsProtectedError(
+                f"{text}; the branch is protected: choose another one, or take the rule off it in the repository's "
+                "settings (Branches)"
+            )
+        if status in (401, 403):
+            keys = f"{variable('access_key')} and {variable('secret_key')}"
+            return LakeFsRefusedError(f"{text}; check {keys}, and what that key may do")
+        if status == 410:
+            return LakeFsObjectGoneError(f"{text}; its bytes were deleted")
+        if status == 404:
+            return self._missing(text, message)
+        if status in (409, 412):
+            return LakeFsConflictError(text)
+        if 300 <= status < 400:
+            return LakeFsAddressError(f"{text}; redirects are not followed, correct {variable('endpoint_url')}")
+        if status == 405:
+            return LakeFsAddressError(f"{text}; it is no API of LakeFS, correct {variable('endpoint_url')}")
+        return LakeFsRequestError(text)
+
+    def _missing(self, text: str, message: str) -> StandgaleError:
+        """Return the error for 404: a setting is wrong, unless only the object is missing."""
+        lowered = message.lower()
+        if "repository" in lowered:
+            return LakeFsNotFoundError(
+                f"{text}; create the repository, or correct {self.access.variable('repository')}"
+            )
+        if any(word in lowered for word in ("branch", "tag", "ref", "commit")):
+            return LakeFsNotFoundError(f"{text}; there is no such branch, tag or commit")
+        return LakeFsObjectMissingError(text)
+
+    def _require_json(self, response: ClientResponse, what: str) -> None:
+        if response.content_type != "application/json":
+            raise self._other_server(what, f"the response has the media type {response.content_type}")
+
+    def _other_server(self, what: str, why: str) -> LakeFsAddressError:
+        return LakeFsAddressError(
+            f"cannot {what} in {self.where}: it does not respond as the API of LakeFS does ({why}); correct "
+            f"{self.access.variable('endpoint_url')}, which is the server's address without a path"
+        )
+
+    def _request(self, method: str, path: str, query: Query | None, request: Mapping[str, Any]) -> Any:
+        repository = quote(self.access.repository, safe="")
+        text = f"{self.access.endpoint_url}{API}/repositories/{repository}{path}"
+        if query:
+            text += f"?{_query_text(query)}"
+        if self._session is None:
+            timeout_s = self.access.timeout_s
+            self._session = ClientSession(
+                connector=TCPConnector(limit=CONNECTIONS),
+                cookie_jar=DummyCookieJar(),
+                headers=self._headers,
+                auto_decompress=False,
+                timeout=ClientTimeout(total=None, sock_connect=timeout_s, sock_read=timeout_s),
+            )
+        return self._session.request(method, URL(text, encoded=True), allow_redirects=False, **request)
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (ClientError, OSError, TimeoutError) as error:
+            limit = f"{self.access.timeout_s:g} s ({self.access.variable('timeout_s')})"
+            why = str(error) or f"no response within {limit}"
+            raise LakeFsUnavailableError(f"cannot {what} in {self.where}: {why}; is it up and reachable?") from error
+
+
+async def read_bounded(response: ClientResponse, most_bytes: int) -> bytes:
+    """Return the body; of one that is longer than ``most_bytes``, one byte more than that at least."""
+    data = bytearray()
+    async for chunk in response.content.iter_chunked(1 << 16):
+        data += chunk
+        if len(data) > most_bytes:
+            break
+    return bytes(data)
+
+
+def _query_text(query: Query) -> str:
+    pairs = [
+        (name, value) for name, values in query.items() for value in ((values,) if isinstance(values, str) else values)
+    ]
+    return "&".join(f"{name}={quote(value, safe='')}" for name, value in pairs)
+
+
+def _message_in(body: str) -> str:
+    """Return the message of an error's JSON, else the body itself."""
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body
+    message = found.get("message") if isinstance(found, dict) else None
+    return message if isinstance(message, str) else body
