@@ -77,6 +77,8 @@ def _session_row(frame: FrameCaptured, letter: DeadLetter) -> Row:
         0,
         "timeout" if letter.reason in _TIMEOUTS else "failed",
         _stored(f"{letter.reason}: {letter.message}"),
+        frame.captured_at,
+        0.0,
     )
 
 

@@ -91,6 +91,8 @@ def session_rows(events: Sequence[DetectionsMade]) -> list[Row]:
             len(event.detections),
             max((detection.confidence for detection in event.detections), default=None),
             "success",
+            event.captured_at,
+            sum(detection.confidence for detection in event.detections),
         )
         for event in events
     ]

@@ -122,6 +122,8 @@ SESSIONS = TargetTable(
         "num_detections",
         "max_confidence",
         "status",
+        "captured_at",
+        "confidence_sum",
     ),
 )
 
@@ -140,6 +142,8 @@ FAILED_SESSIONS = TargetTable(
         "num_detections",
         "status",
         "error_message",
+        "captured_at",
+        "confidence_sum",
     ),
 )
 """What was tried with a frame that failed; a session has the id of its dead letter."""

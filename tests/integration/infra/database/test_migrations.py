@@ -26,6 +26,9 @@ FROM pg_constraint WHERE connamespace = 'public'::regnamespace
 UNION ALL
 SELECT 'grant', table_name, grantee, privilege_type, '', '', ''
 FROM information_schema.role_table_grants WHERE table_schema = 'public'
+UNION ALL
+SELECT 'column grant', table_name, grantee, column_name, '', '', ''
+FROM information_schema.column_privileges WHERE table_schema = 'public' AND grantee = 'standgale_reader'
 ORDER BY 1, 2, 3, 4
 """
 
