@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -18,7 +19,9 @@ from console.uploads.errors import TooManyUploadsError
 from console.uploads.form import PictureForms, PictureParts
 from console.uploads.records import UploadedFile, UploadRecords
 from infra.errors import StoreUnavailableError
+from infra.http_api.errors.api_errors import OverloadedError
 from infra.http_api.limits.slots import UploadSlots
+from infra.http_api.request.form_stream import StreamedPart
 from infra.storage.frames.port import FrameStore
 from ingest.images.check import ImageError, ImageInfo, inspect_image
 from ingest.images.exif import Capture, read_capture
@@ -26,6 +29,8 @@ from schemas.events import ImageRef
 from schemas.timestamps import utc_now
 
 _STORE_TIMEOUT_S = 60.0
+# Enough to share the waits for the disk; with more, all other requests wait behind the files of many uploads.
+_FILES_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class UploadIntake:
         self._records = records
         self._store = store
         self._forms = PictureForms(settings, slots)
+        self._places = asyncio.Semaphore(_FILES_AT_ONCE)
 
     async def receive(self, request: Request, client_id: str) -> NewUpload:
         """Return the upload that ``request`` has when all of it is stored and written.
@@ -72,24 +78,45 @@ class UploadIntake:
         upload, upload_id = uuid4(), new_id("upl")
         files: list[UploadedFile] = []
         async for name, streamed in parts.each():
-            try:
-                parts.require_size(streamed)
-                info, capture, digest = await asyncio.to_thread(self._examine, streamed.part.data)
-            except ImageError as error:
-                parts.add_fault(name, error)
-                continue
-            if parts.faults:
-                # Nothing of this upload is kept any more; the files that follow are only looked at.
-                continue
-            if not files:
-                # Before anything is stored; of an upload that is refused earlier nothing is to be removed.
-                await self._records.begin(upload, upload_id, client_id, timedelta(days=self._settings.upload_days))
-            file = await self._keep(name, streamed.part.data, info, capture, digest)
-            await self._records.add(upload, len(files), file)
-            files.append(file)
+            async with self._place():
+                found = await self._accepted(parts, name, streamed)
+                if found is None:
+                    continue
+                if not files:
+                    # Before anything is stored; of an upload that is refused earlier nothing is to be removed.
+                    await self._records.begin(upload, upload_id, client_id, timedelta(days=self._settings.upload_days))
+                file = await self._keep(name, streamed.part.data, *found)
+                await self._records.add(upload, len(files), file)
+                files.append(file)
         expires_at = await self._records.complete(upload)
         UPLOADED_FILES.inc(len(files))
         return NewUpload(upload_id, expires_at, files)
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """Wait for the block's turn. Raises OverloadedError when the files before take too long."""
+        try:
+            async with asyncio.timeout(_STORE_TIMEOUT_S):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise OverloadedError(f"the files of other uploads were not kept within {_STORE_TIMEOUT_S:g} s") from error
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    async def _accepted(
+        self, parts: PictureParts, name: str, streamed: StreamedPart
+    ) -> tuple[ImageInfo, Capture, str] | None:
+        """Return what a file is; None when it, or one before it, is refused, as the faults of ``parts`` say."""
+        try:
+            parts.require_size(streamed)
+            found = await asyncio.to_thread(self._examine, streamed.part.data)
+        except ImageError as error:
+            parts.add_fault(name, error)
+            return None
+        # Nothing of an upload with a fault is kept any more; the files that follow are only looked at.
+        return None if parts.faults else found
 
     async def _keep(self, name: str, data: bytes, info: ImageInfo, capture: Capture, digest: str) -> UploadedFile:
         uri = await self._put(data, digest, info.media_type)

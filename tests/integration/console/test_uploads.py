@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -225,3 +226,29 @@ async def accepted_files(console: RunningConsole) -> float:
     lines = (await console.get("/api/v1/metrics", key=None)).body.decode().splitlines()
     (value,) = [line.split()[1] for line in lines if line.startswith("uploaded_files_total ")]
     return float(value)
+
+
+async def test_a_few_files_of_many_uploads_are_stored_at_once_and_the_others_wait(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, most, go_on = 0, 0, asyncio.Event()
+
+    async with running_console(tmp_path, database) as console:
+        put = console.store.put
+
+        async def slow_put(*arguments: Any, **names: Any) -> str:
+            nonlocal waiting, most
+            waiting += 1
+            most = max(most, waiting)
+            if waiting == 8:
+                go_on.set()
+            await go_on.wait()
+            waiting -= 1
+            return await put(*arguments, **names)
+
+        monkeypatch.setattr(console.store, "put", slow_put)
+        files = [("a.png", picture("PNG", 64, 64 + number)) for number in range(20)]
+        async with asyncio.timeout(20):
+            responses = await asyncio.gather(*(upload(console, file) for file in files))
+    assert [each.status for each in responses] == [200] * 20
+    assert most == 8
