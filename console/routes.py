@@ -16,6 +16,7 @@ from console.progress.routes import progress_router
 from console.progress.watch import JobWatch
 from console.results.picture_routes import pictures_router
 from console.results.routes import results_router
+from console.statistics.routes import statistics_router
 from console.uploads.routes import uploads_router
 from console.webhooks.routes import webhooks_router
 
@@ -30,6 +31,7 @@ def console_routers(parts: ConsoleParts, watch: JobWatch, media: MediaStreams) -
         *job_routers(parts),
         progress_router(parts, watch),
         monitoring_router(parts),
+        statistics_router(parts),
         results_router(parts),
         pictures_router(parts),
         webhooks_router(parts),

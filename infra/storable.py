@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime
+from pydantic_core import PydanticCustomError
 
 
 def _storable(text: str) -> str:
@@ -29,3 +30,10 @@ StorableText = Annotated[str, AfterValidator(_storable)]
 """No null character, which PostgreSQL cannot store, and no half of a surrogate pair, which UTF-8 cannot write"""
 StorableTime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 """In UTC"""
+
+
+def require_written_time(value: object) -> object:
+    """Refuse numbers, which pydantic would read as seconds since 1970; use it as a BeforeValidator."""
+    if isinstance(value, str) and ":" not in value:
+        raise PydanticCustomError("datetime_parsing", "it is no time")
+    return value

@@ -16,6 +16,7 @@ from schemas.event_base import Base64, DeviceId, Event, EventPart, FlightId, Mod
 from schemas.geometry import Box, CameraGeometry, Point, Unit
 from schemas.job_events import JobFinished, JobRules
 from schemas.model_events import ModelActivated, WorkerAvailability
+from schemas.statistics_events import StatisticsCounted
 
 MediaType = Literal["image/jpeg", "image/png", "image/tiff", "image/webp"]
 EXTENSIONS: Mapping[str, str] = {"image/jpeg": "jpg", "image/png": "png", "image/tiff": "tif", "image/webp": "webp"}
@@ -316,6 +317,7 @@ EVENTS: tuple[type[Event], ...] = (
     ModelActivated,
     WorkerAvailability,
     JobFinished,
+    StatisticsCounted,
     ProbeSent,
 )
 """All events; the documents are generated from this list, and topics.yaml names events by ``event_name``."""

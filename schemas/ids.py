@@ -16,6 +16,7 @@ _DETECTIONS_EVENT = uuid5(NAMESPACE_URL, "standgale:detections-made")
 _DEAD = uuid5(NAMESPACE_URL, "standgale:dead-letter")
 _DEVICE = uuid5(NAMESPACE_URL, "standgale:device")
 _JOB_FINISHED = uuid5(NAMESPACE_URL, "standgale:job-finished")
+_STATISTICS = uuid5(NAMESPACE_URL, "standgale:statistics")
 
 # No device id, model name or topic may contain this separator, so ("a", "bc") and ("ab", "c") give different ids.
 _SEPARATOR = "\x1f"
@@ -62,3 +63,14 @@ def device_uuid(device_id: str) -> UUID:
 def job_finished_id(job: UUID) -> UUID:
     """Return the id of the one `job.finished` event of ``job``."""
     return uuid5(_JOB_FINISHED, str(job))
+
+
+def statistics_window_id(device_id: str, minute: datetime, model_name: str, model_version: str, source: str) -> UUID:
+    """Return the id of the window of ``device_id`` that begins at ``minute`` (aware), of one model and source."""
+    parts = (device_id, format_utc(minute), model_name, model_version, source)
+    return uuid5(_STATISTICS, _SEPARATOR.join(parts))
+
+
+def statistics_event_id(window: UUID, revision: int) -> UUID:
+    """Return the id of the one `statistics.counted` event of ``window`` with ``revision``."""
+    return uuid5(_STATISTICS, f"{window}{_SEPARATOR}{revision}")

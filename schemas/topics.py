@@ -24,6 +24,7 @@ FRAMES_DEAD = "frames.dead"
 SINKS_DEAD = "sinks.dead"
 REDRIVE = "redrive"
 JOBS = "jobs"
+STATS = "stats"
 MODELS = "models"
 PROBES = "probes"
 
@@ -173,7 +174,7 @@ def _check_detector_topics(source: Path, topics: Mapping[str, TopicSpec]) -> Non
 
     The duplicate window of a partition reads the partition of ``detections`` that has the same number.
     """
-    needed = (*FRAME_TOPICS, DETECTIONS, FRAMES_DEAD, SINKS_DEAD, REDRIVE, JOBS, MODELS, PROBES)
+    needed = (*FRAME_TOPICS, DETECTIONS, FRAMES_DEAD, SINKS_DEAD, REDRIVE, JOBS, STATS, MODELS, PROBES)
     absent = [name for name in needed if name not in topics]
     if absent:
         raise TopicsError(f"{source}: topics {absent} are missing; Standgale cannot work without them")

@@ -1,10 +1,11 @@
-"""Defines the metrics of the live stream and of jobs; see :mod:`infra.telemetry.buckets` for the rules of labels."""
+"""Defines the metrics of the sinks and of jobs; see :mod:`infra.telemetry.buckets` for the rules of labels."""
 
 from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
 WEBHOOK_CALLS = Counter("standgale_webhook_calls_total", "Calls of web-hooks, and dead letters", ["result"])
+STATISTICS_WINDOWS = Counter("standgale_statistics_windows_published_total", "Windows published on the topic stats")
 SSE_CLIENTS = Gauge("standgale_sse_clients", "Clients connected now", ["stream"])
 SSE_EVENTS = Counter("standgale_sse_events_sent_total", "Events sent to clients", ["stream"])
 SSE_DROPPED = Counter("standgale_sse_clients_dropped_total", "Clients disconnected because they were slow", ["stream"])

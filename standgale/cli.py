@@ -32,6 +32,7 @@ from standgale.commands import (
     services,
     sink,
     source,
+    statistics,
     tokens,
     topics,
 )
@@ -103,6 +104,7 @@ demo.register(app)
 doctor.register(app)
 documents.register(app)
 replay.register(app)
+statistics.register(app)
 app.add_typer(sink.app, name="sink")
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(tokens.device_app, name="device")

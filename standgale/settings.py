@@ -36,6 +36,7 @@ from ingest.settings import GatewaySettings, VideoSettings
 from ingest.sources.settings import SourcesSettings
 from ingest.stream.settings import StreamSettings
 from sinks.settings import SseSettings
+from sinks.statistics.settings import StatisticsSettings
 from sinks.webhooks.settings import WebhookSettings
 
 
@@ -66,6 +67,7 @@ class Settings(Section):
     detector: DetectorSettings = DetectorSettings()
     sinks: BatchSettings = BatchSettings()
     sse: SseSettings = SseSettings()
+    statistics: StatisticsSettings = StatisticsSettings()
     retry: RetrySettings = RetrySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 

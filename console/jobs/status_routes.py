@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from console.http.callers import Caller, caller_of
@@ -20,20 +19,13 @@ from console.jobs.job_route import JobRoute
 from console.jobs.listing import Filters, files_page, jobs_page
 from console.jobs.status import asked_of, faults_of, find_job, job_body, may_have_faults
 from console.parts import ConsoleParts
-from infra.storable import StorableText, StorableTime
+from infra.storable import StorableText, StorableTime, require_written_time
 from schemas.job_events import JobStatus
 
 _Limit = Annotated[int, Field(ge=1, le=100)]
 
 
-def _written_time(value: object) -> object:
-    """Refuse numbers, which pydantic would read as seconds since 1970."""
-    if isinstance(value, str) and ":" not in value:
-        raise PydanticCustomError("datetime_parsing", "it is no time")
-    return value
-
-
-_Time = Annotated[StorableTime, BeforeValidator(_written_time)]
+_Time = Annotated[StorableTime, BeforeValidator(require_written_time)]
 
 
 class _Query(BaseModel):

@@ -51,7 +51,12 @@ def run(
 
     _require_sink(name)
     settings = context_of(context).settings()
-    known: dict[str, Part] = {"postgres": "postgres", "sse": "sse", "webhooks": "webhooks"}
+    known: dict[str, Part] = {
+        "postgres": "postgres",
+        "sse": "sse",
+        "webhooks": "webhooks",
+        "statistics": "statistics",
+    }
     require_startable(settings, (known.get(name, "sink"),))
     run_until_stopped(lambda: run_sink(settings, name, instance_id))
 

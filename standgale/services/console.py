@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -24,17 +22,15 @@ from console.uploads.retention import UploadRetention
 from detectors.card.card import default_card_path, read_card
 from detectors.errors import ModelLoadError
 from detectors.worker.worker import GROUP
-from infra.broker.port import Publisher
-from infra.failure.retry import StoppedError
 from infra.outbox.relay import OutboxRelay
 from infra.process.components import Component
 from infra.process.error_body import ERRORS_PATH
-from infra.process.health import HealthPart
 from infra.process.http_server import HttpComponent
 from schemas.event_base import ModelRef
 from standgale.services.composition import Composition
 from standgale.services.group_members import GroupMembers
 from standgale.services.inference_jobs import make_inference_workers
+from standgale.services.publishing import PublishingComponent
 from standgale.services.rules_library import InstalledRules
 
 
@@ -109,26 +105,6 @@ def make_console_server(process: Composition) -> Component:
         http=settings.http.with_streams(settings.console.max_watchers),
         drain_timeout_s=settings.telemetry.drain_timeout_s,
     )
-
-
-class PublishingComponent:
-    """Runs a component that publishes, once the broker is available."""
-
-    def __init__(self, name: str, process: Composition, make: Callable[[Publisher], Component]) -> None:
-        self.name = name
-        self._process = process
-        self._make = make
-
-    async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
-        """Run until ``stop`` is set."""
-        try:
-            publisher = await self._process.publisher(stop, health)
-        except StoppedError:
-            return
-        try:
-            await self._make(publisher).run(stop, health)
-        finally:
-            await publisher.close()
 
 
 class OnePort:

@@ -22,9 +22,9 @@ from schemas.topics import load_topics
 from standgale.folders import folder_problems, nearest_existing
 from standgale.settings import Settings
 
-Part = Literal["gateway", "console", "sources", "detector", "postgres", "sse", "webhooks", "sink"]
+Part = Literal["gateway", "console", "sources", "detector", "postgres", "sse", "webhooks", "statistics", "sink"]
 """What a process runs besides its health page; "sink" is a plug-in, of which nothing is known."""
-_WITH_DATABASE = frozenset(("gateway", "console", "sources", "postgres", "webhooks"))
+_WITH_DATABASE = frozenset(("gateway", "console", "sources", "postgres", "webhooks", "statistics"))
 
 
 def require_startable(settings: Settings, parts: Sequence[Part]) -> None:

@@ -7,7 +7,13 @@ from standgale.services.console import make_console_app, make_console_server, ma
 from standgale.services.detector import make_detector
 from standgale.services.gateway import GatewayComponent
 from standgale.services.schema import SchemaMigrator
-from standgale.services.sinks import make_hub, make_postgres_sinks, make_sink_components, make_webhook_sinks
+from standgale.services.sinks import (
+    make_hub,
+    make_postgres_sinks,
+    make_sink_components,
+    make_statistics_sinks,
+    make_webhook_sinks,
+)
 from standgale.services.sources import SourcesComponent, can_pull
 from standgale.settings import Settings
 
@@ -31,6 +37,7 @@ async def run_up(settings: Settings) -> int:
                 make_detector(process, None),
                 *make_postgres_sinks(process, None),
                 *make_webhook_sinks(process, None),
+                *make_statistics_sinks(process, None),
                 # PyAV is an extra; without it there are no sources.
                 *([SourcesComponent(process)] if can_pull() else []),
             ]

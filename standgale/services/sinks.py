@@ -19,10 +19,15 @@ from sinks.postgres.jobs import JobFailures
 from sinks.postgres.sink import PostgresSink
 from sinks.sse.http import create_sse_app
 from sinks.sse.hub import DetectionHub
+from sinks.statistics.counter import StatisticsCounter
+from sinks.statistics.forgetting import StatisticsForgetting
+from sinks.statistics.publisher import StatisticsPublisher
+from sinks.statistics.table import StatisticsTable
 from sinks.webhooks.intake import DetectionWebhooks, JobWebhooks
 from sinks.webhooks.sender import WebhookSender
 from standgale.plugins import SINK_PLUGINS, make_sink
 from standgale.services.composition import Composition
+from standgale.services.publishing import PublishingComponent
 
 
 def make_postgres_sinks(process: Composition, instance_id: str | None) -> list[Component]:
@@ -106,6 +111,23 @@ def make_webhook_sinks(process: Composition, instance_id: str | None) -> list[Co
     return [*(_make_runner(process, sink, instance_id) for sink in sinks), sender]
 
 
+def make_statistics_sinks(process: Composition, instance_id: str | None) -> list[Component]:
+    """Make the components that count detections, publish what they counted, and keep it in tables."""
+    settings, database = process.settings, process.database()
+    return [
+        _make_runner(process, StatisticsCounter(database), instance_id),
+        _make_runner(process, StatisticsTable(database), instance_id),
+        PublishingComponent(
+            "statistics-publisher",
+            process,
+            lambda publisher: StatisticsPublisher(database, publisher, settings.statistics, settings.retry),
+        ),
+        StatisticsForgetting(
+            database, settings.statistics, process.topics[topics.DETECTIONS].retention_s, settings.retry
+        ),
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class ShippedSink:
     """Describes a sink that ships: what makes its components, and the sinks that they run."""
@@ -119,5 +141,6 @@ SINKS: dict[str, ShippedSink] = {
     "postgres": ShippedSink(make_postgres_sinks, (PostgresSink, ArrivedFrames, FailedFrames, JobFailures)),
     "sse": ShippedSink(_make_sse),
     "webhooks": ShippedSink(make_webhook_sinks, (JobWebhooks, DetectionWebhooks)),
+    "statistics": ShippedSink(make_statistics_sinks, (StatisticsCounter, StatisticsTable)),
 }
 """The sinks that ship, for `standgale sink NAME`; others are plug-ins, see docs/write-a-sink.md."""

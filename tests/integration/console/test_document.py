@@ -90,6 +90,7 @@ async def test_a_client_that_knows_only_the_document_completes_a_job(client: Doc
     await client.call("jobs_get_job", job_id=job_id)
     assert b"event: end\n" in await client.call("jobs_events", job_id=job_id)
     await client.call("monitoring_dashboard")
+    await client.call("monitoring_statistics", query={"limit": "1"})
     listed = await client.call("jobs_get_files", query={"limit": "2"}, job_id=job_id)
     assert [each["file_id"] for each in listed["data"]["files"]] == ids[:2]
     for name in ("json", "yolo", "coco", "voc"):

@@ -20,6 +20,7 @@ from schemas.event_base import Event
 from schemas.events import EVENTS, DeadLetter, DetectionsMade, FrameCaptured, ProbeSent
 from schemas.job_events import JobFinished
 from schemas.model_events import ModelActivated, WorkerAvailability
+from schemas.statistics_events import StatisticsCounted
 from schemas.topics import load_topics
 from tests.factories import FRAME_FIELDS
 
@@ -28,6 +29,7 @@ FRAME = FRAME_FIELDS | {
     "metadata": {"battery": 0.5, "tags": ["a", None]},
 }
 STEPS = ("queued_ms", "fetch_ms", "decode_ms", "inference_ms", "merge_ms", "total_ms")
+SPREAD = dict.fromkeys(("mean_ms", "p50_ms", "p95_ms", "p99_ms", "max_ms"), 1.5)
 SAMPLES: dict[type[Event], Event] = {
     FrameCaptured: FrameCaptured.model_validate(FRAME),
     DetectionsMade: DetectionsMade.model_validate(
@@ -47,6 +49,24 @@ SAMPLES: dict[type[Event], Event] = {
                 }
             ],
             "timings": dict.fromkeys(STEPS, 0.5),
+        }
+    ),
+    StatisticsCounted: StatisticsCounted.model_validate(
+        {
+            **dict.fromkeys(("minute", "first_captured_at", "last_captured_at"), "2026-11-20T12:00:00Z"),
+            "last_detected_at": "2026-11-20T12:00:02Z",
+            **dict.fromkeys(("id", "window_id"), FRAME["frame_id"]),
+            "device_id": "drone-1",
+            "model": {"name": "m", "version": "1"},
+            "source": "live",
+            **dict.fromkeys(("revision", "frames", "frames_with_detections", "detections"), 1),
+            "frames_per_s": 0.0167,
+            "clock_ahead": 0,
+            "classes": [{"label": "car", "detections": 1, "frames": 1, "mean_confidence": 0.5}],
+            "other_detections": 0,
+            "times": dict.fromkeys(
+                ("captured_to_received", "lag", "received_to_detected", "captured_to_detected"), SPREAD
+            ),
         }
     ),
     DeadLetter: DeadLetter.model_validate(

@@ -97,6 +97,7 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "standgale_in_flight_bytes": ("gauge", ("group",)),
     "standgale_delivery_latency_seconds": ("histogram", ("group",)),
     "standgale_retention_held_records": ("gauge", ("group",)),
+    "standgale_statistics_windows_published": ("counter", ()),
     "standgale_sse_clients": ("gauge", ("stream",)),
     "standgale_sse_events_sent": ("counter", ("stream",)),
     "standgale_sse_clients_dropped": ("counter", ("stream",)),

@@ -1,0 +1,1 @@
+"""Serves what was counted in each minute of each device."""

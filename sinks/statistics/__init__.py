@@ -1,0 +1,1 @@
+"""Counts detections by device, minute and class, as events on ``stats`` and as tables."""

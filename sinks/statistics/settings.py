@@ -1,0 +1,24 @@
+"""Defines the settings of the statistics: what counts, how often windows are published, and how long they are kept."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from infra.sections import Interval, Section
+
+_Days = Annotated[float, Field(ge=1, le=36_500)]
+
+
+class StatisticsSettings(Section):
+    """Says how detections are counted."""
+
+    section = "statistics"
+
+    publish_s: Interval = Field(
+        default=5.0, description="how often windows that have changed are published on the topic stats"
+    )
+    keep_days: _Days = Field(
+        default=400.0, description="how long windows are kept in the database after their last change"
+    )
