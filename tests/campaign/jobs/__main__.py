@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--askers", type=int, default=1_000, help="load: clients that ask for status, each in 2 to 5 s")
     parser.add_argument("--watchers", type=int, default=200, help="load: streams of progress")
     parser.add_argument("--background", type=int, default=1, help="load: detector.background_frames")
-    parser.add_argument("--pool", type=int, default=4, help="load: database.pool_max")
+    parser.add_argument("--nice", type=int, default=10, help="load: niceness of console and sink")
     parser.add_argument("--times", type=int, default=2, help="kills: how often each process and server is killed")
     parser.add_argument("--broker", choices=("embedded", "kafka"), default="embedded")
     parser.add_argument("--seed", type=int, help="kills: repeats their order (default: a new one)")
@@ -46,7 +46,11 @@ async def _run(given: argparse.Namespace, folder: Path, seed: int) -> int:
     if given.part == "load":
         load = Load(given.jobs, given.files, given.clients, given.askers, watchers=given.watchers)
         async with open_fleet(
-            folder, given.broker, load.clients, DETECTOR__BACKGROUND_FRAMES=str(given.background)
+            folder,
+            given.broker,
+            load.clients,
+            niceness=given.nice,
+            DETECTOR__BACKGROUND_FRAMES=str(given.background),
         ) as site:
             measured = await run_load(site, load)
         figures, problems = measured.figures(), measured.problems

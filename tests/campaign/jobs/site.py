@@ -32,6 +32,8 @@ SERVICES: dict[str, tuple[str, ...]] = {
     "postgres": ("sink", "postgres", "--instance-id", "postgres-1"),
 }
 DEVICE = "drone-1"
+# The work of people that can wait; docs/run-on-kafka.md says so for one machine.
+_CAN_WAIT = ("console", "postgres")
 _START_TIMEOUT_S = 90.0
 
 
@@ -97,8 +99,13 @@ def _lock_file(path: Path, seconds: float) -> None:
 
 
 @asynccontextmanager
-async def open_fleet(folder: Path, broker_name: BrokerName, clients: int, **settings: str) -> AsyncIterator[JobFleet]:
-    """Start everything, with keys for ``clients``; ``settings`` are variables without their prefix."""
+async def open_fleet(
+    folder: Path, broker_name: BrokerName, clients: int, *, niceness: int = 0, **settings: str
+) -> AsyncIterator[JobFleet]:
+    """Start everything, with keys for ``clients``; ``settings`` are variables without their prefix.
+
+    ``niceness`` of console and sink: how far they stand back for gateway and detector when the processor is busy.
+    """
     folder.chmod(0o755)  # PostgreSQL runs as another user where we are root
     (folder / "logs").mkdir()
     data = folder / "data"
@@ -122,6 +129,8 @@ async def open_fleet(folder: Path, broker_name: BrokerName, clients: int, **sett
             own = {"GATEWAY__PORT": port, "CONSOLE__PORT": port, "TELEMETRY__HEALTH_PORT": health}
             site.fleet.add(name, *verb, environment={f"STANDGALE_{key}": str(value) for key, value in own.items()})
             site.fleet.bring_up(name)
+            if name in _CAN_WAIT:
+                os.setpriority(os.PRIO_PROCESS, site.fleet.process_id(name), niceness)
         yield site
 
 
