@@ -31,6 +31,7 @@ NAMES = (
     "pipeline",
     "detect",
     "postgres",
+    "queries",
     "sse",
 )
 _ROOT = Path(__file__).resolve().parent.parent

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter
 
+from console.detections.routes import detections_router
 from console.inference_jobs.routes import CALLBACK_PATH, inference_jobs_router
 from console.jobs.routes import job_routers
 from console.media.open_streams import MediaStreams
@@ -33,6 +34,7 @@ def console_routers(parts: ConsoleParts, watch: JobWatch, media: MediaStreams) -
         monitoring_router(parts),
         statistics_router(parts),
         results_router(parts),
+        detections_router(parts),
         pictures_router(parts),
         webhooks_router(parts),
         media_router(parts, media),

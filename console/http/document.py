@@ -17,6 +17,7 @@ TAGS: Mapping[str, str] = {
     "uploads": "Upload pictures, and get them back.",
     "jobs": "Ask for jobs, follow and end them.",
     "results": "Boxes, label files and drawn pictures.",
+    "detections": "What was found in all frames, by filters and pages.",
     "monitoring": "What is done now, and what waits.",
     "inference jobs": "Let a process read pictures from S3, and post what it finds.",
     "media": "Detect pictures and videos, and watch what is found.",

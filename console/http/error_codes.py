@@ -16,6 +16,11 @@ _OWN: Mapping[str, ErrorCode] = {
         _IN_A_JOB, "The file cannot be read as a picture, or was removed.", "Upload the original file again."
     ),
     "FILE_NOT_FOUND": ErrorCode("404", "There is no such file, or it belongs to another client.", "Check the file id."),
+    "FORMAT_UNAVAILABLE": ErrorCode(
+        "501",
+        "The server cannot write the format, because a library is not installed.",
+        "Ask for another format, or tell the operator.",
+    ),
     "INFERENCE_JOB_ENDED": ErrorCode(
         "409", "The inference job has ended otherwise than the call-back says.", "Ask for a new job."
     ),

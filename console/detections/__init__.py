@@ -1,0 +1,1 @@
+"""Serves detections of all frames by filters and pages, as JSON, GeoJSON, CSV and Parquet."""
