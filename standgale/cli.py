@@ -28,6 +28,7 @@ from standgale.commands import (
     migrate,
     predict,
     replay,
+    retention,
     rules,
     services,
     sink,
@@ -112,6 +113,7 @@ app.add_typer(tokens.key_app, name="key")
 app.add_typer(edge.app, name="edge")
 app.add_typer(source.app, name="source")
 app.add_typer(rules.app, name="rules")
+app.add_typer(retention.app, name="retention")
 app.add_typer(topics.app, name="topics")
 app.add_typer(dead.app, name="dead")
 app.add_typer(kafka.app, name="kafka")

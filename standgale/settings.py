@@ -35,6 +35,7 @@ from ingest.replay.settings import ReplayLakeFsSettings, ReplayS3Settings, Repla
 from ingest.settings import GatewaySettings, VideoSettings
 from ingest.sources.settings import SourcesSettings
 from ingest.stream.settings import StreamSettings
+from sinks.retention.settings import RetentionSettings
 from sinks.settings import SseSettings
 from sinks.statistics.settings import StatisticsSettings
 from sinks.webhooks.settings import WebhookSettings
@@ -68,6 +69,7 @@ class Settings(Section):
     sinks: BatchSettings = BatchSettings()
     sse: SseSettings = SseSettings()
     statistics: StatisticsSettings = StatisticsSettings()
+    retention: RetentionSettings = RetentionSettings()
     retry: RetrySettings = RetrySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 

@@ -33,6 +33,8 @@ class Flight:
     arrived: int = 0
     detected: int = 0
     failed: int = 0
+    removed: int = 0
+    """How many of those that arrived retention has removed since; they still count, as detected or failed"""
     failures: Sequence[Failure] = ()
 
     @property

@@ -20,11 +20,11 @@ _LOCKED = "SELECT announced, closed_at, closed_count FROM flights WHERE device_i
 _ANNOUNCE = "UPDATE flights SET announced = $3, announced_at = now() WHERE device_id = $1 AND flight_id = $2"
 _CLOSE = "UPDATE flights SET closed_count = $3, closed_at = now() WHERE device_id = $1 AND flight_id = $2"
 _FLIGHT = """
-SELECT flight_id, opened_at, announced, closed_at, closed_count FROM flights
+SELECT flight_id, opened_at, announced, closed_at, closed_count, removed, removed_detected FROM flights
 WHERE device_id = $1 AND flight_id = $2
 """
 _NEWEST = """
-SELECT flight_id, opened_at, announced, closed_at, closed_count FROM flights
+SELECT flight_id, opened_at, announced, closed_at, closed_count, removed, removed_detected FROM flights
 WHERE device_id = $1 AND (
     $3::varchar IS NULL
     OR (opened_at, flight_id) < (SELECT opened_at, flight_id FROM flights WHERE device_id = $1 AND flight_id = $3)
@@ -153,9 +153,10 @@ def _flight(
         announced=row["announced"],
         closed_at=row["closed_at"],
         count=row["closed_count"],
-        arrived=sum(by_state.values()),
-        detected=by_state.get("completed", 0),
-        failed=by_state.get("failed", 0),
+        arrived=sum(by_state.values()) + row["removed"],
+        detected=by_state.get("completed", 0) + row["removed_detected"],
+        failed=by_state.get("failed", 0) + row["removed"] - row["removed_detected"],
+        removed=row["removed"],
         failures=failures,
     )
 

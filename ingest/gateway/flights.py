@@ -159,6 +159,7 @@ def flight_body(device_id: str, flight: Flight) -> dict[str, JsonValue]:
         "failed": flight.failed,
         "waiting": flight.waiting,
         "missing": flight.missing,
+        "removed": flight.removed,
         "failures": [
             {
                 "reason": failure.reason,

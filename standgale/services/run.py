@@ -10,6 +10,7 @@ from standgale.services.schema import SchemaMigrator
 from standgale.services.sinks import (
     make_hub,
     make_postgres_sinks,
+    make_retention,
     make_sink_components,
     make_statistics_sinks,
     make_webhook_sinks,
@@ -38,6 +39,7 @@ async def run_up(settings: Settings) -> int:
                 *make_postgres_sinks(process, None),
                 *make_webhook_sinks(process, None),
                 *make_statistics_sinks(process, None),
+                *make_retention(process),
                 # PyAV is an extra; without it there are no sources.
                 *([SourcesComponent(process)] if can_pull() else []),
             ]

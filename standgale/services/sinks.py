@@ -17,6 +17,7 @@ from sinks.postgres.failed_frames import FailedFrames
 from sinks.postgres.flights import ArrivedFrames
 from sinks.postgres.jobs import JobFailures
 from sinks.postgres.sink import PostgresSink
+from sinks.retention.worker import RetentionWorker
 from sinks.sse.http import create_sse_app
 from sinks.sse.hub import DetectionHub
 from sinks.statistics.counter import StatisticsCounter
@@ -128,6 +129,13 @@ def make_statistics_sinks(process: Composition, instance_id: str | None) -> list
     ]
 
 
+def make_retention(process: Composition, instance_id: str | None = None) -> list[Component]:
+    """Make the component that removes frames."""
+    del instance_id  # A lease in the database says which process removes.
+    settings = process.settings
+    return [RetentionWorker(process.broker(), process.store(), process.database(), settings.retention, settings.retry)]
+
+
 @dataclass(frozen=True, slots=True)
 class ShippedSink:
     """Describes a sink that ships: what makes its components, and the sinks that they run."""
@@ -139,6 +147,7 @@ class ShippedSink:
 
 SINKS: dict[str, ShippedSink] = {
     "postgres": ShippedSink(make_postgres_sinks, (PostgresSink, ArrivedFrames, FailedFrames, JobFailures)),
+    "retention": ShippedSink(make_retention),
     "sse": ShippedSink(_make_sse),
     "webhooks": ShippedSink(make_webhook_sinks, (JobWebhooks, DetectionWebhooks)),
     "statistics": ShippedSink(make_statistics_sinks, (StatisticsCounter, StatisticsTable)),

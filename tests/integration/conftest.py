@@ -21,6 +21,10 @@ from infra.deploy.s3 import S3Server
 from tests.harnesses.topic_pair import TopicPair
 
 _TEMPLATE = "migrated"
+_EMPTY = (
+    "TRUNCATE devices, system_metrics, api_clients, outbox, retention_intents, retention_owner, retention_snapshots, "
+    "retention_runs, retention_pins CASCADE"
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ async def database(shared_dsn: str, tmp_path: Path) -> AsyncIterator[Database]:
     """A pool on a migrated database without any rows."""
     opened = Database.open(DatabaseSettings(url=shared_dsn), tmp_path)
     async with opened.acquire() as connection:
-        await connection.execute("TRUNCATE devices, system_metrics, api_clients, outbox CASCADE")
+        await connection.execute(_EMPTY)
     yield opened
     await opened.close()
 

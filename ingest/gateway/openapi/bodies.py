@@ -181,6 +181,10 @@ class FlightState(BaseModel):
     failed: int = Field(description="frames that no detector could process; one that is re-driven and detected is not")
     waiting: int = Field(description="frames that arrived and are neither detected nor failed yet")
     missing: int | None = Field(description="of the count, or else of the announced frames")
+    removed: int = Field(
+        description="of those that arrived, frames that retention has removed since; they still count as detected or "
+        "failed"
+    )
     failures: list[FlightFailure] = Field(description="by reason, the most frequent first")
     opened_at: str = Field(examples=[_TIME])
     closed_at: str | None = None

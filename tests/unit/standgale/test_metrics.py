@@ -21,6 +21,7 @@ import ingest.sources.metrics
 import ingest.stream.metrics
 import ingest.video.metrics
 import sinks.metrics
+import sinks.retention.metrics
 from tests.paths import ROOT
 
 MODULES = (
@@ -39,6 +40,7 @@ MODULES = (
     ingest.replay.metrics,
     ingest.video.metrics,
     sinks.metrics,
+    sinks.retention.metrics,
 )
 # Name without the endings that the export adds (_total, _bucket, ...), type, labels.
 EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -46,6 +48,11 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "http_request_duration_seconds": ("histogram", ("method", "endpoint")),
     "api_requests": ("counter", ("method", "endpoint", "status")),
     "api_request_duration_seconds": ("histogram", ("method", "endpoint")),
+    "storage_bytes_total": ("gauge", ()),
+    "standgale_retention_limit_bytes": ("gauge", ()),
+    "standgale_retention_pictures": ("counter", ("reason",)),
+    "standgale_retention_bytes": ("counter", ("reason",)),
+    "standgale_retention_last_run_seconds": ("gauge", ()),
     "images_stored": ("counter", ("device_id",)),
     "standgale_replayed_frames": ("counter", ("result",)),
     "standgale_video_frames": ("counter", ("source", "what")),
@@ -144,6 +151,7 @@ def test_only_the_agreed_names_lack_the_prefix() -> None:
         *("active_jobs", "queue_length", "model_inference_time_seconds", "detection_count"),
         "inference_jobs",
         "inference_job_duration_seconds",
+        "storage_bytes_total",
     } == WITHOUT_PREFIX
 
 
@@ -158,4 +166,4 @@ def test_the_documentation_names_metrics_that_exist() -> None:
     assert named
     # A role of the database, and packages of clients that are generated from the OpenAPI documents.
     others = {"standgale_reader", "standgale_client", "standgale_console_client"}
-    assert named - others <= set(EXPECTED)
+    assert named - others <= {name.removesuffix("_total") for name in EXPECTED}
