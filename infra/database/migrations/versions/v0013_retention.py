@@ -88,8 +88,8 @@ _IF_READER_EXISTS = """
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'standgale_reader') THEN
-        GRANT SELECT ON retention_intents, retention_runs, retention_pins, retention_pinned_pictures
-            TO standgale_reader;
+        GRANT SELECT ON retention_intents, retention_owner, retention_snapshots, retention_runs, retention_pins,
+            retention_pinned_pictures TO standgale_reader;
     END IF;
 END
 $$
@@ -97,7 +97,7 @@ $$
 
 
 def upgrade() -> None:
-    """Create the tables, the indexes and the columns; the reading role may read what is planned, done and pinned."""
+    """Create the tables, the indexes and the columns; the reading role may read all of them."""
     for statement in _UP:
         op.execute(statement)
     op.execute(_IF_READER_EXISTS)
