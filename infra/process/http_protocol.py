@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from infra.process.blocked_writes import BlockedWrites
+from infra.process.direct_writes import offer_direct_writes
 from infra.process.error_body import error_response
 from infra.process.http_connections import ConnectionTable, address_of
 from infra.process.http_settings import HttpSettings
@@ -177,6 +178,17 @@ class BoundedProtocol(BlockedWrites, HttpToolsProtocol):
         self._in_head = self._in_message = True
         self._header_count = self._header_bytes = 0
         self._body_bytes = self._body_chunks = 0
+        offer_direct_writes(self.scope, self.write_piece)
+
+    def write_piece(self, piece: bytes) -> bool:
+        """Write a piece of the response in progress; see :mod:`infra.process.direct_writes`."""
+        cycle = self.cycle
+        if self.flow.write_paused or cycle is None or cycle.disconnected or cycle.response_complete:
+            return False
+        if not cycle.chunked_encoding or self._ending_since is not None or self.transport.is_closing():
+            return False
+        self._joined.write(piece)
+        return True
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the address."""

@@ -22,6 +22,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from infra.auth.bearer import bearer_token
+from infra.process.direct_writes import direct_write_of
 from infra.process.error_body import error_body
 from infra.process.http_connections import address_of
 from infra.telemetry.http import HttpTelemetry
@@ -119,7 +120,7 @@ class _Stream:
         last = request.headers.get("last-event-id") or in_query or None
         if last is not None:
             decode_position(last, self._hub.partitions or MAX_PARTITIONS, self._hub.ring.mark)
-        return Session(self._hub, wanted, last)
+        return Session(self._hub, wanted, last, direct_write_of(request.scope))
 
 
 async def _write(client: Client, send: Send) -> None:

@@ -19,7 +19,7 @@ from infra.broker.port import Broker, Reader
 from infra.failure.backoff import Backoff
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
-from sinks.metrics import SSE_CLIENTS, SSE_DROPPED
+from sinks.metrics import SSE_CLIENTS, SSE_DROPPED, SSE_EVENTS
 from sinks.settings import SseSettings
 from sinks.sse.intake import StreamIntake
 from sinks.sse.ring import Ring
@@ -171,8 +171,15 @@ class DetectionHub:
                 self._no_clients.set()
 
     def _wake(self) -> None:
+        """Send the newest batch to all clients that wait for it, and wake the tasks of the others."""
+        sent = 0
         for client in self._clients:
-            client.session.wake()
+            count = client.session.send_newest()
+            if count is None:
+                client.session.wake()
+            else:
+                sent += count
+        SSE_EVENTS.labels(STREAM).inc(sent)
 
     async def _heartbeat(self) -> None:
         """Make sessions send a heartbeat, and cut off clients that no longer read."""

@@ -12,6 +12,7 @@ from itertools import compress
 import orjson
 
 from infra.broker.port import InRecord
+from infra.process.direct_writes import framed_piece
 from schemas.cloudevents import decode
 from schemas.events import DetectionsMade
 from sinks.sse.filters import FilterFields, StreamFilter
@@ -61,12 +62,20 @@ class StreamEvent:
         return orjson.dumps(document)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FilteredBatch:
     """Holds a batch after a filter: bytes ready to send, and the number of events in them."""
 
     data: bytes
     event_count: int
+    _piece: bytes | None = None
+
+    @property
+    def piece(self) -> bytes:
+        """The bytes as a piece of a response, made once for all clients; see :mod:`infra.process.direct_writes`."""
+        if self._piece is None:
+            self._piece = framed_piece(self.data)
+        return self._piece
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from typing import Protocol
 from infra.broker.port import Reader
 from infra.errors import TransientError
 from infra.failure.backoff import Backoff
+from infra.process.direct_writes import WritePiece
 from sinks.metrics import SSE_DROPPED, SSE_EVENTS
 from sinks.settings import SseSettings
 from sinks.sse.filters import StreamFilter
@@ -96,10 +97,18 @@ class SessionHub(Protocol):
 class Session:
     """Follows the hub for one client; ``run`` ends when the hub closes or the client is too slow."""
 
-    def __init__(self, hub: SessionHub, wanted: StreamFilter, last_event_id: str | None) -> None:
+    def __init__(
+        self,
+        hub: SessionHub,
+        wanted: StreamFilter,
+        last_event_id: str | None,
+        write_piece: WritePiece | None = None,
+    ) -> None:
+        """``write_piece`` writes to the client at once, where the server can do that."""
         self._hub = hub
         self._wanted = wanted
         self._last_event_id = last_event_id
+        self._write_piece = write_piece
         self._position: Position = ()
         # The mark of the topic that the position belongs to.
         self._mark = ""
@@ -109,6 +118,8 @@ class Session:
         # client from a different process may be ahead in some partitions, and gets its own ids until the ring is there.
         self._aligned = False
         self._live = False
+        # Everything before the cursor is written, and the task waits for more.
+        self._idle = False
         self._woken = asyncio.Event()
         self._heartbeat_due = False
 
@@ -116,6 +127,24 @@ class Session:
         """Continue: there is a batch, the hub closes, or a heartbeat is due (``heartbeat``)."""
         self._heartbeat_due = self._heartbeat_due or heartbeat
         self._woken.set()
+
+    def send_newest(self) -> int | None:
+        """Write the newest batch at once, without a turn of the task; return how many events that were.
+
+        Returns None, and writes nothing, for a client that is not just before that batch, that has not taken what was
+        written before, or that has something else due: then its task must be woken.
+        """
+        ring = self._hub.ring
+        write = self._write_piece
+        if write is None or not self._idle or self._heartbeat_due or self._cursor != ring.next_number - 1:
+            return None
+        filtered = ring.filtered(self._cursor, self._wanted)
+        if filtered.data and not write(filtered.piece):
+            return None
+        batch = ring.batch(self._cursor)
+        self._position, self._mark = batch.end, batch.mark
+        self._cursor += 1
+        return filtered.event_count
 
     async def run(self, write: Write) -> None:
         """Write the stream until the hub closes or the client overflows."""
@@ -161,7 +190,12 @@ class Session:
             known = bool(self._position)
             await write(position_bytes(self._event_id(), "heartbeat") if known else comment_bytes("heartbeat"))
         else:
-            await self._woken.wait()
+            # Only a client at the position of the ring gets the bytes that all get.
+            self._idle = self._live and self._aligned
+            try:
+                await self._woken.wait()
+            finally:
+                self._idle = False
             self._woken.clear()
 
     async def _enter_ring(self, write: Write) -> bool:

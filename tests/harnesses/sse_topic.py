@@ -149,15 +149,30 @@ class Page:
     comments: list[str] = field(default_factory=list)
     gate: asyncio.Event | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    pieces: list[bytes] = field(default_factory=list)
 
     async def write(self, data: bytes) -> None:
         if self.gate is not None:
             await self.gate.wait()
+        self._take(data)
+        await asyncio.sleep(0)
+
+    def write_piece(self, piece: bytes) -> bool:
+        """Take a piece at once, as the server of a page does that has read everything."""
+        if self.gate is not None and not self.gate.is_set():
+            return False
+        size, _, rest = piece.partition(b"\r\n")
+        assert rest.endswith(b"\r\n")
+        assert len(rest) == int(size, 16) + 2
+        self._take(rest[:-2])
+        self.pieces.append(piece)
+        return True
+
+    def _take(self, data: bytes) -> None:
         assert data.endswith(b"\n\n")
         for block in data.decode().removesuffix("\n\n").split("\n\n"):
             self._block(block.split("\n"))
         self.changed.set()
-        await asyncio.sleep(0)
 
     def _block(self, lines: list[str]) -> None:
         fields: dict[str, str] = {}
@@ -224,9 +239,15 @@ async def broker_unavailable(topic: Topic) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def connected(
-    hub: DetectionHub, page: Page, wanted: StreamFilter = EVERYTHING, last_id: str | None = None
+    hub: DetectionHub,
+    page: Page,
+    wanted: StreamFilter = EVERYTHING,
+    last_id: str | None = None,
+    *,
+    directly: bool = False,
 ) -> AsyncIterator[asyncio.Task[None]]:
-    session = Session(hub, wanted, last_id)
+    """Connect a page; ``directly``: its server can write at once."""
+    session = Session(hub, wanted, last_id, page.write_piece if directly else None)
     with hub.client(session) as client:
         client.writer = task = asyncio.create_task(session.run(page.write))
         try:
