@@ -38,6 +38,8 @@ class TokenKind:
     """What it has: "token" """
     command: str
     error: type[StandgaleError]
+    is_scoped: bool = False
+    """Whether holders have a list of devices that they may see"""
 
     @property
     def tokens_name(self) -> str:
@@ -48,4 +50,6 @@ class TokenKind:
 DEVICE_TOKENS = TokenKind(
     "devices", "device_id", "device_tokens", "stg", "device", "token", command="device", error=DeviceError
 )
-API_KEYS = TokenKind("api_clients", "client_id", "api_keys", "sgk", "client", "key", command="key", error=ClientError)
+API_KEYS = TokenKind(
+    *("api_clients", "client_id", "api_keys", "sgk", "client", "key"), command="key", error=ClientError, is_scoped=True
+)

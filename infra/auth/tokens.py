@@ -12,6 +12,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from infra.auth.kinds import API_KEYS, DEVICE_TOKENS, TokenKind
+from infra.auth.scopes import DeviceScope
 from infra.database.pool import Connection, Database
 from infra.database.transaction import transaction
 from schemas.event_base import DEVICE_ID_PATTERN
@@ -21,6 +22,7 @@ MAX_VALID = 2
 _SECRET_BYTES = 32
 _NAME_MAX = 255
 _HOLDER_ID = re.compile(DEVICE_ID_PATTERN)
+_SET_DEVICES = "UPDATE api_clients SET devices = $2 WHERE client_id = $1"
 _VALID = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())"
 
 
@@ -36,6 +38,8 @@ class TokenInfo:
     revoked_at: datetime | None
     last_seen: datetime | None
     valid: bool
+    devices: Sequence[str] | None = None
+    """The devices that a client may see, as patterns; None: all"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +85,10 @@ class _Statements:
             f"UPDATE {tokens} SET revoked_at = now() "  # noqa: S608 - constants
             f"WHERE {holder} = $1 AND ($2::varchar IS NULL OR token_id = $2) AND {_VALID}"
         )
+        devices = "devices" if kind.is_scoped else "NULL"
         self.list = (
             f"SELECT token_id, t.{holder} AS holder_id, name, t.created_at, expires_at, revoked_at, last_seen, "  # noqa: S608
-            f"({_VALID}) AS valid FROM {tokens} t JOIN {holders} h USING ({holder}) "
+            f"({_VALID}) AS valid, {devices} AS devices FROM {tokens} t JOIN {holders} h USING ({holder}) "
             f"ORDER BY t.{holder}, t.created_at, token_id"
         )
 
@@ -103,6 +108,9 @@ class Tokens:
 
     async def add(self, holder_id: str, name: str | None = None) -> str:
         """Register a holder, also one that is known already; return its first token, shown only now."""
+        return await self._add(holder_id, name, None)
+
+    async def _add(self, holder_id: str, name: str | None, devices: Sequence[str] | None) -> str:
         self._check_id(holder_id)
         kind = self.kind
         if name is not None and (len(name) > _NAME_MAX or "\x00" in name):
@@ -114,6 +122,8 @@ class Tokens:
                     f"{kind.holder} {holder_id} has a valid {kind.token} already ({', '.join(valid)}); for a second "
                     f"one next to it: standgale {kind.command} rotate {holder_id}"
                 )
+            if devices is not None:
+                await connection.execute(_SET_DEVICES, holder_id, devices)
             return await self._insert_token(connection, holder_id)
 
     async def rotate(self, holder_id: str, *, overlap_s: float | None = None) -> str:
@@ -190,3 +200,15 @@ class ApiKeys(Tokens):
     """Manages clients that may ask for jobs; consoles follow within ``console.key_refresh_s`` seconds."""
 
     kind = API_KEYS
+
+    async def add_for(self, client_id: str, devices: Sequence[str], name: str | None = None) -> str:
+        """Add a client as :meth:`add` does, that may see ``devices`` only. Raises ScopeError, too."""
+        return await self._add(client_id, name, DeviceScope.of(devices).patterns)
+
+    async def set_devices(self, client_id: str, devices: Sequence[str] | None) -> None:
+        """Change which devices a client may see in the live stream; None: all. Raises ScopeError, too."""
+        self._check_id(client_id)
+        patterns = None if devices is None else DeviceScope.of(devices).patterns
+        async with self._database.acquire() as connection, transaction(connection):
+            await self._locked_valid_ids(connection, client_id)
+            await connection.execute(_SET_DEVICES, client_id, patterns)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from infra.auth.kinds import DEVICE_TOKENS, TokenKind
+from infra.auth.scopes import DeviceScope, ScopeError
 from infra.auth.tokens import token_hash, token_id_of
 from infra.database.pool import Database
 from infra.errors import DatabaseUnavailableError
@@ -37,6 +38,8 @@ class VerifiedToken:
 
     holder_id: str
     token_id: str
+    scope: DeviceScope | None = None
+    """The devices that a client may see; None: all"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +73,12 @@ class TokenVerifier:
     ) -> None:
         self.name = "tokens" if kind is DEVICE_TOKENS else f"{kind.token}s"
         self._kind = kind
+        devices, holders = (
+            ("devices", f"JOIN {kind.holders} USING ({kind.holder_id}) ") if kind.is_scoped else ("NULL", "")
+        )
         self._select = (
-            f"SELECT token_id, {kind.holder_id} AS holder_id, token_hash, "  # noqa: S608 - constants
-            f"extract(epoch FROM expires_at - now())::float8 AS left_s FROM {kind.tokens} "
+            f"SELECT token_id, {kind.holder_id} AS holder_id, token_hash, {devices} AS devices, "  # noqa: S608
+            f"extract(epoch FROM expires_at - now())::float8 AS left_s FROM {kind.tokens} {holders}"
             "WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())"
         )
         self._database = database
@@ -87,19 +93,33 @@ class TokenVerifier:
 
         Raises DatabaseUnavailableError while no list was read since the start: then it is not known.
         """
-        if self._known is None:
-            raise DatabaseUnavailableError(
-                f"the {self._kind.tokens_name} could not be read from the database yet; try again"
-            )
+        all_known = self._require_known()
         if len(token) > _MAX_TOKEN:
             return None
-        known = self._known.get(token_id_of(token, self._kind) or "")
+        known = all_known.get(token_id_of(token, self._kind) or "")
         same = hmac.compare_digest(known.token_hash if known else _NO_HASH, token_hash(token))
         if known is None or not same:
             return None
         if known.ends_s is not None and known.ends_s <= monotonic_s():
             return None
         return known.holder
+
+    def holder_of(self, token_id: str) -> VerifiedToken | None:
+        """Return the holder of the token with that public id while it is valid, for what was allowed with it.
+
+        Raises DatabaseUnavailableError as :meth:`verify` does.
+        """
+        known = self._require_known().get(token_id)
+        if known is None or (known.ends_s is not None and known.ends_s <= monotonic_s()):
+            return None
+        return known.holder
+
+    def _require_known(self) -> Mapping[str, _KnownToken]:
+        if self._known is None:
+            raise DatabaseUnavailableError(
+                f"the {self._kind.tokens_name} could not be read from the database yet; try again"
+            )
+        return self._known
 
     async def refresh(self) -> None:
         """Read the list now. Raises DatabaseUnavailableError or RefusedError; then the former list stays in force."""
@@ -108,7 +128,7 @@ class TokenVerifier:
         now_s = monotonic_s()
         self._known = {
             row["token_id"]: _KnownToken(
-                VerifiedToken(row["holder_id"], row["token_id"]),
+                VerifiedToken(row["holder_id"], row["token_id"], _scope_of(row["holder_id"], row["devices"])),
                 row["token_hash"],
                 None if row["left_s"] is None else now_s + row["left_s"],
             )
@@ -157,3 +177,14 @@ class TokenVerifier:
             )
         else:
             logger.error("reading %s failed unexpectedly (%s)", self._kind.tokens_name, effect, exc_info=error)
+
+
+def _scope_of(holder_id: str, devices: Sequence[str] | None) -> DeviceScope | None:
+    """Return the scope in a row; one that cannot be read is of no device, and keeps nobody else waiting."""
+    if devices is None:
+        return None
+    try:
+        return DeviceScope.of(devices)
+    except ScopeError as error:
+        logger.error("%s may see no devices, because the list of them in the database is wrong: %s", holder_id, error)
+        return DeviceScope(frozenset())

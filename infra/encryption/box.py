@@ -1,9 +1,10 @@
-"""Encrypts and decrypts texts with the keys of the settings (Fernet: AES-128-CBC with HMAC-SHA-256)."""
+"""Encrypts, decrypts and signs texts with the keys of the settings (Fernet: AES-128-CBC with HMAC-SHA-256)."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -33,11 +34,20 @@ class SecretBox:
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         """``keys``: 32 bytes each; the first encrypts."""
+        self._keys = tuple(keys)
         self._fernet = MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in keys])
 
     def encrypt(self, text: str, purpose: str) -> bytes:
         """Return ``text`` encrypted; two calls return different bytes."""
         return self._fernet.encrypt(f"{purpose}{_SEPARATOR}{text}".encode())
+
+    def signature(self, text: str, purpose: str) -> str:
+        """Return the signature of ``text`` with the first key: 43 characters that an address takes as they are."""
+        return _signature(self._keys[0], text, purpose)
+
+    def signatures(self, text: str, purpose: str) -> Sequence[str]:
+        """Return the signatures of ``text`` with all keys; one that is given must be one of them."""
+        return [_signature(key, text, purpose) for key in self._keys]
 
     def decrypt(self, data: bytes, purpose: str) -> str:
         """Return the text in ``data``. Raises SecretUnreadableError for another key, another purpose, changed bytes."""
@@ -51,6 +61,13 @@ class SecretBox:
         if found != purpose:
             raise SecretUnreadableError(f"a secret in the database is for {found!r}, not for {purpose!r}")
         return text
+
+
+def _signature(key: bytes, text: str, purpose: str) -> str:
+    # A key of its own for each purpose, none of which says anything about the key that encrypts.
+    own = hmac.digest(key, f"signatures{_SEPARATOR}{purpose}".encode(), "sha256")
+    found = hmac.digest(own, text.encode("utf-8", "surrogatepass"), "sha256")
+    return base64.urlsafe_b64encode(found).decode("ascii").rstrip("=")
 
 
 def open_box(settings: EncryptionSettings, data_dir: Path) -> SecretBox:

@@ -16,7 +16,8 @@ from standgale.commands.context import JsonOption, context_of, print_json, run_a
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from infra.auth.tokens import TokenInfo, Tokens
+    from infra.auth.tokens import ApiKeys, TokenInfo, Tokens
+    from infra.database.pool import Database
 
 device_app = typer.Typer(no_args_is_help=True, help="Manage the devices that may send frames, and their tokens.")
 key_app = typer.Typer(no_args_is_help=True, help="Manage the clients that may upload pictures and ask for jobs.")
@@ -58,10 +59,47 @@ def list_devices(context: typer.Context, as_json: JsonOption = False) -> None:
 
 @key_app.command(name="add")
 def add_key(
-    context: typer.Context, client_id: _ClientArgument, name: _NameOption = None, as_json: JsonOption = False
+    context: typer.Context,
+    client_id: _ClientArgument,
+    name: _NameOption = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option("--device", help="A device that it may see in the live stream, or drone-* for many; repeatable."),
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Register a client and print its API key once; only a hash of it is kept."""
-    _add(context, "key", client_id, name, as_json)
+    if not device:
+        _add(context, "key", client_id, name, as_json)
+        return
+
+    async def work() -> None:
+        async with _opened_keys(context) as keys:
+            _show(context, keys, client_id, await keys.add_for(client_id, device, name), as_json)
+
+    run_async(work())
+
+
+@key_app.command(name="devices")
+def set_devices(
+    context: typer.Context,
+    client_id: _ClientArgument,
+    devices: Annotated[
+        list[str] | None, typer.Argument(help="Ids of devices, or beginnings of them with a star, such as 'drone-*'.")
+    ] = None,
+    all_devices: Annotated[bool, typer.Option("--all", help="It may see all devices.")] = False,
+) -> None:
+    """Change which devices a client may see in the live stream; running servers follow within seconds."""
+    if bool(devices) == all_devices:
+        raise typer.BadParameter("name devices, or give --all")
+
+    async def work() -> None:
+        async with _opened_keys(context) as keys:
+            await keys.set_devices(client_id, devices or None)
+
+    run_async(work())
+    what = ", ".join(devices or ["all devices"])
+    context_of(context).out.print(f"{client_id} may see {what}", highlight=False)
 
 
 @key_app.command(name="rotate")
@@ -89,12 +127,27 @@ def list_keys(context: typer.Context, as_json: JsonOption = False) -> None:
 @asynccontextmanager
 async def _opened(context: typer.Context, command: str) -> AsyncIterator[Tokens]:
     from infra.auth.tokens import ApiKeys, DeviceTokens
+
+    async with _opened_database(context) as database:
+        yield DeviceTokens(database) if command == "device" else ApiKeys(database)
+
+
+@asynccontextmanager
+async def _opened_keys(context: typer.Context) -> AsyncIterator[ApiKeys]:
+    from infra.auth.tokens import ApiKeys
+
+    async with _opened_database(context) as database:
+        yield ApiKeys(database)
+
+
+@asynccontextmanager
+async def _opened_database(context: typer.Context) -> AsyncIterator[Database]:
     from standgale.opening import open_database
 
     settings = context_of(context).settings()
     context_of(context).note_new_database(settings)
     async with open_database(settings) as database:
-        yield DeviceTokens(database) if command == "device" else ApiKeys(database)
+        yield database
 
 
 def _add(context: typer.Context, command: str, holder_id: str, name: str | None, as_json: bool) -> None:
@@ -130,12 +183,14 @@ def _list(context: typer.Context, command: str, as_json: bool) -> None:
     tokens, found = run_async(work())
     kind = tokens.kind
     if as_json:
-        print_json([{kind.holder_id: each.holder_id, **_without_holder(each)} for each in found])
+        print_json([{kind.holder_id: each.holder_id, **_without_holder(each, kind.is_scoped)} for each in found])
         return
-    table = Table(kind.holder, kind.token, "created", "valid")
+    scoped = ("devices",) if kind.is_scoped else ()
+    table = Table(kind.holder, kind.token, "created", "valid", *scoped)
     for token in found:
         created, valid = f"{token.created_at:%Y-%m-%d %H:%M:%S}", "yes" if token.valid else "no"
-        table.add_row(token.holder_id, token.token_id, created, valid)
+        devices = ("all" if token.devices is None else ", ".join(token.devices),) if scoped else ()
+        table.add_row(token.holder_id, token.token_id, created, valid, *devices)
     context_of(context).out.print(table)
 
 
@@ -149,5 +204,6 @@ def _show(context: typer.Context, tokens: Tokens, holder_id: str, text: str, as_
     typer.echo(text)
 
 
-def _without_holder(token: TokenInfo) -> dict[str, object]:
-    return {key: value for key, value in asdict(token).items() if key != "holder_id"}
+def _without_holder(token: TokenInfo, scoped: bool) -> dict[str, object]:
+    hidden = {"holder_id"} if scoped else {"holder_id", "devices"}
+    return {key: value for key, value in asdict(token).items() if key not in hidden}

@@ -1,0 +1,23 @@
+"""Adds to clients the devices that they may see in the live stream."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0013"
+down_revision = "0012"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Add the list; clients that are there already see all devices, as before."""
+    # Ids of devices, or what they begin with and a star. None: all devices.
+    op.execute(
+        "ALTER TABLE api_clients ADD COLUMN devices VARCHAR(256)[] CHECK (cardinality(devices) BETWEEN 1 AND 100)"
+    )
+
+
+def downgrade() -> None:
+    """Remove the list: clients that saw some devices see all of them then, as the former version knows no lists."""
+    op.execute("ALTER TABLE api_clients DROP COLUMN devices")
