@@ -57,9 +57,7 @@ class Footprint:
         if camera is None or camera.longitude is None or camera.latitude is None:
             return None
         metres = camera.ground_sampling_distance_m(width_px) or 0.0
-        return cls(
-            camera.longitude, camera.latitude, metres * width_px / 2, metres * height_px / 2, camera.heading_deg
-        )
+        return cls(camera.longitude, camera.latitude, metres * width_px / 2, metres * height_px / 2, camera.heading_deg)
 
     @property
     def radius_m(self) -> float:
@@ -211,7 +209,9 @@ def _require_simple(corners: Sequence[Corner], shown: str) -> None:
             raise AreaError(f"area: {shown} goes back over its own edge at corner {(number + 1) % count + 1}")
         for other in range(number + 2, count - (number == 0)):
             if _touch(start, end, *edges[other]):
-                raise AreaError(f"area: edges {number + 1} and {other + 1} of {shown} cross or touch; a polygon's do not")
+                raise AreaError(
+                    f"area: edges {number + 1} and {other + 1} of {shown} cross or touch; a polygon's do not"
+                )
 
 
 def _edges(corners: Sequence[Corner]) -> list[tuple[Corner, Corner]]:
@@ -236,7 +236,12 @@ def _touch(one: Corner, two: Corner, three: Corner, four: Corner) -> bool:
     third, fourth = _side(one, two, three), _side(one, two, four)
     if (first > 0) != (second > 0) and (third > 0) != (fourth > 0) and first and second and third and fourth:
         return True
-    on_line = ((first, three, four, one), (second, three, four, two), (third, one, two, three), (fourth, one, two, four))
+    on_line = (
+        (first, three, four, one),
+        (second, three, four, two),
+        (third, one, two, three),
+        (fourth, one, two, four),
+    )
     return any(side == 0 and _is_between(start, end, point) for side, start, end, point in on_line)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, SecretStr
 
-from infra.sections import Interval, Port, PositiveInt, Section, ShortInterval
+from infra.sections import Interval, Port, PositiveInt, PositiveSeconds, Section, ShortInterval
 
 
 class SseSettings(Section):
@@ -22,4 +24,15 @@ class SseSettings(Section):
     )
     max_clients: PositiveInt = Field(default=5_000, description="beyond it a client gets 503")
     cors_origins: tuple[str, ...] = Field(default=(), description="web pages that may read the stream")
-    tokens: tuple[SecretStr, ...] = Field(default=(), description="when given, a client must send one of them")
+    image_lifetime_s: PositiveSeconds = Field(
+        default=86_400.0, description="how long the address of an image in an event is valid, at least"
+    )
+    access: Literal["open", "keys"] = Field(
+        default="open", description="keys: clients need an API key, or a token that was made with one"
+    )
+    token_lifetime_s: PositiveSeconds = Field(
+        default=300.0, description="how long a token for the address of a page is valid"
+    )
+    tokens: tuple[SecretStr, ...] = Field(
+        default=(), description="when given, a client must send one of them, or a key"
+    )

@@ -5,9 +5,8 @@ An app that sends the same bytes to thousands of clients would otherwise need on
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from starlette.types import Scope
+from collections.abc import Callable, Mapping
+from typing import Any
 
 WritePiece = Callable[[bytes], bool]
 """Writes a piece that :func:`framed_piece` made, and returns True; returns False, and writes nothing, when the client
@@ -16,12 +15,12 @@ has not taken what was written before, or the response has not begun or has ende
 _EXTENSION = "standgale.write_piece"
 
 
-def offer_direct_writes(scope: Scope, write: WritePiece) -> None:
-    """Add ``write`` to the extensions of a request."""
-    scope.setdefault("extensions", {})[_EXTENSION] = write
+def direct_writes(write: WritePiece) -> dict[str, WritePiece]:
+    """Return the extensions of a request whose response takes pieces at once."""
+    return {_EXTENSION: write}
 
 
-def direct_write_of(scope: Scope) -> WritePiece | None:
+def direct_write_of(scope: Mapping[str, Any]) -> WritePiece | None:
     """Return how pieces of the response are written at once; None where the server cannot do it."""
     found: WritePiece | None = (scope.get("extensions") or {}).get(_EXTENSION)
     return found

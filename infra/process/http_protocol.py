@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from infra.process.blocked_writes import BlockedWrites
-from infra.process.direct_writes import offer_direct_writes
+from infra.process.direct_writes import direct_writes
 from infra.process.error_body import error_response
 from infra.process.http_connections import ConnectionTable, address_of
 from infra.process.http_settings import HttpSettings
@@ -178,7 +178,7 @@ class BoundedProtocol(BlockedWrites, HttpToolsProtocol):
         self._in_head = self._in_message = True
         self._header_count = self._header_bytes = 0
         self._body_bytes = self._body_chunks = 0
-        offer_direct_writes(self.scope, self.write_piece)
+        self.scope["extensions"] = direct_writes(self.write_piece)  # type: ignore[typeddict-item]
 
     def write_piece(self, piece: bytes) -> bool:
         """Write a piece of the response in progress; see :mod:`infra.process.direct_writes`."""

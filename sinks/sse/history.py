@@ -11,6 +11,7 @@ from infra.broker.port import InRecord, Reader, TopicPartition
 from infra.failure.metrics import RECORDS_FAILED
 from schemas.errors import EventError, EventVersionError
 from schemas.topics import DETECTIONS
+from sinks.sse.pictures.addresses import PictureAddresses
 from sinks.sse.positions import Origin, Position
 from sinks.sse.ring import StreamEvent
 from sinks.sse.wire import Gap
@@ -76,13 +77,15 @@ async def steady_bounds(
         await asyncio.sleep(_LOW_END_PAUSE_S)
 
 
-def read_stream_event(record: InRecord, newer: Callable[[EventVersionError], None] | None = None) -> StreamEvent | None:
+def read_stream_event(
+    record: InRecord, pictures: PictureAddresses, newer: Callable[[EventVersionError], None] | None = None
+) -> StreamEvent | None:
     """Return the event of ``record``; count and log one that is not a detections event, and return None.
 
     ``newer`` is called for an event of a newer version than this program can read; clients do not get it either.
     """
     try:
-        return StreamEvent.read(record)
+        return StreamEvent.read(record, pictures)
     except (EventError, EventVersionError) as error:
         RECORDS_FAILED.labels(GROUP, record.topic, error.code).inc()
         logger.log(
@@ -97,7 +100,7 @@ def read_stream_event(record: InRecord, newer: Callable[[EventVersionError], Non
 
 
 async def read_history(
-    reader: Reader, position: Position, until: Callable[[], Position], origin: Origin
+    reader: Reader, position: Position, until: Callable[[], Position], origin: Origin, pictures: PictureAddresses
 ) -> AsyncGenerator[HistoryPart, None]:
     """Yield the events from ``position`` to ``until()``, partition after partition, each in order.
 
@@ -121,6 +124,6 @@ async def read_history(
                 following = end
             else:
                 following = records[-1].offset + 1 if records else position[partition]
-            wanted = [read_stream_event(record) for record in records if record.offset < end]
+            wanted = [read_stream_event(record, pictures) for record in records if record.offset < end]
             position = (*position[:partition], following, *position[partition + 1 :])
             yield HistoryPart(position, tuple(event for event in wanted if event is not None))

@@ -7,13 +7,11 @@ send costs less than half of a generator with a task group per client.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import time
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -21,42 +19,69 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from infra.auth.bearer import bearer_token
+from infra.errors import TransientError
 from infra.process.direct_writes import direct_write_of
-from infra.process.error_body import error_body
 from infra.process.http_connections import address_of
+from infra.storage.frames.port import FrameStore
 from infra.telemetry.http import HttpTelemetry
 from schemas.errors import StandgaleError
 from sinks.metrics import SSE_DROPPED
 from sinks.settings import SseSettings
-from sinks.sse.filters import FilterError, parse_filter
+from sinks.sse.access.access import (
+    TOKEN_PARAMETER,
+    TOKENS_PATH,
+    ForbiddenError,
+    NotFoundError,
+    StreamAccess,
+    Subscriber,
+    UnauthorizedError,
+)
+from sinks.sse.access.token_route import TokenRoute
+from sinks.sse.filters import FilterError, parse_query
 from sinks.sse.hub import Client, DetectionHub
-from sinks.sse.positions import MAX_PARTITIONS, PositionError, decode_position
+from sinks.sse.pictures.addresses import IMAGES_PATH
+from sinks.sse.pictures.route import PictureRoute
+from sinks.sse.responses import CHALLENGE, RETRY_AFTER_S, error_answer, later_answer
 from sinks.sse.session import STREAM, Session
 
 logger = logging.getLogger(__name__)
 
 STREAM_PATH = "/api/v1/detections/stream"
 _LAST_EVENT_ID = "last_event_id"
-_RETRY_AFTER_S = 5
-# A hundred devices, jobs and labels, and the others once.
-_MAX_PARAMETERS = 320
+# A hundred devices, jobs, media, flights and labels, and the others once.
+_MAX_PARAMETERS = 520
 _MAX_BODY_BYTES = 65_536
-_MAX_TOKEN = 4_096
 _HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
     # A proxy that buffers would delay events and send several at once.
     (b"x-accel-buffering", b"no"),
 )
+_STATUS = {FilterError.code: 400, UnauthorizedError.code: 401, ForbiddenError.code: 403, NotFoundError.code: 404}
 
 
-def sse_routes(hub: DetectionHub) -> list[Route]:
-    """Return the routes for an app; the hub must run in the same process."""
-    return [Route(STREAM_PATH, _Stream(hub), methods=["GET"], name="detections-stream")]
+def sse_routes(hub: DetectionHub, access: StreamAccess | None = None, store: FrameStore | None = None) -> list[Route]:
+    """Return the routes for an app; the hub must run in the same process.
+
+    ``access`` knows who may follow the stream; without it the settings decide alone. ``store`` has the pictures.
+    """
+    access = access or StreamAccess(hub.settings)
+    routes = [Route(STREAM_PATH, _Stream(hub, access), methods=["GET"], name="detections-stream")]
+    if access.tokens is not None:
+        endpoint = TokenRoute(access, access.tokens, STREAM_PATH)
+        routes.append(Route(TOKENS_PATH, endpoint, methods=["POST"], name="detections-stream-tokens"))
+    if store is not None:
+        picture = PictureRoute(hub.pictures, store)
+        routes.append(Route(f"{IMAGES_PATH}/{{name}}", picture, methods=["GET"], name="detections-image"))
+    return routes
 
 
-def create_sse_app(hub: DetectionHub, settings: SseSettings) -> Starlette:
+def create_sse_app(
+    hub: DetectionHub,
+    settings: SseSettings,
+    access: StreamAccess | None = None,
+    store: FrameStore | None = None,
+) -> Starlette:
     """Return an app with the routes, CORS from the settings, and the telemetry of every service."""
     middleware = [Middleware(HttpTelemetry)]
     if settings.cors_origins:
@@ -64,11 +89,13 @@ def create_sse_app(hub: DetectionHub, settings: SseSettings) -> Starlette:
             Middleware(
                 CORSMiddleware,
                 allow_origins=list(settings.cors_origins),
-                allow_methods=["GET"],
-                allow_headers=["Authorization", "X-API-Token", "Last-Event-ID", "Cache-Control"],
+                allow_methods=["GET", "POST"],
+                allow_headers=[
+                    *("Authorization", "X-API-Key", "X-API-Token", "Last-Event-ID", "Cache-Control", "Content-Type")
+                ],
             )
         )
-    app = Starlette(routes=sse_routes(hub), middleware=middleware)
+    app = Starlette(routes=sse_routes(hub, access, store), middleware=middleware)
     # It would redirect to http, also behind a proxy with TLS: then the client would send its token in clear.
     app.router.redirect_slashes = False
     return app
@@ -77,49 +104,57 @@ def create_sse_app(hub: DetectionHub, settings: SseSettings) -> Starlette:
 class _Stream:
     """Is the endpoint as an ASGI app."""
 
-    def __init__(self, hub: DetectionHub) -> None:
+    def __init__(self, hub: DetectionHub, access: StreamAccess) -> None:
         self._hub = hub
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, or stream until one side ends it."""
         request = Request(scope)
-        refusal = self._refusal(request)
+        try:
+            parameters = _parameters(request)
+            subscriber = self._subscriber(request, parameters)
+            refusal = self._refusal(request)
+            if refusal is None:
+                session = await self._session(request, subscriber, parameters)
+                # Others may have come while the database was asked.
+                refusal = self._refusal(request)
+        except (FilterError, UnauthorizedError, ForbiddenError, NotFoundError) as error:
+            status = _STATUS[error.code]
+            refusal = error_answer(request, status, error.code, str(error), CHALLENGE if status == 401 else None)
+        except TransientError as error:
+            refusal = later_answer(request, error)
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        try:
-            session = self._session(request)
-        except (FilterError, PositionError) as error:
-            await _error(request, 400, error.code, str(error))(scope, receive, send)
-            return
-        with self._hub.client(session, _address(scope)) as client:
+        with self._hub.client(session, _address(scope), lambda: self._access.is_valid(subscriber)) as client:
             client.writer = asyncio.create_task(_write(client, send), name="sse-client")
             await _run_until_gone(client, client.writer, receive)
 
+    def _subscriber(self, request: Request, parameters: list[tuple[str, str]]) -> Subscriber:
+        in_query = next((value for name, value in parameters if name == TOKEN_PARAMETER), "")
+        return self._access.subscriber(request.headers, in_query)
+
     def _refusal(self, request: Request) -> JSONResponse | None:
-        hub = self._hub
-        if hub.settings.tokens and not _shows_token(request.headers, hub.settings):
-            text = "a token is required: send it as X-API-Token or as Authorization: Bearer"
-            return _error(request, 401, "UNAUTHORIZED", text, {"WWW-Authenticate": "Bearer"})
+        hub, headers = self._hub, {"Retry-After": str(RETRY_AFTER_S)}
         if hub.closing:
             text = "the stream is shutting down; connect again"
-            return _error(request, 503, "SHUTTING_DOWN", text, {"Retry-After": str(_RETRY_AFTER_S)})
+            return error_answer(request, 503, "SHUTTING_DOWN", text, headers)
         if hub.full:
             text = f"{hub.settings.max_clients} clients are connected, which is the limit (sse.max_clients)"
-            return _error(request, 503, "TOO_MANY_CLIENTS", text, {"Retry-After": str(_RETRY_AFTER_S)})
+            return error_answer(request, 503, "TOO_MANY_CLIENTS", text, headers)
         if hub.full_for(_address(request.scope)):
             text = "this address has its share of the clients (http.address_share of sse.max_clients)"
-            return _error(request, 503, "TOO_MANY_CLIENTS", text, {"Retry-After": str(_RETRY_AFTER_S)})
+            return error_answer(request, 503, "TOO_MANY_CLIENTS", text, headers)
         return None
 
-    def _session(self, request: Request) -> Session:
-        parameters = _parameters(request)
-        wanted = parse_filter((name, value) for name, value in parameters if name != _LAST_EVENT_ID)
+    async def _session(self, request: Request, subscriber: Subscriber, parameters: list[tuple[str, str]]) -> Session:
+        own = (_LAST_EVENT_ID, TOKEN_PARAMETER)
+        query = parse_query((name, value) for name, value in parameters if name not in own)
+        wanted = await self._access.filter_of(subscriber, query)
         # A reconnecting browser sends the header, while the address still has the id from when the page was opened.
         in_query = next((value for name, value in parameters if name == _LAST_EVENT_ID), None)
         last = request.headers.get("last-event-id") or in_query or None
-        if last is not None:
-            decode_position(last, self._hub.partitions or MAX_PARTITIONS, self._hub.ring.mark)
         return Session(self._hub, wanted, last, direct_write_of(request.scope))
 
 
@@ -177,19 +212,3 @@ def _parameters(request: Request) -> list[tuple[str, str]]:
 
 def _address(scope: Scope) -> str:
     return address_of(scope.get("client"))
-
-
-def _shows_token(headers: Headers, settings: SseSettings) -> bool:
-    """Whether the request has one of the tokens; this takes the same time for every wrong token."""
-    shown = headers.get("x-api-token") or bearer_token(headers.get("authorization", ""))
-    if len(shown) > _MAX_TOKEN:
-        return False
-    matches = [hmac.compare_digest(shown.encode(), token.get_secret_value().encode()) for token in settings.tokens]
-    return any(matches)
-
-
-def _error(
-    request: Request, status: int, code: str, message: str, headers: dict[str, str] | None = None
-) -> JSONResponse:
-    body = error_body(code, message, request.scope.get("state", {}).get("request_id"))
-    return JSONResponse(body, status_code=status, headers=headers)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ from infra.process.health import HealthPart
 from sinks.metrics import SSE_CLIENTS, SSE_DROPPED, SSE_EVENTS
 from sinks.settings import SseSettings
 from sinks.sse.intake import StreamIntake
+from sinks.sse.pictures.addresses import PictureAddresses
 from sinks.sse.ring import Ring
 from sinks.sse.session import STREAM, Session
 from sinks.sse.topic_follower import TopicFollower
@@ -43,6 +44,8 @@ class Client:
     writing_since: float | None = None
     """Since when a write has been waiting (monotonic)"""
     writer: asyncio.Task[None] | None = None
+    is_valid: Callable[[], bool] = lambda: True
+    """Whether the client may still follow what it follows"""
 
     def cut_off(self) -> None:
         """End its stream, also in the middle of a write."""
@@ -54,7 +57,8 @@ class DetectionHub:
     """Gives all sessions new events; it is a component. ``ring`` and ``partitions`` are valid once ``started``.
 
     ``grown_from`` is how many partitions the topic had before it got more (see :class:`TopicSpec`).
-    One address may have ``address_share`` of the clients that the settings allow.
+    One address may have ``address_share`` of the clients that the settings allow. ``pictures`` makes the addresses of
+    images in events.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class DetectionHub:
         *,
         grown_from: int | None = None,
         address_share: float = 1.0,
+        pictures: PictureAddresses | None = None,
     ) -> None:
         self.name = "sse"
         self.settings = settings
@@ -72,7 +77,8 @@ class DetectionHub:
         self.grown_from = grown_from
         self._broker = broker
         self._retry = retry or RetrySettings()
-        self._intake = StreamIntake(settings, self._wake, grown_from)
+        self.pictures = pictures or PictureAddresses(lifetime_s=settings.image_lifetime_s)
+        self._intake = StreamIntake(settings, self._wake, grown_from, self.pictures)
         self._clients: set[Client] = set()
         self._of_address: Counter[str] = Counter()
         self._most_of_address = max(1, int(settings.max_clients * address_share))
@@ -152,9 +158,11 @@ class DetectionHub:
                 await reader.close()
 
     @contextmanager
-    def client(self, session: Session, address: str = "") -> Iterator[Client]:
-        """Count the session and wake it for new events during the block."""
-        client = Client(session, address)
+    def client(
+        self, session: Session, address: str = "", is_valid: Callable[[], bool] = lambda: True
+    ) -> Iterator[Client]:
+        """Count the session and wake it for new events during the block, and end it when it is not valid any more."""
+        client = Client(session, address, is_valid=is_valid)
         self._clients.add(client)
         self._of_address[address] += 1
         self._no_clients.clear()
@@ -187,6 +195,8 @@ class DetectionHub:
             await asyncio.sleep(self.settings.heartbeat_s)
             stalled = time.monotonic() - _STALLED_HEARTBEATS * self.settings.heartbeat_s
             for client in self._clients:
+                if not client.is_valid():
+                    client.session.end("your key or its devices have changed, connect again")
                 client.session.wake(heartbeat=True)
                 if client.writing_since is not None and client.writing_since < stalled:
                     SSE_DROPPED.labels(STREAM).inc()

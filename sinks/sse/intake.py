@@ -12,6 +12,7 @@ from schemas.errors import EventVersionError
 from schemas.topics import DETECTIONS
 from sinks.settings import SseSettings
 from sinks.sse.history import move_into_bounds, read_stream_event
+from sinks.sse.pictures.addresses import PictureAddresses
 from sinks.sse.positions import Position, advanced, encode_position, mark_of, origin_of
 from sinks.sse.ring import Ring, StreamEvent
 from sinks.sse.wire import Gap, gap_bytes
@@ -28,7 +29,9 @@ class StreamIntake:
     ``note`` is for health; None when there is none.
     """
 
-    def __init__(self, settings: SseSettings, wake: Callable[[], None], grown_from: int | None) -> None:
+    def __init__(
+        self, settings: SseSettings, wake: Callable[[], None], grown_from: int | None, pictures: PictureAddresses
+    ) -> None:
         self.ring = Ring((), settings.replay_events)
         self.started = False
         self.position: Position = ()
@@ -37,6 +40,7 @@ class StreamIntake:
         self._settings = settings
         self._wake = wake
         self._grown_from = grown_from
+        self._pictures = pictures
         self._targets: Position = ()
         self._pending: list[StreamEvent] = []
         self._unfilled: set[int] = set()
@@ -106,7 +110,7 @@ class StreamIntake:
         while not self._free.is_set():
             await self._free.wait()
         for record in records:
-            event = read_stream_event(record, self._count_skipped)
+            event = read_stream_event(record, self._pictures, self._count_skipped)
             if event is not None:
                 self._pending.append(event)
             self.position = advanced(self.position, partition, record.offset)

@@ -26,7 +26,7 @@ _TEXT = re.compile(r"([0-9a-f]{1,15}(?:\.[0-9a-f]{1,15})*)(?:-([0-9a-f]{8}))?", 
 
 
 class PositionError(StandgaleError):
-    """A Last-Event-ID is not of this stream; the client must delete it."""
+    """A Last-Event-ID is not of this stream, so the client cannot resume with it."""
 
     code = "INVALID_LAST_EVENT_ID"
 

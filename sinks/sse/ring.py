@@ -16,6 +16,7 @@ from infra.process.direct_writes import framed_piece
 from schemas.cloudevents import decode
 from schemas.events import DetectionsMade
 from sinks.sse.filters import FilterFields, StreamFilter
+from sinks.sse.pictures.addresses import PictureAddresses
 from sinks.sse.positions import Position, advanced, encode_position
 from sinks.sse.wire import DETECTIONS_EVENT, event_bytes, one_line
 
@@ -35,13 +36,14 @@ class StreamEvent:
     facts: FilterFields
 
     @classmethod
-    def read(cls, record: InRecord) -> StreamEvent:
-        """Read a record of the topic ``detections``.
+    def read(cls, record: InRecord, pictures: PictureAddresses) -> StreamEvent:
+        """Read a record of the topic ``detections``; the address of its image becomes one that clients may fetch.
 
         Raises EventError when it is not such an event, EventVersionError when it is of a newer version.
         """
         event = decode(record.headers, record.value, DetectionsMade)
-        return cls(record.partition, record.offset, one_line(record.value or b""), FilterFields.of(event))
+        data = one_line(pictures.put_into(record.value or b"", event.image))
+        return cls(record.partition, record.offset, data, FilterFields.of(event))
 
     def filtered_data(self, wanted: StreamFilter) -> bytes | None:
         """Return the JSON after ``wanted`` is applied, or None for a frame that it drops.

@@ -21,9 +21,11 @@ from sinks.metrics import SSE_DROPPED, SSE_EVENTS
 from sinks.settings import SseSettings
 from sinks.sse.filters import StreamFilter
 from sinks.sse.history import HistoryPart, read_history
+from sinks.sse.pictures.addresses import PictureAddresses
 from sinks.sse.positions import (
     Origin,
     Position,
+    PositionError,
     advanced,
     decode_position,
     encode_position,
@@ -40,6 +42,7 @@ from sinks.sse.wire import (
     opening_bytes,
     overflow_bytes,
     position_bytes,
+    reset_bytes,
 )
 
 logger = logging.getLogger(__name__)
@@ -85,6 +88,11 @@ class SessionHub(Protocol):
         """How many partitions the topic had before it got more; None when it never did."""
         ...
 
+    @property
+    def pictures(self) -> PictureAddresses:
+        """Makes the addresses of images in events."""
+        ...
+
     def backoff(self) -> Backoff:
         """Return new delays for reads from the broker."""
         ...
@@ -122,6 +130,12 @@ class Session:
         self._idle = False
         self._woken = asyncio.Event()
         self._heartbeat_due = False
+        self._end_comment: str | None = None
+
+    def end(self, comment: str) -> None:
+        """End the stream after what is being written."""
+        self._end_comment = comment
+        self._woken.set()
 
     def wake(self, *, heartbeat: bool = False) -> None:
         """Continue: there is a batch, the hub closes, or a heartbeat is due (``heartbeat``)."""
@@ -136,7 +150,13 @@ class Session:
         """
         ring = self._hub.ring
         write = self._write_piece
-        if write is None or not self._idle or self._heartbeat_due or self._cursor != ring.next_number - 1:
+        if (
+            write is None
+            or not self._idle
+            or self._heartbeat_due
+            or self._end_comment
+            or self._cursor != ring.next_number - 1
+        ):
             return None
         filtered = ring.filtered(self._cursor, self._wanted)
         if filtered.data and not write(filtered.piece):
@@ -152,6 +172,9 @@ class Session:
         if not await self._enter_ring(write):
             return
         while True:
+            if self._end_comment is not None:
+                await write(position_bytes(self._event_id(), self._end_comment))
+                return
             if self._cursor < self._ring.first_number:
                 if not await self._catch_up(write):
                     return
@@ -177,7 +200,7 @@ class Session:
                 await self._heartbeat_pause(write)
 
     def _closing(self) -> bool:
-        return self._hub.closing
+        return self._hub.closing or self._end_comment is not None
 
     @property
     def _ring(self) -> Ring:
@@ -205,19 +228,29 @@ class Session:
                 return False
             await self._heartbeat_pause(write)
         if self._last_event_id is None:
-            self._position = self._ring.end
-            self._mark = self._ring.mark
-            self._cursor = self._ring.next_number
-            self._aligned = True
+            self._begin_live()
             await write(position_bytes(self._event_id(), "live"))
             return True
-        self._position, self._mark = decode_position(self._last_event_id, self._hub.partitions, self._ring.mark)
+        try:
+            self._position, self._mark = decode_position(self._last_event_id, self._hub.partitions, self._ring.mark)
+        except PositionError as error:
+            # A browser would connect with this id again and again, or never: it gets another one with this event.
+            logger.info("a client cannot resume: %s", error)
+            self._begin_live()
+            await write(reset_bytes(str(error), self._event_id()))
+            return True
         # A position ahead of this process may be from a faster process or a deleted topic: the broker decides.
         inside = reaches(self._position, self._ring.base) and reaches(self._ring.end, self._position)
         if inside and self._origin() != "former":
             self._cursor = self._ring.first_number
             return True
         return await self._catch_up(write)
+
+    def _begin_live(self) -> None:
+        """Continue with the next event."""
+        self._position, self._mark = self._ring.end, self._ring.mark
+        self._cursor = self._ring.next_number
+        self._aligned = True
 
     async def _catch_up(self, write: Write) -> bool:
         """Send events that the ring no longer has, up to those it has; return False when the hub closed."""
@@ -229,7 +262,9 @@ class Session:
             sent_restart = sent_restart or self._origin() == "former"
             try:
                 async with self._hub.history_reader() as reader:
-                    parts = read_history(reader, self._position, self._history_end(), self._origin())
+                    parts = read_history(
+                        reader, self._position, self._history_end(), self._origin(), self._hub.pictures
+                    )
                     async with aclosing(parts):
                         async for part in parts:
                             self._mark = mark

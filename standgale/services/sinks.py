@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from infra.consuming.consumer_loop import SinkRunner, group_of
 from infra.consuming.port import Sink
+from infra.encryption.box import SecretBox
+from infra.errors import SettingsError
 from infra.plugin_names import plugin_names, warn_of_hidden_plugins
 from infra.process.components import Component
 from infra.process.http_server import HttpComponent
@@ -18,8 +21,12 @@ from sinks.postgres.flights import ArrivedFrames
 from sinks.postgres.jobs import JobFailures
 from sinks.postgres.sink import PostgresSink
 from sinks.retention.worker import RetentionWorker
+from sinks.sse.access.access import StreamAccess
+from sinks.sse.access.owners import DatabaseOwners
+from sinks.sse.access.stream_tokens import StreamTokens
 from sinks.sse.http import create_sse_app
 from sinks.sse.hub import DetectionHub
+from sinks.sse.pictures.addresses import PictureAddresses
 from sinks.statistics.counter import StatisticsCounter
 from sinks.statistics.forgetting import StatisticsForgetting
 from sinks.statistics.publisher import StatisticsPublisher
@@ -29,6 +36,8 @@ from sinks.webhooks.sender import WebhookSender
 from standgale.plugins import SINK_PLUGINS, make_sink
 from standgale.services.composition import Composition
 from standgale.services.publishing import PublishingComponent
+
+logger = logging.getLogger(__name__)
 
 
 def make_postgres_sinks(process: Composition, instance_id: str | None) -> list[Component]:
@@ -80,15 +89,38 @@ def make_hub(process: Composition) -> DetectionHub:
         settings.retry,
         grown_from=grown_from,
         address_share=settings.http.address_share,
+        pictures=PictureAddresses(_picture_box(process), settings.sse.image_lifetime_s),
     )
+
+
+def _picture_box(process: Composition) -> SecretBox | None:
+    """Return what signs the addresses of pictures; None where there is no key, and no place to keep one."""
+    try:
+        return process.box()
+    except SettingsError as error:
+        if process.settings.encryption.keys:
+            raise
+        logger.warning("addresses of pictures in the live stream are valid at this process only: %s", error)
+        return None
+
+
+def make_stream_access(process: Composition) -> StreamAccess:
+    """Make what knows who may follow the live stream, of a process that reads API keys."""
+    sse = process.settings.sse
+    tokens = StreamTokens(process.box(), sse.token_lifetime_s)
+    return StreamAccess(sse, process.keys(), DatabaseOwners(process.database()), tokens)
 
 
 def _make_sse(process: Composition, instance_id: str | None) -> list[Component]:
     del instance_id  # Every process sees all detections; there is no group to be a member of.
     settings = process.settings
     hub = make_hub(process)
-    app = create_sse_app(hub, settings.sse)
+    # An open stream needs no database.
+    has_keys = settings.sse.access == "keys"
+    access = make_stream_access(process) if has_keys else StreamAccess(settings.sse)
+    app = create_sse_app(hub, settings.sse, access, process.store())
     return [
+        *([process.keys()] if has_keys else []),
         hub,
         HttpComponent(
             "sse",

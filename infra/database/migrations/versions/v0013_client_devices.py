@@ -9,6 +9,16 @@ down_revision = "0012"
 branch_labels = None
 depends_on = None
 
+_GRANT = """
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'standgale_reader') THEN
+        GRANT SELECT (devices) ON api_clients TO standgale_reader;
+    END IF;
+END
+$$
+"""
+
 
 def upgrade() -> None:
     """Add the list; clients that are there already see all devices, as before."""
@@ -16,6 +26,7 @@ def upgrade() -> None:
     op.execute(
         "ALTER TABLE api_clients ADD COLUMN devices VARCHAR(256)[] CHECK (cardinality(devices) BETWEEN 1 AND 100)"
     )
+    op.execute(_GRANT)
 
 
 def downgrade() -> None:

@@ -119,3 +119,38 @@ async def test_loss_to_retention_during_a_pause_sends_a_gap(monkeypatch: pytest.
         await page.until(5)
     assert [kind for kind, _, _ in page.events] == ["detections"] * 3 + ["gap", "detections"]
     assert orjson.loads(page.events[3][2])["lost"] == [{"partition": 0, "from": 3, "to": 7, "reason": "retention"}]
+
+
+@pytest.mark.parametrize("last_id", ["garbage", "1.2.3.4.5", "-1", "9" * 300, "1.2.3-zz"])
+async def test_an_id_of_no_stream_gets_a_reset_event_whose_id_resumes(last_id: str) -> None:
+    topic, page = Topic(), Page()
+    topic.publish(0, "past")
+    async with running(topic) as hub:
+        async with connected(hub, page, last_id=last_id):
+            await page.until(1)
+            topic.publish(0, "d0")
+            await page.until(2)
+        assert [name for name, _, _ in page.events] == ["reset", "detections"]
+        assert "Last-Event-ID" in orjson.loads(page.events[0][2])["reason"]
+        topic.publish(1, "d1")
+        async with connected(hub, page, last_id=page.last_id):
+            await page.until(3)
+    assert page.names == ["d0", "d1"]
+
+
+async def test_end_of_a_session_writes_the_reason_and_its_id_resumes() -> None:
+    topic, page = Topic(), Page()
+    async with running(topic) as hub:
+        async with connected(hub, page, directly=True) as task:
+            await started(page)
+            topic.publish(0, "d0")
+            await page.until(1)
+            for client in hub._clients:
+                client.session.end("your key has changed")
+            await asyncio.wait_for(task, 5)
+        topic.publish(0, "d1")
+        async with connected(hub, page, last_id=page.last_id):
+            await page.until(2)
+    assert page.comments[-1] != "live"
+    assert "your key has changed" in page.comments
+    assert page.names == ["d0", "d1"]

@@ -1,0 +1,170 @@
+"""Keys, tokens of pages, and pictures of the live stream over real HTTP; each route says who may ask for it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+import aiohttp
+import orjson
+import pytest
+
+from infra.auth.scopes import DeviceScope
+from infra.auth.verifier import VerifiedToken
+from infra.errors import DatabaseUnavailableError
+from infra.storage.frames.folder import FolderFrameStore
+from sinks.sse import STREAM_PATH
+from sinks.sse.access.access import TOKENS_PATH
+from tests.harnesses.sse_server import Page, Stream, listening, serving, started
+from tests.servers.stream import numbered
+
+pytestmark = pytest.mark.integration
+
+KEY = {"X-API-Key": "sgk_guest_secret"}
+
+
+class Keys:
+    """Knows one key, of a client that may see drones; while it is not ``read``, it knows nothing yet."""
+
+    def __init__(self) -> None:
+        self.read = True
+        self.holder: VerifiedToken | None = VerifiedToken("guest", "guest", DeviceScope.of(["drone-*"]))
+
+    def verify(self, token: str) -> VerifiedToken | None:
+        if not self.read:
+            raise DatabaseUnavailableError("the client keys could not be read from the database yet; try again")
+        return self.holder if token == KEY["X-API-Key"] else None
+
+    def holder_of(self, token_id: str) -> VerifiedToken | None:
+        return self.holder if token_id == "guest" else None
+
+
+def url(stream: Stream, path: str) -> str:
+    return stream.url.replace(STREAM_PATH, path)
+
+
+async def ask(stream: Stream, *, body: bytes = b"", **headers: str) -> tuple[int, dict[str, object]]:
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with stream.http.post(url(stream, TOKENS_PATH), data=body, headers=sent) as response:
+        return response.status, orjson.loads(await response.read())
+
+
+async def test_a_page_follows_with_a_token_in_the_address_that_no_log_has(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    page = Page()
+    async with serving(tmp_path, Keys(), access="keys") as stream:
+        async with stream.http.get(stream.url) as refused:
+            assert refused.status == 401
+            assert refused.headers["www-authenticate"] == "Bearer"
+        status, body = await ask(stream, body=b'{"devices": ["drone-1", "drone-2"]}', **KEY)
+        assert status == 201
+        assert body["devices"] == ["drone-1", "drone-2"]
+        token = str(body["token"])
+        assert body["stream_url"] == f"{STREAM_PATH}?token={token}"
+        async with listening(stream, page, 2, ("token", token)):
+            await stream.publish(*(numbered(number, device=f"drone-{number}") for number in range(4)))
+            await stream.publish(numbered(4, device="mast-1"))
+        async with stream.http.get(f"{stream.url}?token={token}&device=mast-1") as refused:
+            assert refused.status == 403
+        async with stream.http.get(f"{stream.url}?token={token}x") as refused:
+            assert refused.status == 401
+            assert token not in await refused.text()
+    assert sorted(page.numbers) == [1, 2]
+    logged = "\n".join(
+        f"{record.getMessage()} {record.__dict__}" for record in caplog.records if record.name != "aiohttp"
+    )
+    assert token not in logged
+
+
+async def test_a_stream_ends_when_its_key_is_revoked(tmp_path: Path) -> None:
+    keys, page = Keys(), Page()
+    async with serving(tmp_path, keys, access="keys", heartbeat_s=0.1) as stream:
+        async with stream.http.get(stream.url, headers=KEY) as response:
+            assert response.status == 200
+            keys.holder = None
+            text = await response.text()
+        assert "your key or its devices have changed" in text
+        with pytest.raises(AssertionError):
+            await page.listen(stream.http, stream.url, enough=1)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        (b"", 201, ""),
+        (b"{}", 201, ""),
+        (b'{"devices": ["*"]}', 400, "drone-*"),
+        (b'{"devices": []}', 400, "devices"),
+        (b'{"devices": "drone-1"}', 400, "devices"),
+        (b'{"device": ["drone-1"]}', 400, "device"),
+        (b"[1]", 400, "the body"),
+        (b"{", 400, "JSON"),
+        (b" " * 70_000, 400, "65536"),
+        (b'{"devices": ["mast-1"]}', 403, "mast-1"),
+    ],
+)
+async def test_a_token_needs_a_key_and_a_body_that_is_one(
+    tmp_path: Path, body: bytes, status: int, reason: str
+) -> None:
+    async with serving(tmp_path, Keys()) as stream:
+        found, answer = await ask(stream, body=body, **KEY)
+        assert found == status
+        assert reason in str(answer.get("message", ""))
+
+
+async def test_a_token_is_refused_without_a_key_and_later_while_keys_are_unknown(tmp_path: Path) -> None:
+    keys = Keys()
+    async with serving(tmp_path, keys) as stream:
+        for headers in ({}, {"X-API-Key": "sgk_x"}, {"X-API-Token": "stg_a_b"}):
+            assert (await ask(stream, **headers))[0] == 401
+        _, body = await ask(stream, **KEY)
+        # A token makes no other token.
+        assert (await ask(stream, Authorization=f"Bearer {body['token']}"))[0] == 401
+        keys.read = False
+        assert (await ask(stream, **KEY))[0] == 503
+        async with stream.http.get(stream.url, headers=KEY) as response:
+            assert response.status == 503
+            assert int(response.headers["retry-after"]) > 0
+
+
+async def test_the_picture_of_an_event_comes_from_its_address(tmp_path: Path) -> None:
+    picture = b"\xff\xd8\xff" + b"picture" * 100_000
+    digest = hashlib.sha256(picture).hexdigest()
+    store = FolderFrameStore(tmp_path / "frames")
+    uri = await store.put(picture, sha256=digest, media_type="image/jpeg")
+    made = numbered(1, device="drone-1")
+    image = made.image.model_copy(update={"uri": uri, "sha256": digest, "size_bytes": len(picture)})
+    page = Page()
+    async with serving(tmp_path, store=store) as stream, aiohttp.ClientSession() as http:
+        async with listening(stream, page, 1):
+            await stream.publish(made.model_copy(update={"image": image}))
+        address = page.events[0][1].image.uri
+        assert str(tmp_path) not in address
+        assert "file:" not in address
+        async with http.get(url(stream, address)) as response:
+            assert response.status == 200
+            assert response.headers["content-type"] == "image/jpeg"
+            assert response.headers["x-content-type-options"] == "nosniff"
+            assert await response.read() == picture
+        async with http.get(url(stream, address).replace("signature=", "signature=x")) as response:
+            assert response.status == 403
+        await store.delete(uri)
+        async with http.get(url(stream, address)) as response:
+            assert response.status == 404
+            assert str(tmp_path) not in await response.text()
+    await store.close()
+
+
+async def test_a_reset_comes_over_http_and_the_next_connection_resumes(tmp_path: Path) -> None:
+    page = Page(last_id="of another server")
+    async with serving(tmp_path) as stream:
+        await started(stream.hub)
+        async with listening(stream, page, 1):
+            await stream.publish(numbered(1, device="a"))
+        assert [name for name, _ in page.others] == ["reset"]
+        await stream.publish(numbered(2, device="a"))
+        await page.listen(stream.http, stream.url, enough=2)
+    assert page.numbers == [1, 2]
