@@ -13,7 +13,9 @@ from sinks.sse.access.owners import DatabaseOwners
 pytestmark = pytest.mark.integration
 
 _JOB = "INSERT INTO jobs (id, job_id, client_id, config, total_images) VALUES ($1, $2, $3, '{}', 1)"
-_RUN = "INSERT INTO media_runs (id, client_id, media_id, config, finished_at, state) VALUES ($1, $2, $3, '{}', now(), 'error')"
+_RUN = """
+INSERT INTO media_runs (id, client_id, media_id, config, finished_at, state) VALUES ($1, $2, $3, '{}', now(), 'error')
+"""
 
 
 async def test_find_shows_nothing_of_another_client(database: Database) -> None:
