@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from infra.plugin_names import NameOrPlugin
 from infra.sections import (
+    AlsoNamed,
     HttpAddress,
     Interval,
     PositiveInt,
@@ -46,7 +47,7 @@ class ModelStoreSettings(ObjectStoreSettings):
     kind: Literal["folder", "s3", "http", "lakefs"] = Field(default="folder", description="where models are stored")
     folder: Path | None = Field(default=None, description="folder: its path; default DATA_DIR/models")
     prefix: str = Field(default="models", description="s3, lakefs: what all keys begin with; http: the loader's folder")
-    endpoint_url: HttpAddress | None = Field(
+    endpoint_url: Annotated[HttpAddress | None, AlsoNamed("LOADER_URL", only_with=("kind", "http"))] = Field(
         default=None,
         description="s3: the address of a server other than AWS; lakefs: of the server; http: of the loader, default http://loader:8080",
     )

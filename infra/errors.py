@@ -62,6 +62,9 @@ class RecordError(StandgaleError):
     """One record fails now and always; it becomes a dead letter, and the stream continues."""
 
     code: ClassVar[str] = "RECORD_ERROR"
+    counts: bool = True
+    """Whether the share of dead letters counts it; set it to False where another record was counted for the same cause,
+    such as the one token of all records of a client, so that one client does not hold the records of the others"""
 
 
 class RecordTooLargeError(RecordError):

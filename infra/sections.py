@@ -44,6 +44,15 @@ class Takes:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class AlsoNamed:
+    """Names another variable that gives a setting, as other systems call it; the setting's own variable wins."""
+
+    variable: str
+    only_with: tuple[str, str] | None = None
+    """The field of the same section, and its value, without which the other variable means something else"""
+
+
 def _http_address(url: str) -> str:
     # The value stays out of the texts: it may contain a password.
     if not _is_server(url):

@@ -9,6 +9,7 @@ STATISTICS_WINDOWS = Counter("standgale_statistics_windows_published_total", "Wi
 SSE_CLIENTS = Gauge("standgale_sse_clients", "Clients connected now", ["stream"])
 SSE_EVENTS = Counter("standgale_sse_events_sent_total", "Events sent to clients", ["stream"])
 SSE_DROPPED = Counter("standgale_sse_clients_dropped_total", "Clients disconnected because they were slow", ["stream"])
+ANNOTATIONS = Counter("standgale_annotations_total", "Posts to the Annotations service", ["result"])
 
 JOBS = Counter("inference_jobs_total", "Jobs that reached a status", ["status"])
 JOB_SECONDS = Histogram(

@@ -35,6 +35,7 @@ from ingest.replay.settings import ReplayLakeFsSettings, ReplayS3Settings, Repla
 from ingest.settings import GatewaySettings, VideoSettings
 from ingest.sources.settings import SourcesSettings
 from ingest.stream.settings import StreamSettings
+from sinks.annotations.settings import AnnotationsSettings
 from sinks.retention.settings import RetentionSettings
 from sinks.settings import SseSettings
 from sinks.statistics.settings import StatisticsSettings
@@ -60,6 +61,7 @@ class Settings(Section):
     inference_jobs: InferenceJobsSettings = InferenceJobsSettings()
     webhooks: WebhookSettings = WebhookSettings()
     media: MediaSettings = MediaSettings()
+    annotations: AnnotationsSettings = AnnotationsSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     edge: EdgeSettings = EdgeSettings()
     replay: ReplaySettings = ReplaySettings()

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, Field
 
-_DIGITS = 6
+from sinks.annotations.payloads import box_fields
+
 MediaStatus = Literal["AIProcessing", "AIProcessed", "Error"]
 
 
@@ -52,14 +53,13 @@ class MediaStarted(BaseModel):
 def detections_of(rows: Sequence[Any]) -> list[MediaDetection]:
     """Return the detections in rows of the table ``detections``."""
     return [
-        MediaDetection(
-            centerX=round((row["bbox_x1"] + row["bbox_x2"]) / 2, _DIGITS),
-            centerY=round((row["bbox_y1"] + row["bbox_y2"]) / 2, _DIGITS),
-            width=round(row["bbox_x2"] - row["bbox_x1"], _DIGITS),
-            height=round(row["bbox_y2"] - row["bbox_y1"], _DIGITS),
-            classNum=row["class_id"],
-            label=row["label"],
-            confidence=round(row["confidence"], 4),
+        MediaDetection.model_validate(
+            box_fields(
+                *(row["bbox_x1"], row["bbox_y1"], row["bbox_x2"], row["bbox_y2"]),
+                class_id=row["class_id"],
+                label=row["label"],
+                confidence=row["confidence"],
+            )
         )
         for row in rows
     ]

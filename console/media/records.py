@@ -21,8 +21,8 @@ _COUNT = "SELECT count(*) FROM media_runs WHERE client_id = $1 AND finished_at I
 _RUNNING = "SELECT FROM media_runs WHERE client_id = $1 AND media_id = $2 AND finished_at IS NULL"
 _INSERT = """
 INSERT INTO media_runs (id, client_id, media_id, state, config, source, token, refresh_token, refresh_at, medium_uri,
-    medium_sha256, medium_bytes, medium_type)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING created_at
+    medium_sha256, medium_bytes, medium_type, annotate)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING created_at
 """
 # A lease that is longer than any was given before the clock of the database was set back.
 _IS_LEASED = "(leased_until > clock_timestamp() AND leased_until <= clock_timestamp() + interval '10 minutes')"
@@ -90,12 +90,25 @@ SELECT error_code, error_message FROM media_frames WHERE run_id = $1 AND status 
     AND NOT EXISTS (SELECT FROM media_frames WHERE run_id = $1 AND status = 'detected')
 ORDER BY position LIMIT 1
 """
+# Where what was found is posted, the tokens are kept until it is: see _FORGET_TOKENS.
 _END = """
 UPDATE media_runs SET state = $3::varchar, finished_at = clock_timestamp(),
     percent = CASE WHEN $3::varchar = 'processed' THEN 100 ELSE percent END,
-    error_code = $4, error_message = $5, source = NULL, token = NULL, refresh_token = NULL,
-    refresh_at = NULL, owner = NULL, leased_until = NULL
+    error_code = $4, error_message = $5, source = NULL, token = CASE WHEN annotate THEN token END,
+    refresh_token = CASE WHEN annotate THEN refresh_token END, refresh_at = CASE WHEN annotate THEN refresh_at END,
+    owner = NULL, leased_until = NULL
 WHERE id = $1 AND owner = $2 AND finished_at IS NULL RETURNING id
+"""
+# A run that ended in the future ended before the clock of the database was set back.
+_FORGET_TOKENS = """
+UPDATE media_runs r SET token = NULL, refresh_token = NULL, refresh_at = NULL
+WHERE r.finished_at IS NOT NULL AND r.token IS NOT NULL AND (
+    r.finished_at < clock_timestamp() - $1::interval OR r.finished_at > clock_timestamp() + interval '1 min'
+    OR NOT EXISTS (
+        SELECT FROM media_frames f WHERE f.run_id = r.id AND f.status = 'detected'
+            AND NOT EXISTS (SELECT FROM annotation_posts p WHERE p.run_id = f.run_id AND p.frame_id = f.frame_id)
+    )
+)
 """
 _FRAME_END = "SELECT status, session_id, error_code, error_message FROM media_frames WHERE run_id = $1"
 _FOUND = """
@@ -123,6 +136,8 @@ class Secrets:
     token: bytes | None = None
     refresh_token: bytes | None = None
     refresh_at: datetime | None = None
+    annotate: bool = False
+    """Whether what is found is posted with the token"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +235,7 @@ async def _insert(
         *(run, client_id, media_id, state, config.model_dump_json(exclude_none=True, ensure_ascii=True)),
         *(secrets.source, secrets.token, secrets.refresh_token, secrets.refresh_at),
         *where,
+        secrets.annotate,
     )
     return created_at
 
@@ -318,10 +334,15 @@ async def is_all_said(connection: Connection, run: UUID) -> bool:
 
 
 async def end_run(connection: Connection, run: UUID, owner: UUID, error: tuple[str, str] | None) -> bool:
-    """Write the end, and remove all secrets; return whether it was still ``owner``'s."""
+    """Write the end, and remove the secrets that are no longer needed; return whether it was still ``owner``'s."""
     state = "processed" if error is None else "error"
     code, message = error or (None, None)
     return await connection.fetchval(_END, run, owner, state, code, message and message[:4_000]) is not None
+
+
+async def forget_tokens(connection: Connection, keep: timedelta) -> int:
+    """Remove the tokens of ended runs whose detections are posted, or for which ``keep`` is over; return how many."""
+    return int((await connection.execute(_FORGET_TOKENS, keep)).rpartition(" ")[2])
 
 
 async def frame_end(connection: Connection, run: UUID) -> Mapping[str, Any] | None:

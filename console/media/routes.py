@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -117,10 +118,10 @@ def media_router(parts: ConsoleParts, streams: MediaStreams) -> APIRouter:
         """Begin to detect a medium: the body, what is at the address `source`, or what Annotations has of that id.
 
         Watch `/detect/{media_id}/stream` for its events. `Authorization` is the caller's token for Annotations, and
-        `X-Refresh-Token` refreshes it; both are forgotten when the medium has ended.
+        `X-Refresh-Token` refreshes it; both are forgotten when the medium has ended and what was found is posted.
         """
         kind, client_id = content_type(request), caller.client_id
-        secrets = caller_secrets(request, parts.box)
+        secrets = caller_secrets(request, parts.box, annotate=settings.sends_annotations)
         if has_body(request) and is_bytes(kind):
             config = config_in_query(request)
             async with receiver.to_file(request, client_id) as path:
@@ -132,7 +133,7 @@ def media_router(parts: ConsoleParts, streams: MediaStreams) -> APIRouter:
             config = asked.config
             if asked.source is not None:
                 encrypted = parts.box.encrypt(asked.source, PURPOSE)
-                secrets = Secrets(encrypted, secrets.token, secrets.refresh_token, secrets.refresh_at)
+                secrets = replace(secrets, source=encrypted)
         else:
             raise UnsupportedMediaTypeError(
                 f"the Content-Type is {kind[:100]!r}; this path takes application/json, image/*, video/* and "
@@ -180,8 +181,8 @@ async def _receive_picture(
         return await direct.keep(picture), config
 
 
-def caller_secrets(request: Request, box: SecretBox) -> Secrets:
-    """Return the caller's tokens for Annotations, encrypted.
+def caller_secrets(request: Request, box: SecretBox, *, annotate: bool = False) -> Secrets:
+    """Return the caller's tokens for Annotations, encrypted; ``annotate``: what is found is posted with them.
 
     Without `X-API-Key` the bearer token is the API key, which goes nowhere.
     """
@@ -198,4 +199,5 @@ def caller_secrets(request: Request, box: SecretBox) -> Secrets:
         box.encrypt(token, PURPOSE),
         box.encrypt(refresh, PURPOSE) if refresh else None,
         refresh_time(token) if refresh else None,
+        annotate,
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from infra.sections import HttpAddress, Interval, Section
+from infra.sections import AlsoNamed, HttpAddress, Interval, Section
 
 _Count = Annotated[int, Field(ge=1, le=1_000_000)]
 _Bytes = Annotated[int, Field(ge=1_024, le=100_000_000_000)]
@@ -20,9 +20,19 @@ class MediaSettings(Section):
 
     section = "media"
 
-    annotations_url: HttpAddress = Field(
+    annotations_url: Annotated[HttpAddress, AlsoNamed("ANNOTATIONS_URL")] = Field(
         default="http://annotations:8080",
-        description="the Annotations service: it has the bytes of media that come without any, and refreshes tokens",
+        description="the Annotations service: it has the bytes of media that come without any, refreshes tokens, and "
+        "takes what is found in media",
+    )
+    annotate: bool | None = Field(
+        default=None,
+        description="whether what is found in media is posted to the Annotations service, where the caller sent a "
+        "token for it; none: where media.annotations_url is given",
+    )
+    token_keep_s: Annotated[float, Field(ge=0, le=604_800)] = Field(
+        default=3_600.0,
+        description="how long a token is kept after its medium has ended, at most, for what was not posted yet",
     )
     networks: tuple[str, ...] = Field(
         default=(),
@@ -65,6 +75,11 @@ class MediaSettings(Section):
     def allowed_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """The networks as objects."""
         return tuple(ip_network(each, strict=False) for each in self.networks)
+
+    @property
+    def sends_annotations(self) -> bool:
+        """Whether what is found in media is posted to the Annotations service."""
+        return "annotations_url" in self.model_fields_set if self.annotate is None else self.annotate
 
     @model_validator(mode="after")
     def _waits(self) -> Self:

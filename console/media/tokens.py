@@ -1,4 +1,4 @@
-"""Keeps the tokens of callers valid while their media are worked on, and forgets them with the end."""
+"""Keeps the tokens of callers valid while their media are worked on and posted, and forgets them then."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uuid import UUID
 import aiohttp
 import orjson
 
-from console.media.records import PURPOSE
+from console.media.records import PURPOSE, forget_tokens
 from console.media.settings import MediaSettings
 from console.metrics import MEDIA_REFRESHES
 from infra.database.pool import Database
@@ -36,16 +36,16 @@ _LATEST = 253_402_300_799
 _TAKE = """
 UPDATE media_runs SET refresh_at = clock_timestamp() + $1::interval WHERE id IN (
     SELECT id FROM media_runs
-    WHERE finished_at IS NULL AND refresh_token IS NOT NULL AND refresh_at <= clock_timestamp()
+    WHERE refresh_token IS NOT NULL AND refresh_at <= clock_timestamp()
     ORDER BY refresh_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ) RETURNING id, refresh_token
 """
-# Nothing is stored of a medium that has ended meanwhile. A token that is short-lived, or expired by the clock of the
+# Nothing is stored where the token was forgotten meanwhile. A token that is short-lived, or expired by the clock of the
 # database, which decides when it is due, is not asked for again and again.
 _KEEP = """
 UPDATE media_runs SET token = $2, refresh_token = coalesce($3, refresh_token),
     refresh_at = CASE WHEN $4::timestamptz IS NOT NULL THEN greatest($4, clock_timestamp() + $5::interval) END
-WHERE id = $1 AND finished_at IS NULL
+WHERE id = $1 AND token IS NOT NULL
 """
 _GIVE_UP = "UPDATE media_runs SET refresh_at = NULL WHERE id = $1"
 
@@ -97,9 +97,13 @@ class MediaTokens:
         await run_rounds(self._rounds, self.work, stop, health, self._retry)
 
     async def work(self) -> int:
-        """Refresh tokens whose time has come; return how many. Raises the errors of the database."""
+        """Forget tokens that have served, and refresh those whose time has come; return how many of these.
+
+        Raises the errors of the database.
+        """
         async with self._database.acquire(writing=True) as connection:
             claim_s = self._settings.refresh_timeout_s + _AGAIN.total_seconds()
+            await forget_tokens(connection, timedelta(seconds=self._settings.token_keep_s))
             rows: list[Any] = await connection.fetch(_TAKE, timedelta(seconds=claim_s), _AT_ONCE)
         # At once, because one that waits for its time limit must not let others expire.
         results = await asyncio.gather(

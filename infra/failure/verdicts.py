@@ -135,7 +135,7 @@ class Verdicts:
                 return Verdict.RETRY
             if not alone:
                 return Verdict.HOLD
-        if history.counts:
+        if history.counts and not (isinstance(error, RecordError) and not error.counts):
             if self._breaker_is_open():
                 return Verdict.HOLD
             self._this_second().dead += 1

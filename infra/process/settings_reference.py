@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from infra.plugin_names import NameOrPlugin
-from infra.sections import NESTING, PREFIX, Takes
+from infra.sections import NESTING, PREFIX, AlsoNamed, Takes
 
 _TYPE_NAMES: Mapping[type, str] = {
     str: "text",
@@ -44,6 +44,8 @@ class Setting:
     secret: bool
     many: bool
     """It takes a list."""
+    also: AlsoNamed | None = None
+    """Another variable that gives it."""
 
 
 def describe_settings(model: type[BaseModel]) -> dict[Place, Setting]:
@@ -67,6 +69,7 @@ def _describe(model: type[BaseModel], above: Place) -> Iterator[tuple[Place, Set
             yield from _describe(field.annotation, place)
             continue
         secret = _mentions(field.annotation, SecretStr)
+        also = next((one for one in field.metadata if isinstance(one, AlsoNamed)), None)
         yield (
             place,
             Setting(
@@ -74,9 +77,10 @@ def _describe(model: type[BaseModel], above: Place) -> Iterator[tuple[Place, Set
                 variable=PREFIX + NESTING.join(place).upper(),
                 takes=_takes(field),
                 default=_default_text(field.default, secret=secret),
-                about=field.description or "",
+                about=_about(field, also),
                 secret=secret,
                 many=_mentions(field.annotation, tuple),
+                also=also,
             ),
         )
 
@@ -87,6 +91,15 @@ def _mentions(annotation: object, wanted: type) -> bool:
         or get_origin(annotation) is wanted
         or any(_mentions(part, wanted) for part in get_args(annotation))
     )
+
+
+def _about(field: FieldInfo, also: AlsoNamed | None) -> str:
+    """Return what the setting is about, with the other variable that gives it."""
+    about = field.description or ""
+    if also is None:
+        return about
+    where = "" if also.only_with is None else f" where {also.only_with[0]} is {also.only_with[1]}"
+    return f"{about}; also given by {also.variable}{where}"
 
 
 def _takes(field: FieldInfo) -> str:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,13 +47,15 @@ def read_settings(
 ) -> ModelT:
     """Return a ``model`` from ``overrides`` (by dotted path) over ``environ`` over the file ``config`` over defaults.
 
-    Raises SettingsError with one line for each problem, naming the setting by variable and path.
+    Variables of other systems that give a setting (:class:`infra.sections.AlsoNamed`) are between its own variable and
+    the file. Raises SettingsError with one line for each problem, naming the setting by variable and path.
     """
-    settings = describe_settings(model)
+    settings: Mapping[Place, Setting] = describe_settings(model)
     raw: dict[str, Any] = {}
     texts: list[str] = []
     if config is not None:
         raw = _read_file(config, texts, settings)
+    settings = _overlay_other_names(raw, environ, settings)
     _overlay_environment(raw, environ, settings, texts)
     _overlay_overrides(raw, overrides, settings, texts)
     try:
@@ -106,6 +109,33 @@ def _read_file(path: Path, texts: list[str], settings: Mapping[Place, Setting]) 
     # A section that is there but empty means its defaults.
     sections = {place[0] for place in settings if len(place) > 1}
     return {str(key): value for key, value in raw.items() if not (value is None and key in sections)}
+
+
+def _overlay_other_names(
+    raw: dict[str, Any], environ: Mapping[str, str], settings: Mapping[Place, Setting]
+) -> Mapping[Place, Setting]:
+    """Put in what variables of other systems give; return the settings, where those have such a variable's name."""
+    named = dict(settings)
+    for place, setting in settings.items():
+        also = setting.also
+        if also is None or environ.get(setting.variable) or not environ.get(also.variable):
+            continue
+        if also.only_with is not None:
+            field, value = also.only_with
+            other = (*place[:-1], field)
+            if (environ.get(settings[other].variable) or _get(raw, other) or settings[other].default) != value:
+                continue
+        _put(raw, place, environ[also.variable])
+        # So that an error names the variable that is wrong.
+        named[place] = replace(setting, variable=also.variable)
+    return named
+
+
+def _get(raw: Mapping[str, Any], place: Place) -> object:
+    inside: object = raw
+    for name in place:
+        inside = inside.get(name) if isinstance(inside, dict) else None
+    return inside
 
 
 def _overlay_environment(

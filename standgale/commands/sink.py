@@ -56,6 +56,7 @@ def run(
         "sse": "sse",
         "webhooks": "webhooks",
         "statistics": "statistics",
+        "annotations": "annotations",
     }
     require_startable(settings, (known.get(name, "sink"),))
     run_until_stopped(lambda: run_sink(settings, name, instance_id))

@@ -29,6 +29,8 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "webhooks": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "webhook_deliveries": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "media_runs": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "annotation_posts": ("SELECT", "INSERT", "UPDATE"),
+    "data_annotations": ("SELECT", "INSERT"),
     "media_frames": ("SELECT", "INSERT", "UPDATE"),
     "inference_jobs": ("SELECT", "INSERT", "UPDATE"),
     "inference_results": ("SELECT", "INSERT"),

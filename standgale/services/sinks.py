@@ -16,6 +16,8 @@ from infra.process.components import Component
 from infra.process.http_server import HttpComponent
 from schemas import topics
 from schemas.topics import TopicSpec
+from sinks.annotations.returned import ReturnedAnnotations
+from sinks.annotations.sink import AnnotationsSink
 from sinks.postgres.failed_frames import FailedFrames
 from sinks.postgres.flights import ArrivedFrames
 from sinks.postgres.jobs import JobFailures
@@ -168,6 +170,15 @@ def make_retention(process: Composition, instance_id: str | None = None) -> list
     return [RetentionWorker(process.broker(), process.store(), process.database(), settings.retention, settings.retry)]
 
 
+def make_annotations_sink(process: Composition, instance_id: str | None) -> list[Component]:
+    """Make the components that post what is found in media, and store the annotations that come back."""
+    settings, database = process.settings, process.database()
+    own = settings.annotations
+    sink = AnnotationsSink(database, process.store(), process.box(), own, settings.media.annotations_url)
+    returned = ReturnedAnnotations(database, own.store_interval_s, settings.retry)
+    return [_make_runner(process, sink, instance_id), returned]
+
+
 @dataclass(frozen=True, slots=True)
 class ShippedSink:
     """Describes a sink that ships: what makes its components, and the sinks that they run."""
@@ -181,6 +192,7 @@ SINKS: dict[str, ShippedSink] = {
     "postgres": ShippedSink(make_postgres_sinks, (PostgresSink, ArrivedFrames, FailedFrames, JobFailures)),
     "retention": ShippedSink(make_retention),
     "sse": ShippedSink(_make_sse),
+    "annotations": ShippedSink(make_annotations_sink, (AnnotationsSink,)),
     "webhooks": ShippedSink(make_webhook_sinks, (JobWebhooks, DetectionWebhooks)),
     "statistics": ShippedSink(make_statistics_sinks, (StatisticsCounter, StatisticsTable)),
 }

@@ -1,0 +1,111 @@
+"""Reads what the Annotations service answers: its id of the post, and annotations of people that come back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+from uuid import UUID, uuid5
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from infra.storable import StorableText, StorableTime
+from schemas.events import DetectionsMade
+from schemas.geometry import Unit
+from sinks.annotations.payloads import post_id
+
+_ANNOTATION = UUID("a3e9f0f2-3b9e-5d0b-8f0c-5f1a9a3b7c11")
+_MOST = 1_000
+_MOST_ID = 255
+_Name = Annotated[StorableText, Field(min_length=1, max_length=100)]
+
+
+class ReturnedAnnotation(BaseModel):
+    """Is an annotation in an answer; fields that are not known here are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    id: Annotated[StorableText, Field(min_length=1, max_length=_MOST_ID)] | Annotated[int, Field(ge=0)] | None = None
+    annotationType: Annotated[StorableText, Field(min_length=1, max_length=50)]  # noqa: N815 (names of the contract)
+    detection: Annotated[int, Field(ge=0)] | None = None
+    """Which detection of the post it is about: its place in the list, from 0"""
+    centerX: Unit | None = None  # noqa: N815
+    centerY: Unit | None = None  # noqa: N815
+    width: Unit | None = None
+    height: Unit | None = None
+    label: _Name | None = None
+    annotator: _Name | None = None
+    annotatedAt: StorableTime | None = None  # noqa: N815
+    notes: Annotated[StorableText, Field(max_length=10_000)] | None = None
+
+    @property
+    def box(self) -> dict[str, float] | None:
+        """The corners of the corrected box, 0 to 1, within the frame; None where it has none."""
+        if self.centerX is None or self.centerY is None or self.width is None or self.height is None:
+            return None
+        half_x, half_y = self.width / 2, self.height / 2
+        return {
+            "x1": round(max(0.0, self.centerX - half_x), 6),
+            "y1": round(max(0.0, self.centerY - half_y), 6),
+            "x2": round(min(1.0, self.centerX + half_x), 6),
+            "y2": round(min(1.0, self.centerY + half_y), 6),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Holds what an answer says."""
+
+    annotation_id: str | None = None
+    """How the service calls what it made of the post"""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """Rows of data_annotations, as JSON"""
+    unreadable: int = 0
+    """Annotations that are none"""
+
+
+def read_answer(body: bytes | None, event: DetectionsMade) -> Returned:
+    """Return what the answer to the post about ``event`` says; an answer that says nothing is one, too."""
+    try:
+        answer = orjson.loads(body or b"null")
+    except orjson.JSONDecodeError:
+        return Returned()
+    named = answer.get("id") if isinstance(answer, dict) else None
+    given = answer.get("annotations") if isinstance(answer, dict) else answer
+    listed = given if isinstance(given, list) else []
+    rows: list[dict[str, Any]] = []
+    for place, each in enumerate(listed[:_MOST]):
+        try:
+            rows.append(_row(ReturnedAnnotation.model_validate(each), place, event))
+        except ValidationError:
+            # Nothing of it in the log: it is another service's text.
+            continue
+    # The same id twice is one annotation.
+    unique = {row["id"]: row for row in rows}
+    return Returned(_id_of(named), list(unique.values()), len(listed) - len(rows))
+
+
+def _id_of(named: object) -> str | None:
+    if isinstance(named, bool) or not isinstance(named, str | int):
+        return None
+    text = str(named)
+    is_storable = text.isprintable() and text.isascii()
+    return text if is_storable and 0 < len(text) <= _MOST_ID else None
+
+
+def _row(given: ReturnedAnnotation, place: int, event: DetectionsMade) -> dict[str, Any]:
+    assert event.job_id is not None
+    detection = None
+    if given.detection is not None and given.detection < len(event.detections):
+        detection = str(event.detections[given.detection].id)
+    own = f"{post_id(event.job_id, event.frame_id)}\x1f{place if given.id is None else given.id}"
+    return {
+        "id": str(uuid5(_ANNOTATION, own)),
+        "detection_id": detection,
+        "annotation_type": given.annotationType,
+        "corrected_bbox": given.box,
+        "corrected_label": given.label,
+        "annotator": given.annotator,
+        "annotated_at": None if given.annotatedAt is None else given.annotatedAt.isoformat(),
+        "notes": given.notes,
+    }
