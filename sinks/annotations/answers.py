@@ -98,7 +98,8 @@ def _row(given: ReturnedAnnotation, place: int, event: DetectionsMade) -> dict[s
     detection = None
     if given.detection is not None and given.detection < len(event.detections):
         detection = str(event.detections[given.detection].id)
-    own = f"{post_id(event.job_id, event.frame_id)}\x1f{place if given.id is None else given.id}"
+    named = f"place {place}" if given.id is None else f"id {given.id}"
+    own = f"{post_id(event.job_id, event.frame_id)}\x1f{named}"
     return {
         "id": str(uuid5(_ANNOTATION, own)),
         "detection_id": detection,

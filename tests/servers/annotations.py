@@ -1,15 +1,26 @@
-"""Stands in for the Annotations service: content of media by bearer token, and the refresh of tokens."""
+"""Stands in for the Annotations service: content of media by token, the refresh of tokens, and posts."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
 
 from tests.servers.http import serving
+
+
+@dataclass
+class Posted:
+    """A post, and with what it was answered; None: it was not."""
+
+    key: str
+    token: str
+    body: dict[str, Any]
+    status: int | None = None
 
 
 @dataclass
@@ -28,8 +39,30 @@ class Annotations:
     """Of requests for content"""
     refreshed: list[dict[str, str]] = field(default_factory=list)
     """The bodies of refreshes"""
+    posts: list[Posted] = field(default_factory=list)
+    """All that came, in order"""
+    answer_post: Callable[[Posted], Awaitable[web.Response]] | None = None
+    """None: 201, or 401 for a token that is not valid"""
+
+    @property
+    def taken(self) -> list[Posted]:
+        """The posts that were answered with 2xx, as often as they came."""
+        return [post for post in self.posts if post.status is not None and post.status < 300]
+
+    async def _take(self, request: web.Request) -> web.Response:
+        bearer = (request.headers.get("Authorization") or "").removeprefix("Bearer ")
+        post = Posted(request.headers.get("Idempotency-Key", ""), bearer, await request.json())
+        self.posts.append(post)
+        if self.answer_post is not None:
+            response = await self.answer_post(post)
+        else:
+            response = web.json_response({"id": f"a-{len(self.posts)}"}, status=201 if bearer in self.tokens else 401)
+        post.status = response.status
+        return response
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        if request.path == "/annotations" and request.method == "POST":
+            return await self._take(request)
         if request.path == "/auth/refresh" and request.method == "POST":
             body = await request.json()
             await asyncio.sleep(self.refresh_delay_s)

@@ -132,3 +132,12 @@ def test_record_other_success_does_not_count_for_the_share(verdicts: Verdicts) -
     for _ in range(40):
         verdicts.record_other_success()
     assert [verdicts.record_failure(FailureHistory(), EventError("no JSON")) for _ in range(19)] == [DEAD] * 18 + [HOLD]
+
+
+def test_breaker_counts_no_record_whose_cause_another_one_was_counted_for(verdicts: Verdicts) -> None:
+    """Many frames of one client's medium that is refused do not hold those of others."""
+    again = RecordError("the token is refused")
+    again.counts = False
+    assert {verdicts.record_failure(FailureHistory(), again) for _ in range(200)} == {DEAD}
+    verdicts.record_success()
+    assert verdicts.record_failure(FailureHistory(), RecordError("too large")) is DEAD

@@ -1,0 +1,64 @@
+"""Answers of the Annotations service: what is read of them, and what is left out."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import orjson
+import pytest
+
+from sinks.annotations.answers import Returned, read_answer
+from tests.harnesses.annotation_site import found_event
+
+EVENT = found_event(0, UUID(int=1))
+
+
+@pytest.mark.parametrize(
+    "body", [None, b"", b"created", b"[", b"null", b"7", b'{"annotations": 7}', b'{"id": true}', b'{"id": "a\\u0000"}']
+)
+def test_an_answer_that_says_nothing_is_one(body: bytes | None) -> None:
+    assert read_answer(body, EVENT) == Returned()
+
+
+@pytest.mark.parametrize(("given", "kept"), [("a-1", "a-1"), (7, "7"), ("x" * 256, None), (1.5, None), ([], None)])
+def test_the_id_of_an_answer_is_kept_where_it_is_one(given: object, kept: str | None) -> None:
+    assert read_answer(orjson.dumps({"id": given}), EVENT).annotation_id == kept
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"annotationType": "x" * 51},
+        {"annotationType": "a\0"},
+        {"annotationType": "a", "centerX": 1.5},
+        {"annotationType": "a", "label": "x" * 101},
+        {"annotationType": "a", "annotatedAt": "2026-05-01T12:00:00"},
+        {"annotationType": "a", "detection": -1},
+        7,
+    ],
+)
+def test_an_annotation_that_no_row_can_hold_is_counted_and_left_out(wrong: object) -> None:
+    found = read_answer(orjson.dumps([wrong, {"annotationType": "false_positive"}]), EVENT)
+    assert ([row["annotation_type"] for row in found.rows], found.unreadable) == (["false_positive"], 1)
+
+
+def test_a_detection_that_was_not_posted_is_none() -> None:
+    given = [{"annotationType": "a", "detection": place} for place in (0, 1)]
+    rows = read_answer(orjson.dumps(given), EVENT).rows
+    assert [row["detection_id"] for row in rows] == [str(EVENT.detections[0].id), None]
+
+
+def test_ids_of_rows_are_the_same_each_time_and_differ_by_frame() -> None:
+    body = orjson.dumps(
+        [{"annotationType": "a", "id": "1"}, {"annotationType": "b"}, {"annotationType": "a", "id": "1"}]
+    )
+    first, again, other = (read_answer(body, event).rows for event in (EVENT, EVENT, found_event(1, UUID(int=1))))
+    assert first == again
+    assert len(first) == 2
+    assert not {row["id"] for row in first} & {row["id"] for row in other}
+
+
+def test_of_very_many_annotations_a_thousand_are_read() -> None:
+    found = read_answer(orjson.dumps([{"annotationType": "a"}] * 1_005), EVENT)
+    assert (len(found.rows), found.unreadable) == (1_000, 5)
