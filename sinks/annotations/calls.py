@@ -13,19 +13,19 @@ import aiohttp
 from sinks.annotations.errors import AnnotationsUnavailableError
 from sinks.annotations.settings import AnnotationsSettings
 
-MOST_ANSWER = 1_000_000
+MOST_RESPONSE = 1_000_000
 """Bytes of a response that are read"""
 _PATH = "/annotations"
 _SHOWN = 500
 
 
-class NoAnswerError(Exception):
+class NoResponseError(Exception):
     """The service took a connection and gave no whole response; the post may have been taken."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """Is the response of the service; ``body`` is None where it was larger than MOST_ANSWER."""
+class PostResponse:
+    """Is the response of the service; ``body`` is None where it was larger than MOST_RESPONSE."""
 
     status: int
     body: bytes | None
@@ -57,10 +57,10 @@ class AnnotationsClient:
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
 
-    async def post(self, body: bytes, key: UUID, token: str) -> Answer:
+    async def post(self, body: bytes, key: UUID, token: str) -> PostResponse:
         """Send ``body`` once; ``key`` lets the service recognise a post that it has taken before.
 
-        Raises AnnotationsUnavailableError when there is no connection, and NoAnswerError when there was one.
+        Raises AnnotationsUnavailableError when there is no connection, and NoResponseError when there was one.
         """
         headers = {
             "Content-Type": "application/json",
@@ -73,19 +73,19 @@ class AnnotationsClient:
                 self._opened().post(self._url, data=body, headers=headers, allow_redirects=False) as response,
             ):
                 data = await _read(response)
-                return Answer(response.status, data, response.headers.get("Retry-After", ""))
+                return PostResponse(response.status, data, response.headers.get("Retry-After", ""))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             reason = getattr(getattr(error, "os_error", None), "strerror", None) or type(error).__name__
             raise AnnotationsUnavailableError(
                 f"the Annotations service at {self.host} (media.annotations_url) cannot be connected to: {reason}"
             ) from error
         except TimeoutError as error:
-            raise NoAnswerError(
+            raise NoResponseError(
                 f"no response within {self._settings.timeout_s:g} s ({self._settings.named('timeout_s')})"
             ) from error
         except (aiohttp.ClientError, OSError, ssl.SSLError, ValueError) as error:
             # Not its text, which may have the request.
-            raise NoAnswerError(f"the connection ended without a response ({type(error).__name__})") from error
+            raise NoResponseError(f"the connection ended without a response ({type(error).__name__})") from error
 
     async def close(self) -> None:
         """Close all connections."""
@@ -111,7 +111,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes | None:
     data = bytearray()
     async for piece in response.content.iter_chunked(65_536):
         data += piece
-        if len(data) > MOST_ANSWER:
+        if len(data) > MOST_RESPONSE:
             response.close()
             return None
     return bytes(data)

@@ -18,7 +18,7 @@ class AnnotationsAddressError(RefusedError):
 
 
 class AnnotationRefusedError(RecordError):
-    """The Annotations service refused a post for good; the text has its answer."""
+    """The Annotations service refused a post for good; the text has its response."""
 
     code = "ANNOTATION_REFUSED"
 

@@ -21,9 +21,8 @@ from infra.failure.error_texts import is_transient
 from infra.storage.frames.port import FrameStore
 from schemas.events import DetectionsMade
 from schemas.topics import DETECTIONS
-from sinks.annotations.answers import Returned, read_answer
 from sinks.annotations.attempts import Attempts, Recent
-from sinks.annotations.calls import AnnotationsClient, Answer, NoAnswerError
+from sinks.annotations.calls import AnnotationsClient, NoResponseError, PostResponse
 from sinks.annotations.errors import (
     AnnotationRefusedError,
     AnnotationsAddressError,
@@ -43,13 +42,14 @@ from sinks.annotations.records import (
     token_of,
     write_notes,
 )
+from sinks.annotations.responses import Returned, read_response
 from sinks.annotations.settings import AnnotationsSettings
 from sinks.metrics import ANNOTATIONS
 
 logger = logging.getLogger(__name__)
 
 _OF_RUN = (401, 403, 404, 410)
-"""Answers about the token or the medium, and so about all frames of a run"""
+"""Responses about the token or the medium, and so about all frames of a run"""
 _LONGEST_PAUSE_S = 60.0
 _REMEMBER_S = 60.0
 
@@ -189,20 +189,20 @@ class AnnotationsSink:
         token = self._token_in(kept, post)
         body = await asyncio.to_thread(post_body, post.media_id, post.event, await self._image_of(post.event))
         try:
-            answer = await self._client.post(body, post_id(*post.key), token)
-        except NoAnswerError as error:
+            response = await self._client.post(body, post_id(*post.key), token)
+        except NoResponseError as error:
             ANNOTATIONS.labels("failed").inc()
             raise self._attempts.error_after(post.key, f"gave {error}") from error
         except AnnotationsUnavailableError:
             ANNOTATIONS.labels("away").inc()
             self._attempts.note_away()
             raise
-        if not answer.is_taken:
-            raise await self._error_of(post, answer, kept, token)
+        if not response.is_taken:
+            raise await self._error_of(post, response, kept, token)
         ANNOTATIONS.labels("taken").inc()
         self._attempts.note_taken(post.key)
-        returned = await asyncio.to_thread(read_answer, answer.body, post.event)
-        _warn_of_unreadable(post, answer, returned)
+        returned = await asyncio.to_thread(read_response, response.body, post.event)
+        _warn_of_unreadable(post, response, returned)
         return Note(post.key, True, returned.annotation_id, returned.rows)
 
     def _token_in(self, kept: CallersToken, post: _Post) -> str:
@@ -227,24 +227,24 @@ class AnnotationsSink:
             return None
         return await self._store.get(event.image)
 
-    async def _error_of(self, post: _Post, answer: Answer, kept: CallersToken, token: str) -> Exception:
+    async def _error_of(self, post: _Post, response: PostResponse, kept: CallersToken, token: str) -> Exception:
         """Return what becomes of a post that was answered, and not taken."""
-        text = answer.text(token)
-        if answer.is_later:
+        text = response.text(token)
+        if response.is_later:
             ANNOTATIONS.labels("failed").inc()
-            self._pause_for(answer.retry_after)
+            self._pause_for(response.retry_after)
             return self._attempts.error_after(post.key, text)
         ANNOTATIONS.labels("refused").inc()
-        if 300 <= answer.status < 400 or answer.status < 200:
+        if 300 <= response.status < 400 or response.status < 200:
             return AnnotationsAddressError(
                 f"the Annotations service at {self._client.host} {text}; redirects are not followed, because tokens go "
                 "with them: correct media.annotations_url (STANDGALE_MEDIA__ANNOTATIONS_URL)"
             )
         run = post.key[0]
-        if answer.status == 401 and kept.encrypted is not None and await self._may_be_refreshed(run, kept):
+        if response.status == 401 and kept.encrypted is not None and await self._may_be_refreshed(run, kept):
             return self._attempts.error_after(post.key, text, is_callers=True)
         error = AnnotationRefusedError(f"the Annotations service {text}, for a frame of medium {post.media_id!r}")
-        return self._attempts.for_run(error, run) if answer.status in _OF_RUN else error
+        return self._attempts.for_run(error, run) if response.status in _OF_RUN else error
 
     async def _may_be_refreshed(self, run: UUID, kept: CallersToken) -> bool:
         """Ask for a new token instead of one that was refused; return False where that is a new one already."""
@@ -270,10 +270,10 @@ class AnnotationsSink:
             )
 
 
-def _warn_of_unreadable(post: _Post, answer: Answer, returned: Returned) -> None:
-    if answer.body is None or returned.unreadable:
+def _warn_of_unreadable(post: _Post, response: PostResponse, returned: Returned) -> None:
+    if response.body is None or returned.unreadable:
         logger.warning(
             "annotations that came back for medium %s are left out: %s",
             post.media_id,
-            "the answer is too large" if answer.body is None else f"{returned.unreadable} cannot be read",
+            "the response is too large" if response.body is None else f"{returned.unreadable} cannot be read",
         )

@@ -89,7 +89,7 @@ async def test_a_picture_above_the_limit_is_left_out(site: AnnotationSite, servi
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413])
-async def test_an_answer_of_4xx_is_an_error_of_the_record_with_the_answer(
+async def test_write_after_4xx_raises_a_record_error_with_the_response(
     site: AnnotationSite, service: Annotations, status: int
 ) -> None:
     """C-S3-023."""
@@ -119,7 +119,7 @@ async def test_many_frames_of_one_medium_that_is_unknown_count_once(site: Annota
     assert counts == [True, False, False, False]
 
 
-async def test_refused_frames_of_a_batch_are_posted_once_while_the_loop_looks_for_them(
+async def test_refused_frames_of_a_batch_are_posted_once_in_its_halves(
     site: AnnotationSite, service: Annotations
 ) -> None:
     run, sink = await site.run(), site.sink()
@@ -132,7 +132,7 @@ async def test_refused_frames_of_a_batch_are_posted_once_while_the_loop_looks_fo
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 429, 408])
-async def test_an_answer_of_5xx_is_tried_again_and_taken_posts_are_not_made_again(
+async def test_posts_with_5xx_are_made_again_and_taken_ones_are_not(
     site: AnnotationSite, service: Annotations, status: int
 ) -> None:
     """C-S3-024."""

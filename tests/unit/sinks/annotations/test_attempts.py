@@ -40,7 +40,7 @@ def test_a_post_that_fails_with_all_others_is_tried_for_the_long_time(attempts: 
     assert fails_until(attempts, clock, ONE) == 1_000
 
 
-def test_a_success_before_its_first_failure_says_nothing(attempts: Attempts, clock: ManualClock) -> None:
+def test_a_success_before_its_first_failure_changes_nothing(attempts: Attempts, clock: ManualClock) -> None:
     attempts.note_taken(OTHER)
     clock.now += 1
     assert fails_until(attempts, clock, ONE) == 1_000

@@ -21,7 +21,7 @@ _Name = Annotated[StorableText, Field(min_length=1, max_length=100)]
 
 
 class ReturnedAnnotation(BaseModel):
-    """Is an annotation in an answer; fields that are not known here are ignored."""
+    """Is an annotation in a response; fields that are not known here are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -54,7 +54,7 @@ class ReturnedAnnotation(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """Holds what an answer says."""
+    """Holds what a response says."""
 
     annotation_id: str | None = None
     """How the service calls what it made of the post"""
@@ -64,14 +64,14 @@ class Returned:
     """Annotations that are none"""
 
 
-def read_answer(body: bytes | None, event: DetectionsMade) -> Returned:
-    """Return what the answer to the post about ``event`` says; an answer that says nothing is one, too."""
+def read_response(body: bytes | None, event: DetectionsMade) -> Returned:
+    """Return what the response to the post about ``event`` says; a response that says nothing is one, too."""
     try:
-        answer = orjson.loads(body or b"null")
+        response = orjson.loads(body or b"null")
     except orjson.JSONDecodeError:
         return Returned()
-    named = answer.get("id") if isinstance(answer, dict) else None
-    given = answer.get("annotations") if isinstance(answer, dict) else answer
+    named = response.get("id") if isinstance(response, dict) else None
+    given = response.get("annotations") if isinstance(response, dict) else response
     listed = given if isinstance(given, list) else []
     rows: list[dict[str, Any]] = []
     for place, each in enumerate(listed[:_MOST]):

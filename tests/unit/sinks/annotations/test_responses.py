@@ -1,4 +1,4 @@
-"""Answers of the Annotations service: what is read of them, and what is left out."""
+"""Responses of the Annotations service: what is read of them, and what is left out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from uuid import UUID
 import orjson
 import pytest
 
-from sinks.annotations.answers import Returned, read_answer
+from sinks.annotations.responses import Returned, read_response
 from tests.harnesses.annotation_site import found_event
 
 EVENT = found_event(0, UUID(int=1))
@@ -16,13 +16,13 @@ EVENT = found_event(0, UUID(int=1))
 @pytest.mark.parametrize(
     "body", [None, b"", b"created", b"[", b"null", b"7", b'{"annotations": 7}', b'{"id": true}', b'{"id": "a\\u0000"}']
 )
-def test_an_answer_that_says_nothing_is_one(body: bytes | None) -> None:
-    assert read_answer(body, EVENT) == Returned()
+def test_read_response_without_content_returns_nothing(body: bytes | None) -> None:
+    assert read_response(body, EVENT) == Returned()
 
 
 @pytest.mark.parametrize(("given", "kept"), [("a-1", "a-1"), (7, "7"), ("x" * 256, None), (1.5, None), ([], None)])
-def test_the_id_of_an_answer_is_kept_where_it_is_one(given: object, kept: str | None) -> None:
-    assert read_answer(orjson.dumps({"id": given}), EVENT).annotation_id == kept
+def test_read_response_keeps_an_id_that_is_text_or_a_number(given: object, kept: str | None) -> None:
+    assert read_response(orjson.dumps({"id": given}), EVENT).annotation_id == kept
 
 
 @pytest.mark.parametrize(
@@ -39,13 +39,13 @@ def test_the_id_of_an_answer_is_kept_where_it_is_one(given: object, kept: str | 
     ],
 )
 def test_an_annotation_that_no_row_can_hold_is_counted_and_left_out(wrong: object) -> None:
-    found = read_answer(orjson.dumps([wrong, {"annotationType": "false_positive"}]), EVENT)
+    found = read_response(orjson.dumps([wrong, {"annotationType": "false_positive"}]), EVENT)
     assert ([row["annotation_type"] for row in found.rows], found.unreadable) == (["false_positive"], 1)
 
 
 def test_a_detection_that_was_not_posted_is_none() -> None:
     given = [{"annotationType": "a", "detection": place} for place in (0, 1)]
-    rows = read_answer(orjson.dumps(given), EVENT).rows
+    rows = read_response(orjson.dumps(given), EVENT).rows
     assert [row["detection_id"] for row in rows] == [str(EVENT.detections[0].id), None]
 
 
@@ -53,12 +53,12 @@ def test_ids_of_rows_are_the_same_each_time_and_differ_by_frame() -> None:
     body = orjson.dumps(
         [{"annotationType": "a", "id": "1"}, {"annotationType": "b"}, {"annotationType": "a", "id": "1"}]
     )
-    first, again, other = (read_answer(body, event).rows for event in (EVENT, EVENT, found_event(1, UUID(int=1))))
+    first, again, other = (read_response(body, event).rows for event in (EVENT, EVENT, found_event(1, UUID(int=1))))
     assert first == again
     assert len(first) == 2
     assert not {row["id"] for row in first} & {row["id"] for row in other}
 
 
 def test_of_very_many_annotations_a_thousand_are_read() -> None:
-    found = read_answer(orjson.dumps([{"annotationType": "a"}] * 1_005), EVENT)
+    found = read_response(orjson.dumps([{"annotationType": "a"}] * 1_005), EVENT)
     assert (len(found.rows), found.unreadable) == (1_000, 5)
