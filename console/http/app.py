@@ -38,7 +38,7 @@ Every error has one body; its code is stable, and `documentation_url` leads to w
 """
 # The last two are of media: a token for another service, and where a stream goes on.
 _ALLOWED_HEADERS = (
-    *("Authorization", "Content-Type", "X-API-Key", "X-API-Token"),
+    *("Authorization", "Content-Type", "X-API-Key", "X-API-Token", "Idempotency-Key"),
     *("X-Refresh-Token", "Last-Event-ID"),
 )
 _EXPOSED_HEADERS = (REQUEST_ID_HEADER, "X-API-Version", "Retry-After", "WWW-Authenticate", "Content-Disposition")

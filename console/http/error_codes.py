@@ -21,6 +21,9 @@ _OWN: Mapping[str, ErrorCode] = {
         "The server cannot write the format, because a library is not installed.",
         "Ask for another format, or tell the operator.",
     ),
+    "IDEMPOTENCY_KEY_REUSED": ErrorCode(
+        "409", "Another request was sent with this key.", "Send a new Idempotency-Key with each new request."
+    ),
     "INFERENCE_JOB_ENDED": ErrorCode(
         "409", "The inference job has ended otherwise than the call-back says.", "Ask for a new job."
     ),

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from console.ids import is_id, new_id
 from console.jobs.config import KeptConfig
-from console.jobs.errors import InvalidConfigError, TooManyJobsError
+from console.jobs.errors import InvalidConfigError, RequestKeyReusedError, TooManyJobsError
 from console.uploads.errors import upload_not_found
 from infra.database.pool import Connection
 from infra.texts import shortened
@@ -37,8 +37,13 @@ _OPEN_JOBS = """
 SELECT count(*) FROM (SELECT FROM jobs WHERE finished_at IS NULL AND client_id = $1 LIMIT $2) AS open
 """
 _INSERT_JOB = """
-INSERT INTO jobs (id, job_id, client_id, upload_id, retry_of, config, total_images, webhook_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7, (SELECT id FROM webhooks WHERE id = $8)) RETURNING created_at
+INSERT INTO jobs
+    (id, job_id, client_id, upload_id, retry_of, config, total_images, webhook_id, request_key, request_sha256)
+VALUES ($1, $2, $3, $4, $5, $6, $7, (SELECT id FROM webhooks WHERE id = $8), $9, $10)
+ON CONFLICT (client_id, request_key) WHERE request_key IS NOT NULL DO NOTHING RETURNING created_at
+"""
+_OF_REQUEST = """
+SELECT job_id, created_at, total_images, status, request_sha256 FROM jobs WHERE client_id = $1 AND request_key = $2
 """
 _WEBHOOK = "SELECT id FROM webhooks WHERE webhook_id = $1 AND client_id = $2"
 _INSERT_FILES = """
@@ -55,6 +60,19 @@ class NewJob:
     created_at: datetime
     file_count: int
     status: JobStatus = "queued"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """Is the key of a client for one request, which it sends again when it did not receive the response."""
+
+    key: str
+    sha256: str
+    """Of what was asked: another request with the same key is refused"""
+
+
+class SameRequestError(Exception):
+    """The same request has made a job in another transaction; :func:`find_requested` finds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +127,12 @@ async def insert_job(
     *,
     most_open: int,
     retry_of: UUID | None = None,
+    request: RequestKey | None = None,
 ) -> NewJob:
-    """Write the job and its files; the caller's transaction keeps both or neither. Raises TooManyJobsError."""
+    """Write the job and its files; the caller's transaction keeps both or neither.
+
+    Raises TooManyJobsError, and SameRequestError when a job of ``request`` was made at the same time.
+    """
     open_jobs = await connection.fetchval(_OPEN_JOBS, client_id, most_open)
     if open_jobs >= most_open:
         raise TooManyJobsError(
@@ -119,8 +141,11 @@ async def insert_job(
             details="Wait until some have ended, or cancel them.",
         )
     job, job_id = uuid4(), new_id("job")
-    row = (job, job_id, client_id, upload, retry_of, config.to_json(), len(files), config.webhook)
-    created_at = await connection.fetchval(_INSERT_JOB, *row)
+    key, digest = (None, None) if request is None else (request.key, request.sha256)
+    row = (job, job_id, client_id, upload, retry_of, config.to_json(), len(files), config.webhook, key, digest)
+    created_at: datetime | None = await connection.fetchval(_INSERT_JOB, *row)
+    if created_at is None:
+        raise SameRequestError
     await connection.execute(
         _INSERT_FILES,
         job,
@@ -130,6 +155,20 @@ async def insert_job(
         [file.device_id for file in files],
     )
     return NewJob(job_id, created_at, len(files))
+
+
+async def find_requested(connection: Connection, client_id: str, request: RequestKey) -> NewJob | None:
+    """Return the job that ``request`` has made before. Raises RequestKeyReusedError when that was another request."""
+    row = await connection.fetchrow(_OF_REQUEST, client_id, request.key)
+    if row is None:
+        return None
+    if row["request_sha256"] != request.sha256:
+        raise RequestKeyReusedError(
+            f"another request was sent with this Idempotency-Key, and made job {row['job_id']}",
+            details="Send a new key with each new request, and the same one only to send a request again.",
+            field="Idempotency-Key",
+        )
+    return NewJob(row["job_id"], row["created_at"], row["total_images"], row["status"])
 
 
 async def find_webhook(connection: Connection, client_id: str, webhook_id: str | None) -> UUID | None:

@@ -35,6 +35,13 @@ class JobNotFoundError(ApiError):
     status = 404
 
 
+class RequestKeyReusedError(ApiError):
+    """The client has sent another request with the same key."""
+
+    code = "IDEMPOTENCY_KEY_REUSED"
+    status = 409
+
+
 class TooManyJobsError(ApiError):
     """The client has as many jobs that have not ended as it may have."""
 

@@ -56,6 +56,7 @@ _TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "too_long": lambda about: f"Must have at most {about['max_length']:,} {_units(about)}",
     "literal_error": lambda about: f"Must be one of {about['expected']}",
     "string_unicode": lambda _: "Must be text without halves of characters",
+    "string_pattern_mismatch": lambda _: "Must be printable ASCII without spaces",
     "value_error": lambda about: _sentence(str(about["error"])),
     "json_invalid": lambda about: f"Must be JSON: {about.get('error', 'it cannot be read')}",
 }
