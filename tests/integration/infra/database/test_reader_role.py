@@ -9,7 +9,10 @@ import pytest
 
 pytestmark = pytest.mark.integration
 
-_SECRET_TABLES = {"device_tokens", "api_keys", "webhooks", "webhook_deliveries", "outbox", "alembic_version"}
+_SECRET_TABLES = {
+    *("device_tokens", "api_keys", "webhooks", "webhook_deliveries", "outbox", "alembic_version"),
+    *("statistics_state", "statistics_counted"),
+}
 """Hashes, secrets, addresses that may hold secrets, and what other services keep for themselves."""
 _SECRET_COLUMNS = {
     ("inference_jobs", "callback_token"),
