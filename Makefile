@@ -164,7 +164,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
   --no-emit-find-links --no-header --no-annotate --quiet
 lock: $(VENV)/bin/python
 	$(PIP_INSTALL) uv
-	for profile in demo:server,cpu,embedded dev:server,cpu,embedded,kafka,s3,lakefs,geo,video,rules,text,quantize,dev \
+	for profile in demo:server,cpu,embedded dev:server,cpu,embedded,kafka,s3,lakefs,geo,video,rules,mqtt,text,quantize,dev \
 	  train:server,cpu,torch,train; do \
 	  $(LOCK) pyproject.toml requirements/build.in \
 	    $$(echo $${profile#*:} | sed 's/[^,]*/--extra &/g; s/,/ /g') --output-file requirements/$${profile%%:*}.lock; \

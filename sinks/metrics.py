@@ -18,3 +18,6 @@ JOB_SECONDS = Histogram(
     ["status"],
     buckets=(1, 2, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600, 14_400, 86_400),
 )
+MQTT_EVENTS = Counter(
+    "standgale_mqtt_messages_total", "Messages that the MQTT broker took, took for nobody, or refused", ["result"]
+)

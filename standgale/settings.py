@@ -37,6 +37,7 @@ from ingest.sources.settings import SourcesSettings
 from ingest.stream.settings import StreamSettings
 from sinks.annotations.settings import AnnotationsSettings
 from sinks.retention.settings import RetentionSettings
+from sinks.mqtt.settings import MqttSettings
 from sinks.settings import SseSettings
 from sinks.statistics.settings import StatisticsSettings
 from sinks.webhooks.settings import WebhookSettings
@@ -72,6 +73,7 @@ class Settings(Section):
     sse: SseSettings = SseSettings()
     statistics: StatisticsSettings = StatisticsSettings()
     retention: RetentionSettings = RetentionSettings()
+    mqtt: MqttSettings = MqttSettings()
     retry: RetrySettings = RetrySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 

@@ -32,11 +32,12 @@ def up(
     ] = False,
 ) -> None:
     """Run gateway, console, detector, PostgreSQL and live stream in one process; embedded unless settings differ."""
-    from standgale.services.preflight import require_startable
+    from standgale.services.preflight import Part, require_startable
     from standgale.services.run import run_up
 
     settings = context_of(context).settings(data_dir=data_dir, gateway__port=port)
-    require_startable(settings, ("gateway", "detector", "postgres"))
+    mqtt: tuple[Part, ...] = () if settings.mqtt.url is None else ("mqtt",)
+    require_startable(settings, ("gateway", "detector", "postgres", *mqtt))
     if with_input:
         from infra.process.stopping import stop_at_end_of_input
 

@@ -57,6 +57,7 @@ def run(
         "webhooks": "webhooks",
         "statistics": "statistics",
         "annotations": "annotations",
+        "mqtt": "mqtt",
     }
     require_startable(settings, (known.get(name, "sink"),))
     run_until_stopped(lambda: run_sink(settings, name, instance_id))

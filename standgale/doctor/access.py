@@ -30,7 +30,8 @@ def with_short_timeouts(settings: Settings, timeout_s: float) -> Settings:
         update={"command_timeout_s": min(settings.database.command_timeout_s, most_s), "pool_min": 1, "pool_max": 1}
     )
     frames = settings.frames.model_copy(update={"timeout_s": min(settings.frames.timeout_s, most_s)})
-    return settings.model_copy(update={"broker": broker, "database": database, "frames": frames})
+    mqtt = settings.mqtt.model_copy(update={"timeout_s": min(settings.mqtt.timeout_s, most_s)})
+    return settings.model_copy(update={"broker": broker, "database": database, "frames": frames, "mqtt": mqtt})
 
 
 @asynccontextmanager

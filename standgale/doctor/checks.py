@@ -12,6 +12,7 @@ from standgale.doctor.dead_letters import DeadLettersCheck
 from standgale.doctor.disks import DisksCheck
 from standgale.doctor.groups import GroupsCheck
 from standgale.doctor.model import ModelCheck
+from standgale.doctor.mqtt import MqttCheck
 from standgale.doctor.port import Check
 from standgale.doctor.rules import RulesCheck
 from standgale.doctor.services import ServiceCheck, own_address
@@ -37,6 +38,7 @@ def all_checks(settings: Settings, *, timeout_s: float, health: Sequence[str] = 
         StoreCheck(soon),
         ModelCheck(soon.detector),
         RulesCheck(soon.detector),
+        MqttCheck(soon.mqtt),
         DisksCheck(soon),
         *(ServiceCheck(address) for address in (*own_address(settings.telemetry), *health)),
     ]

@@ -23,7 +23,7 @@ from standgale.folders import folder_problems, nearest_existing
 from standgale.settings import Settings
 
 Part = Literal[
-    "gateway", "console", "sources", "detector", "postgres", "sse", "webhooks", "annotations", "statistics", "sink"
+    "gateway", "console", "sources", "detector", "postgres", "sse", "webhooks", "annotations", "statistics", "mqtt", "sink"
 ]
 """What a process runs besides its health page; "sink" is a plug-in, of which nothing is known."""
 _WITH_DATABASE = frozenset(("gateway", "console", "sources", "postgres", "webhooks", "annotations", "statistics"))
@@ -61,6 +61,8 @@ def _problems(settings: Settings, parts: Sequence[Part]) -> Iterator[str]:
         )
     if "sources" in parts and not find_spec("av"):
         yield f"sources are read with PyAV, which is not installed: {install_extra('video')}"
+    if "mqtt" in parts:
+        yield from _mqtt_problems(settings)
     try:
         load_topics(settings.topics_file)
     except (StandgaleError, OSError) as error:
@@ -80,6 +82,13 @@ def _problems(settings: Settings, parts: Sequence[Part]) -> Iterator[str]:
 
 def _has_database(settings: Settings, parts: Sequence[Part]) -> bool:
     return bool(_WITH_DATABASE & set(parts)) or ("sse" in parts and settings.sse.access == "keys")
+
+
+def _mqtt_problems(settings: Settings) -> Iterator[str]:
+    if settings.mqtt.url is None:
+        yield f"the MQTT sink has no broker: give {settings.mqtt.named('url')}, such as mqtt://127.0.0.1:1883"
+    if not find_spec("aiomqtt"):
+        yield f"the MQTT sink needs aiomqtt, which is not installed: {install_extra('mqtt')}"
 
 
 def _rules_problems(settings: Settings) -> Iterator[str]:

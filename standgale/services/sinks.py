@@ -14,10 +14,13 @@ from infra.errors import SettingsError
 from infra.plugin_names import plugin_names, warn_of_hidden_plugins
 from infra.process.components import Component
 from infra.process.http_server import HttpComponent
+from infra.process.settings_sources import secret_file
 from schemas import topics
 from schemas.topics import TopicSpec
 from sinks.annotations.returned import ReturnedAnnotations
 from sinks.annotations.sink import AnnotationsSink
+from sinks.mqtt.sink import MqttSink
+from sinks.mqtt.tls import load_tls
 from sinks.postgres.failed_frames import FailedFrames
 from sinks.postgres.flights import ArrivedFrames
 from sinks.postgres.jobs import JobFailures
@@ -179,6 +182,15 @@ def make_annotations_sink(process: Composition, instance_id: str | None) -> list
     return [_make_runner(process, sink, instance_id), returned]
 
 
+def make_mqtt_sink(process: Composition, instance_id: str | None) -> list[Component]:
+    """Make the component that publishes to the MQTT broker. Raises SettingsError for unusable certificates."""
+    settings = process.settings.mqtt
+    sink = MqttSink(
+        settings, tls=load_tls(settings), instance_id=instance_id, password_file=secret_file("mqtt.password")
+    )
+    return [_make_runner(process, sink, instance_id)]
+
+
 @dataclass(frozen=True, slots=True)
 class ShippedSink:
     """Describes a sink that ships: what makes its components, and the sinks that they run."""
@@ -193,6 +205,7 @@ SINKS: dict[str, ShippedSink] = {
     "retention": ShippedSink(make_retention),
     "sse": ShippedSink(_make_sse),
     "annotations": ShippedSink(make_annotations_sink, (AnnotationsSink,)),
+    "mqtt": ShippedSink(make_mqtt_sink, (MqttSink,)),
     "webhooks": ShippedSink(make_webhook_sinks, (JobWebhooks, DetectionWebhooks)),
     "statistics": ShippedSink(make_statistics_sinks, (StatisticsCounter, StatisticsTable)),
 }

@@ -1,0 +1,1 @@
+"""Publishes detections to an MQTT 5 broker: a topic per device, each event confirmed, and whether the sink is there."""

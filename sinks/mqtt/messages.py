@@ -1,0 +1,55 @@
+"""Makes the MQTT message of a detections event: its topic, and its CloudEvents attributes as user properties."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from schemas.cloudevents import CONTENT_TYPE
+from schemas.events import DetectionsMade
+from schemas.timestamps import format_utc
+from sinks.mqtt.settings import DEVICE
+
+SOURCE = "/standgale/detector"
+_PATH = "file:"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Holds what is published: CloudEvents 1.0, binary mode of the MQTT 5 binding."""
+
+    topic: str
+    payload: bytes
+    attributes: tuple[tuple[str, str], ...] = ()
+    """The CloudEvents attributes, as user properties"""
+    content_type: str | None = None
+    retain: bool = False
+
+
+def detections_message(event: DetectionsMade, topic: str, *, retain: bool) -> Message:
+    """Return the message of ``event`` for the setting ``topic``, in which the device id takes the place of {device}.
+
+    The same event always makes the same message. A path of this server (``file:``) is left out of it.
+    """
+    data = event.model_dump(mode="json")
+    if event.image.uri.startswith(_PATH):
+        del data["image"]["uri"]
+    attributes = [
+        ("specversion", "1.0"),
+        ("id", str(event.id)),
+        ("source", SOURCE),
+        ("type", event.event_type()),
+        ("time", format_utc(event.detected_at)),
+        ("subject", str(event.frame_id)),
+        ("partitionkey", event.device_id),
+    ]
+    if event.job_id is not None:
+        attributes.append(("jobid", str(event.job_id)))
+    return Message(
+        topic=topic.replace(DEVICE, event.device_id),
+        payload=orjson.dumps(data),
+        attributes=tuple(attributes),
+        content_type=CONTENT_TYPE,
+        retain=retain,
+    )

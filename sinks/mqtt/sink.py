@@ -1,0 +1,136 @@
+"""Publishes detections events to an MQTT broker: in order per device, and each until the broker has confirmed it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from infra.failure.error_texts import error_text
+from infra.secrets import read_secret
+from schemas.errors import StandgaleError
+from schemas.events import DetectionsMade
+from schemas.topics import DETECTIONS
+from sinks.mqtt.messages import Message, detections_message
+from sinks.mqtt.settings import MqttSettings
+
+if TYPE_CHECKING:
+    from sinks.mqtt.connection import MqttConnection
+
+logger = logging.getLogger(__name__)
+
+_LOOK_S = 5.0
+"""How often an idle sink looks whether it is still connected."""
+_MOST_TAKEN = 10_000
+
+
+class MqttSink:
+    """Publishes each event to the topic of its device, and keeps the status of this process in the broker.
+
+    An event is published again when its confirmation was lost, with the same id; what was confirmed of a batch that
+    failed later is not. Where repeated ids are dropped, a device's events are in order.
+    """
+
+    name: str = "mqtt"
+    event: type[DetectionsMade] = DetectionsMade
+    topics: tuple[str, ...] = (DETECTIONS,)
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        *,
+        tls: ssl.SSLContext | None = None,
+        instance_id: str | None = None,
+        password_file: Path | None = None,
+    ) -> None:
+        self.client_id = settings.client_id if instance_id is None else f"{settings.client_id}-{instance_id}"
+        self._settings = settings
+        self._tls = tls
+        self._password_file = password_file
+        self._connection: MqttConnection | None = None
+        self._lock = asyncio.Lock()
+        self._keeper: asyncio.Task[None] | None = None
+        # The ids of confirmed events of batches that failed, the oldest first.
+        self._taken: dict[UUID, None] = {}
+
+    async def open(self) -> None:
+        """Connect. Raises MqttUnavailableError, and RefusedError for a login or right that the broker does not take."""
+        async with self._lock:
+            await self._connected()
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._stay_connected(), name="mqtt-keeper")
+
+    async def write(self, events: Sequence[DetectionsMade]) -> None:
+        """Publish ``events`` until each is confirmed.
+
+        Raises MqttUnavailableError, RefusedError and TooSlowError (again later), RecordTooLargeError, and
+        PublishRefusedError (one message, or all).
+        """
+        async with self._lock:
+            left = self._not_taken(events)
+            messages = await asyncio.to_thread(self._messages, left)
+            connection = await self._connected()
+            await connection.publish(messages, lambda index: self._note_taken(left[index].id))
+        for event in events:
+            self._taken.pop(event.id, None)
+
+    async def close(self) -> None:
+        """Say that this process is offline, and disconnect."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeper
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    def _messages(self, events: Sequence[DetectionsMade]) -> list[Message]:
+        return [detections_message(event, self._settings.topic, retain=self._settings.retain) for event in events]
+
+    def _not_taken(self, events: Sequence[DetectionsMade]) -> list[DetectionsMade]:
+        """Return ``events`` once each, per device from the first one on that is not confirmed, to keep the order."""
+        begun: set[str] = set()
+        left: dict[UUID, DetectionsMade] = {}
+        for event in events:
+            if event.device_id in begun or event.id not in self._taken:
+                begun.add(event.device_id)
+                left.setdefault(event.id, event)
+        return list(left.values())
+
+    def _note_taken(self, event: UUID) -> None:
+        self._taken[event] = None
+        while len(self._taken) > _MOST_TAKEN:
+            del self._taken[next(iter(self._taken))]
+
+    async def _connected(self) -> MqttConnection:
+        """Return the connection, or a new one after it has ended; the caller holds the lock."""
+        # Imported here: it needs the extra "mqtt", while every process knows the sink by name.
+        from sinks.mqtt.connection import connect  # noqa: PLC0415
+
+        if self._connection is None or not self._connection.is_open:
+            self._connection = None
+            password = (
+                None if self._password_file is None else await asyncio.to_thread(read_secret, self._password_file)
+            )
+            if password is None and self._settings.password is not None:
+                password = self._settings.password.get_secret_value()
+            self._connection = await connect(self._settings, self.client_id, password, self._tls)
+        return self._connection
+
+    async def _stay_connected(self) -> None:
+        """Connect again while no event does, so that the broker has the right status after its own restart."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if self._lock.locked() or (self._connection is not None and self._connection.was_refused):
+                # Two processes with one client id would end each other's connections without an event to send.
+                continue
+            try:
+                async with self._lock:
+                    await self._connected()
+            except StandgaleError as error:
+                logger.debug("still not connected to the MQTT broker: %s", error_text(error))
