@@ -148,7 +148,7 @@ class MqttConnection:
 
     def _send(self, message: Message) -> int:
         if not self.is_open:
-            raise self._end_error()
+            raise self.end_error()
         properties = _properties(message)
         packed: bytes = properties.pack()  # type: ignore[no-untyped-call]
         size = _HEADER_BYTES + len(message.topic.encode()) + len(packed) + len(message.payload)
@@ -160,7 +160,7 @@ class MqttConnection:
         mid = self._client.send(message, properties)
         if mid is None:
             self._client.abandon()
-            raise self._end_error()
+            raise self.end_error()
         return mid
 
     def _take_confirmations(
@@ -185,7 +185,7 @@ class MqttConnection:
 
     async def _wait_for_news(self) -> None:
         if not self.is_open:
-            raise self._end_error()
+            raise self.end_error()
         try:
             async with asyncio.timeout(self._settings.timeout_s):
                 await self._client.news.wait()
@@ -198,11 +198,12 @@ class MqttConnection:
 
     def _note_end(self, ended: asyncio.Future[None]) -> None:
         error = None if ended.cancelled() else ended.exception()
-        self.was_refused = isinstance(self._end_error(), RefusedError)
+        self.was_refused = isinstance(self.end_error(), RefusedError)
         logger.debug("the connection to %s has ended: %s", self._settings.url, error)
         self._client.news.set()
 
-    def _end_error(self) -> StandgaleError:
+    def end_error(self) -> StandgaleError:
+        """Return the error that says why the connection has ended."""
         ended = self._client.ended
         error = ended.exception() if ended.done() and not ended.cancelled() else None
         reason = error.rc if isinstance(error, aiomqtt.MqttCodeError) else None

@@ -10,6 +10,7 @@ SERVER_BUSY = frozenset((0x88, 0x89, 0x97, 0x9F))
 """Reason codes of MQTT 5: unavailable, busy, quota exceeded, connections too frequent."""
 _BY_MESSAGE = frozenset((0x81, 0x82, 0x90, 0x95, 0x99))
 """Malformed packet, protocol error, topic name invalid, packet too large, payload format invalid."""
+_UNSPECIFIED = 0x80
 _TAKEN_OVER = 0x8E
 _NOT_AUTHORIZED = 0x87
 _BAD_LOGIN = 0x86
@@ -54,7 +55,13 @@ def closed_error(settings: MqttSettings, client_id: str, code: int | None, text:
         return PublishRefusedError(f"{settings.url} closed the connection because of a message ({text})")
     if code == _NOT_AUTHORIZED:
         return RefusedError(f"{settings.url} closed the connection ({text}): correct the rights of its user")
-    return MqttUnavailableError(f"{settings.url} closed the connection ({text})")
+    what = f"{settings.url} closed the connection ({text})"
+    if code in (None, _UNSPECIFIED):
+        what += (
+            f"; if it does so again and again, another process may have connected as client id {client_id!r}: give "
+            f"each a different {settings.named('client_id')}, or --instance-id"
+        )
+    return MqttUnavailableError(what)
 
 
 def publish_error(settings: MqttSettings, topic: str, code: int, text: str) -> StandgaleError:
