@@ -72,6 +72,12 @@ $(ASYNCAPI): tests/asyncapi/package-lock.json
 	@command -v npm >/dev/null || { echo "npm not found: the AsyncAPI document is not checked"; exit 0; }; \
 	  cd tests/asyncapi && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && touch node_modules/.done
 
+# A Kafka client in JavaScript and a compiler for the types of events, as programs outside have them; see docs/consume.md.
+CONSUMERS := tests/consumers/node_modules/.done
+$(CONSUMERS): tests/consumers/package-lock.json
+	@command -v npm >/dev/null || { echo "npm not found: the client in JavaScript is not tested"; exit 0; }; \
+	  cd tests/consumers && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && touch node_modules/.done
+
 # Tests start hundreds of processes, and pytest rewrites all test modules: without byte code on disk each does it again.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -87,7 +93,7 @@ rules-engine:
 # Tests that share a server stay in one process, see tests/conftest.py.
 WORKERS ?= 2
 PARALLEL = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
-test: lint $(ASYNCAPI) $(RULES_ENGINE) .venv-client/.done
+test: lint $(ASYNCAPI) $(CONSUMERS) $(RULES_ENGINE) .venv-client/.done
 	$(BIN)/pytest $(PARALLEL)
 
 # A third of their time is waiting for a clock or a disk, so one process more than others get keeps two cores busy.
@@ -95,13 +101,13 @@ unit: WORKERS = 3
 unit: $(VENV)/.dev $(RULES_ENGINE)
 	$(BIN)/pytest $(PARALLEL) tests/unit
 
-integration: $(VENV)/.dev $(ASYNCAPI) $(RULES_ENGINE) .venv-client/.done
+integration: $(VENV)/.dev $(ASYNCAPI) $(CONSUMERS) $(RULES_ENGINE) .venv-client/.done
 	$(BIN)/pytest tests/contract tests/integration tests/browser
 
 faults: $(VENV)/.dev
 	$(BIN)/pytest tests/faults
 
-coverage: $(VENV)/.dev $(ASYNCAPI) $(RULES_ENGINE)
+coverage: $(VENV)/.dev $(ASYNCAPI) $(CONSUMERS) $(RULES_ENGINE)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(PARALLEL) tests/unit tests/contract tests/integration tests/browser
 	$(BIN)/coverage combine --quiet
@@ -174,4 +180,4 @@ lock: $(VENV)/bin/python
 	$(LOCK) requirements/client.in --output-file requirements/client.lock
 
 clean:
-	rm -rf $(VENV) .venv-sahi .venv-client tests/asyncapi/node_modules $(RULES_ENGINE) .standgale .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
+	rm -rf $(VENV) .venv-sahi .venv-client tests/asyncapi/node_modules tests/consumers/node_modules $(RULES_ENGINE) .standgale .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results

@@ -1,4 +1,4 @@
-"""Generates the JSON Schema of each event version and the AsyncAPI document from the events and topics.yaml.
+"""Generates the JSON Schema and the types of each event version, and the AsyncAPI document of topics.yaml.
 
 The documents are in the repository under ``schemas/generated/``: readers of events can take them from there, and a
 review shows what a change of an event means for them. ``python -m schemas.documents write`` makes the documents,
@@ -20,6 +20,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_jso
 
 from schemas.asyncapi import asyncapi_document
 from schemas.event_base import Event
+from schemas.event_types import PYTHON_FILE, TYPESCRIPT_FILE, python, typescript
 from schemas.events import EVENTS
 from schemas.topics import TopicSpec, load_topics
 
@@ -62,9 +63,13 @@ def _component_schemas() -> dict[str, JsonSchemaValue]:
 
 def documents(topics: Mapping[str, TopicSpec]) -> dict[str, str]:
     """Return the texts of all documents by file name."""
+    data = {event: json_schema(event) for event in EVENTS}
     texts = {
-        schema_file(event): json.dumps(json_schema(event), indent=2, ensure_ascii=False) + "\n" for event in EVENTS
+        schema_file(event): json.dumps(schema, indent=2, ensure_ascii=False) + "\n" for event, schema in data.items()
     }
+    by_type = {event.event_type(): schema for event, schema in data.items()}
+    texts[TYPESCRIPT_FILE] = typescript(by_type)
+    texts[PYTHON_FILE] = python(by_type)
     texts[ASYNCAPI_FILE] = yaml.safe_dump(
         asyncapi_document(topics, _component_schemas()), sort_keys=False, allow_unicode=True, width=120
     )
@@ -99,7 +104,7 @@ def check(folder: Path = GENERATED) -> list[str]:
 
 
 def _present(folder: Path) -> Iterable[Path]:
-    return sorted(path for path in folder.glob("*") if path.suffix in {".json", ".yaml"})
+    return sorted(path for path in folder.glob("*") if path.suffix in {".json", ".yaml", ".ts", ".py"})
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -39,7 +39,7 @@ def schemas(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="The folder to write to.")],
 ) -> None:
-    """Write the JSON Schemas of all events and the AsyncAPI document of the topics."""
+    """Write the JSON Schemas of all events, their types for TypeScript and Python, and the AsyncAPI document."""
     from schemas.documents import documents
     from schemas.topics import load_topics
 
