@@ -272,7 +272,7 @@ def test_messages_accept_real_headers_and_payloads() -> None:
 
 
 def test_check_lists_differences_and_write_repairs_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(write(tmp_path)) == len(EVENTS) + 1
+    assert len(write(tmp_path)) == len(EVENTS) + 3
     assert check(tmp_path) == []
     (tmp_path / ASYNCAPI_FILE).write_text("changed")
     (tmp_path / schema_file(DeadLetter)).unlink()
