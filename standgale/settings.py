@@ -36,8 +36,8 @@ from ingest.settings import GatewaySettings, VideoSettings
 from ingest.sources.settings import SourcesSettings
 from ingest.stream.settings import StreamSettings
 from sinks.annotations.settings import AnnotationsSettings
-from sinks.retention.settings import RetentionSettings
 from sinks.mqtt.settings import MqttSettings
+from sinks.retention.settings import RetentionSettings
 from sinks.settings import SseSettings
 from sinks.statistics.settings import StatisticsSettings
 from sinks.webhooks.settings import WebhookSettings

@@ -92,9 +92,7 @@ async def _rebuild(settings: Settings, name: str, dry_run: bool) -> list[GroupRe
 
     groups = sink_groups(name, load_topics(settings.topics_file))
     if not groups:
-        raise SettingsError(
-            f"the sink {name} reads without a consumer group, so there is nothing to rebuild"
-        )
+        raise SettingsError(f"the sink {name} reads without a consumer group, so there is nothing to rebuild")
     async with open_command_broker(settings, make=False, as_it_is=True) as broker:
         resets = await plan_resets(broker, groups)
         if not dry_run:

@@ -23,7 +23,17 @@ from standgale.folders import folder_problems, nearest_existing
 from standgale.settings import Settings
 
 Part = Literal[
-    "gateway", "console", "sources", "detector", "postgres", "sse", "webhooks", "annotations", "statistics", "mqtt", "sink"
+    "gateway",
+    "console",
+    "sources",
+    "detector",
+    "postgres",
+    "sse",
+    "webhooks",
+    "annotations",
+    "statistics",
+    "mqtt",
+    "sink",
 ]
 """What a process runs besides its health page; "sink" is a plug-in, of which nothing is known."""
 _WITH_DATABASE = frozenset(("gateway", "console", "sources", "postgres", "webhooks", "annotations", "statistics"))
