@@ -113,11 +113,12 @@ class MqttSink:
         from sinks.mqtt.connection import connect  # noqa: PLC0415
 
         current = self._connection
-        if current is None or not current.is_open:
-            self._connection = None
-            if current is not None and current.was_refused:
-                # Said once, before the next attempt: a new connection would hide that two processes fight for a name.
-                raise current.end_error()
+        if current is not None and current.is_open:
+            return current
+        self._connection = None
+        if current is not None and current.was_refused:
+            # Said once, before the next attempt: a new connection would hide that two processes fight for a name.
+            raise current.end_error()
             password = (
                 None if self._password_file is None else await asyncio.to_thread(read_secret, self._password_file)
             )
