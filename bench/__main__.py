@@ -33,6 +33,7 @@ NAMES = (
     "postgres",
     "queries",
     "sse",
+    "retention",
 )
 _ROOT = Path(__file__).resolve().parent.parent
 _RESULTS = _ROOT / "bench" / "results"

@@ -14,6 +14,7 @@ from standgale.doctor.groups import GroupsCheck
 from standgale.doctor.model import ModelCheck
 from standgale.doctor.mqtt import MqttCheck
 from standgale.doctor.port import Check
+from standgale.doctor.retention import RetentionCheck
 from standgale.doctor.rules import RulesCheck
 from standgale.doctor.services import ServiceCheck, own_address
 from standgale.doctor.settings import SettingsCheck
@@ -36,6 +37,7 @@ def all_checks(settings: Settings, *, timeout_s: float, health: Sequence[str] = 
         FileClockCheck(soon),
         DatabaseCheck(soon),
         StoreCheck(soon),
+        RetentionCheck(soon),
         ModelCheck(soon.detector),
         RulesCheck(soon.detector),
         MqttCheck(soon.mqtt),

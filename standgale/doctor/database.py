@@ -12,7 +12,7 @@ from standgale.settings import Settings
 
 NEEDED: Mapping[str, tuple[str, ...]] = {
     "devices": ("SELECT", "INSERT", "UPDATE"),
-    "images": ("SELECT", "INSERT", "UPDATE"),
+    "images": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "inference_sessions": ("SELECT", "INSERT"),
     "detections": ("SELECT", "INSERT"),
     "device_tokens": ("SELECT",),
@@ -35,6 +35,12 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "inference_jobs": ("SELECT", "INSERT", "UPDATE"),
     "inference_results": ("SELECT", "INSERT"),
     "inference_uploads": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "retention_intents": ("SELECT", "INSERT", "DELETE"),
+    "retention_owner": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "retention_snapshots": ("SELECT", "INSERT", "DELETE"),
+    "retention_runs": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "retention_pins": ("SELECT", "INSERT", "DELETE"),
+    "retention_pinned_pictures": ("SELECT", "INSERT", "DELETE"),
 }
 """The privileges on each table that gateway, console, sinks, and processes that pull cameras need."""
 _SEQUENCES = ("inference_job_ids",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -236,3 +237,22 @@ def test_settings_name_a_wrong_schedule() -> None:
     with pytest.raises(ValueError, match=r"retention\.cleanup_schedule .*received '61 \* \* \* \*'"):
         RetentionSettings(cleanup_schedule="61 * * * *")
     assert json.loads(RetentionSettings().model_dump_json())["cleanup_schedule"] == "0 2 * * *"
+
+
+async def test_every_put_that_returned_during_a_run_is_stored_afterwards(site: RetentionSite) -> None:
+    frames = [Frame(number, 100) for number in range(600)]
+    await site.add(frames)
+
+    async def send_again() -> None:
+        for frame in frames[::3]:
+            await site.store.put(frame.data, sha256=frame.digest, media_type="image/jpeg")
+
+    sending = asyncio.create_task(send_again())
+    report = await site.retention().run()
+    await sending
+    sent = {frame.digest for frame in frames[::3]}
+    assert sent <= site.stored()
+    # Those that were sent before their turn kept their rows; the others are new frames, which have none yet.
+    assert await site.rows() <= sent
+    assert site.stored() == sent
+    assert report.removed_frames == 600 - len(await site.rows())
