@@ -1,4 +1,4 @@
-"""Measures the live stream with a thousand clients: deliveries per second, and their delay."""
+"""Measures the live stream with one and five thousand clients: deliveries per second, and their delay."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ from schemas import topics
 from schemas.topics import load_topics
 
 _CLIENTS = 1_000
-_FILES_NEEDED = 4_096
+_MANY_CLIENTS = 5_000
+_FILES_NEEDED = 8_192
 _DETECTIONS = 5
 _EVENTS_PER_S = 20.0
-_START_TIMEOUT_S = 60.0
+_EVENTS_PER_S_TO_MANY = 4.0
+_START_TIMEOUT_S = 120.0
 _NOTE = (
     f"`standgale sink sse` as a separate process; the clients are plain sockets in a second process and parse events; "
     f"events with {_DETECTIONS} detections. Paced: {_EVENTS_PER_S:g} events/s, latency from just before the publish to "
-    "the bytes in the client. Burst: all events published at once, until the last client has the last one."
+    f"the bytes in the client, and {_EVENTS_PER_S_TO_MANY:g} events/s to {_MANY_CLIENTS} clients. Burst: all events "
+    "published at once, until the last client has the last one. Every client has received every event once."
 )
 
 
@@ -49,16 +52,21 @@ def _raise_file_limit() -> None:
 
 
 async def _run(folder: Path, quick: bool) -> Result:
-    paced, burst = (40, 50) if quick else (200, 300)
+    paced, burst, to_many = (40, 50, 8) if quick else (1_200, 300, 120)
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(home(folder))
-        server = await stack.enter_async_context(place.standgale("sink", "sse", port_setting="STANDGALE_SSE__PORT"))
+        # All clients have one address.
+        server = await stack.enter_async_context(
+            place.standgale("sink", "sse", port_setting="STANDGALE_SSE__PORT", HTTP__ADDRESS_SHARE=1)
+        )
         broker = open_broker(BrokerSettings(), folder, load_topics())
         stack.push_async_callback(broker.close)
         publisher = await broker.publisher()
         stack.push_async_callback(publisher.close)
         paced_told = await _stretch(server, publisher, range(paced), 1 / _EVENTS_PER_S)
         burst_told = await _stretch(server, publisher, range(paced, paced + burst), 0.0)
+        numbers = range(paced + burst, paced + burst + to_many)
+        many_told = await _stretch(server, publisher, numbers, 1 / _EVENTS_PER_S_TO_MANY, _MANY_CLIENTS)
         memory_mb = server.peak_memory_mb()
     return Result(
         "sse",
@@ -67,17 +75,21 @@ async def _run(folder: Path, quick: bool) -> Result:
             Figure("paced: latency, p50", paced_told["p50_ms"], "ms"),
             Figure("paced: latency, p99", paced_told["p99_ms"], "ms"),
             Figure("burst: deliveries", burst_told["deliveries_per_s"], "events/s"),
+            Figure(f"paced, {_MANY_CLIENTS} clients: latency, p50", many_told["p50_ms"], "ms"),
+            Figure(f"paced, {_MANY_CLIENTS} clients: latency, p99", many_told["p99_ms"], "ms"),
             Figure("peak memory of the sink", memory_mb, "MB"),
         ),
         (_NOTE,),
     )
 
 
-async def _stretch(server: Server, publisher: Publisher, numbers: range, interval_s: float) -> dict[str, float]:
+async def _stretch(
+    server: Server, publisher: Publisher, numbers: range, interval_s: float, count: int = _CLIENTS
+) -> dict[str, float]:
     """Publish events ``numbers`` while new clients listen; return what the clients report."""
     clients = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "bench.sse_clients", str(server.port), str(_CLIENTS), str(len(numbers))),
+        *("-m", "bench.sse_clients", str(server.port), str(count), str(len(numbers))),
         stdout=asyncio.subprocess.PIPE,
     )
     try:
@@ -93,6 +105,8 @@ async def _stretch(server: Server, publisher: Publisher, numbers: range, interva
         else:
             await publisher.publish([_record(number) for number in numbers])
         printed, _ = await asyncio.wait_for(clients.communicate(), _START_TIMEOUT_S)
+        if clients.returncode:
+            raise BenchError("not every client received every event once; their error is above")
     finally:
         if clients.returncode is None:
             clients.kill()

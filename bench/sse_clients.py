@@ -1,6 +1,6 @@
 """Connects the clients of the live stream benchmark: ``python -m bench.sse_clients PORT CLIENTS EVENTS``.
 
-Prints ``ready`` when all are connected, then one JSON object when each has received EVENTS events.
+Prints ``ready`` when all are connected, then one JSON object when they have received EVENTS events each.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ _PATH = "/api/v1/detections/stream"
 _DETECTED = re.compile(rb'"detected_at":"([^"]+)"')
 # A match that a packet's end cuts in two is found when the rest has come.
 _TAIL_BYTES = 64
-_TIMEOUT_S = 50.0
+_TIMEOUT_S = 110.0
+# What comes twice comes soon after.
+_SETTLE_S = 0.5
 _CONNECTING = 100
 
 
@@ -51,6 +53,7 @@ class _Client(asyncio.Protocol):
         self._port = port
         self._rest = b""
         self.open = asyncio.Event()
+        self.received = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast(asyncio.Transport, transport).write(
@@ -62,6 +65,7 @@ class _Client(asyncio.Protocol):
         data = self._rest + data
         end = 0
         for match in _DETECTED.finditer(data):
+            self.received += 1
             self._tally.take(_seconds(match[1]))
             end = match.end()
         self._rest = data[max(end, len(data) - _TAIL_BYTES) :]
@@ -78,14 +82,19 @@ async def _main(port: int, clients: int, events: int) -> None:
     loop = asyncio.get_running_loop()
     slots = asyncio.Semaphore(_CONNECTING)
 
-    async def connect() -> None:
+    async def connect() -> _Client:
         async with slots:
             _, client = await loop.create_connection(lambda: _Client(tally, port), "127.0.0.1", port)
             await client.open.wait()
+            return client
 
-    await asyncio.gather(*(connect() for _ in range(clients)))
+    connected = await asyncio.gather(*(connect() for _ in range(clients)))
     print("ready", flush=True)
     await asyncio.wait_for(tally.done.wait(), _TIMEOUT_S)
+    await asyncio.sleep(_SETTLE_S)
+    wrong = [client.received for client in connected if client.received != events]
+    if wrong:
+        sys.exit(f"{len(wrong)} of {clients} clients received another number of events than {events}: {wrong[:10]}")
     assert tally.first is not None
     found = {
         "p50_ms": percentile(tally.latencies_ms, 50),

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from uuid import UUID
 
 from infra.auth.scopes import DeviceScope
@@ -104,6 +105,14 @@ class StreamFilter:
 
 
 EVERYTHING = StreamFilter()
+
+
+@lru_cache(maxsize=1_024)
+def shared_filter(wanted: StreamFilter) -> StreamFilter:
+    """Return one object for equal filters: a look-up with that very object compares no fields."""
+    return wanted
+
+
 PARAMETERS = ("device", "job", "media", "flight", "area", "label", "confidence")
 _ONCE = frozenset({"area", "confidence"})
 

@@ -19,7 +19,7 @@ from infra.failure.backoff import Backoff
 from infra.process.direct_writes import WritePiece
 from sinks.metrics import SSE_DROPPED, SSE_EVENTS
 from sinks.settings import SseSettings
-from sinks.sse.filters import StreamFilter
+from sinks.sse.filters import StreamFilter, shared_filter
 from sinks.sse.history import HistoryPart, read_history
 from sinks.sse.pictures.addresses import PictureAddresses
 from sinks.sse.positions import (
@@ -114,7 +114,7 @@ class Session:
     ) -> None:
         """``write_piece`` writes to the client at once, where the server can do that."""
         self._hub = hub
-        self._wanted = wanted
+        self._wanted = shared_filter(wanted)
         self._last_event_id = last_event_id
         self._write_piece = write_piece
         self._position: Position = ()

@@ -172,6 +172,18 @@ def test_devices_from_the_first_token_to_the_last(standgale: Standgale, migrated
     assert "INVALID_DEVICE" in standgale("device", "add", "no/slash", status=2, **environment).stderr
 
 
+def test_keys_may_see_the_devices_that_the_operator_names(standgale: Standgale, migrated_dsn: str) -> None:
+    database = {"STANDGALE_DATABASE__URL": migrated_dsn}
+    added = standgale("key", "add", "map", "--device", "drone-*", "--device", "mast-1", **database)
+    assert added.stdout.startswith("sgk_")
+    assert "devices" in standgale("key", "devices", "map", "--all", "mast-1", status=2, **database).stderr
+    assert "mast-2" in standgale("key", "devices", "map", "mast-2", **database).stdout
+    listed = standgale.json("key", "list", **database)
+    assert isinstance(listed, list)
+    assert [each["devices"] for each in listed] == [["mast-2"]]
+    assert "drone-*" in standgale("key", "devices", "map", "a b", status=2, **database).stderr
+
+
 def test_migrating_up_and_down(standgale: Standgale, empty_dsn: str) -> None:
     environment = {"STANDGALE_DATABASE__URL": empty_dsn}
     assert "base" not in standgale("migrate", "up", **environment).stdout
