@@ -95,7 +95,9 @@ def _statements() -> dict[str, tuple[str, tuple[Any, ...], float]]:
     hour = datetime.now(UTC) - timedelta(days=50)
     page = chosen_by(DetectionsQuery(label=["boat"], confidence=0.5)).where("s.job_id IS NULL")
     area = chosen_by(
-        DetectionsQuery(area="30.1,50.1;30.9,50.2;30.5,50.9", captured_from=hour, captured_to=hour + timedelta(hours=1))
+        DetectionsQuery(
+            area="POLYGON((30.1 50.1, 30.9 50.2, 30.5 50.9))", captured_from=hour, captured_to=hour + timedelta(hours=1)
+        )
     ).where("s.job_id IS NULL")
     found["API: a page of a class"] = (page.statement(1_000), page.values, _GOAL_MS)
     found["API: a polygon and an hour"] = (area.statement(1_000), area.values, _AREA_GOAL_MS)

@@ -1,12 +1,25 @@
-"""Defines the settings of the live stream (server-sent events)."""
+"""Defines the settings of the live stream (server-sent events), and of the metrics that are kept in the database."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
 from infra.sections import Interval, Port, PositiveInt, PositiveSeconds, Section, ShortInterval
+
+
+class SystemMetricsSettings(Section):
+    """Says how often the metrics of a process are kept in the table system_metrics, and for how long."""
+
+    section = "system_metrics"
+
+    interval_s: Annotated[float, Field(ge=1, le=86_400)] = Field(
+        default=60.0, description="how often a process writes its metrics into the database"
+    )
+    keep_days: Annotated[float, Field(ge=0.01, le=3_650)] = Field(
+        default=30.0, description="after how many days these rows are removed"
+    )
 
 
 class SseSettings(Section):

@@ -38,7 +38,7 @@ from ingest.stream.settings import StreamSettings
 from sinks.annotations.settings import AnnotationsSettings
 from sinks.mqtt.settings import MqttSettings
 from sinks.retention.settings import RetentionSettings
-from sinks.settings import SseSettings
+from sinks.settings import SseSettings, SystemMetricsSettings
 from sinks.statistics.settings import StatisticsSettings
 from sinks.webhooks.settings import WebhookSettings
 
@@ -71,6 +71,7 @@ class Settings(Section):
     detector: DetectorSettings = DetectorSettings()
     sinks: BatchSettings = BatchSettings()
     sse: SseSettings = SseSettings()
+    system_metrics: SystemMetricsSettings = SystemMetricsSettings()
     statistics: StatisticsSettings = StatisticsSettings()
     retention: RetentionSettings = RetentionSettings()
     mqtt: MqttSettings = MqttSettings()

@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from infra.storable import StorableText, StorableTime, require_written_time
-from schemas.areas import AREA_FORMS, Area, AreaError, parse_area
+from schemas.earth_areas import AreaError, EarthArea, parse_area
 from schemas.timestamps import format_utc
 
 FORMATS = ("json", "geojson", "csv", "parquet")
@@ -19,6 +19,7 @@ MOST_ROWS = 100_000
 """The most detections of one response; the next one goes on after its last."""
 _MOST_VALUES = 100
 _MOST_PIXELS = 10_000_000_000
+_AREA_FORMS = "west,south,east,north, or POLYGON((lon lat, lon lat, …)), in degrees"
 _PLACE_FORM = "Must be next_after of the page before, or captured_at,frame_id,id of its last detection"
 
 
@@ -65,7 +66,7 @@ def _area(text: str) -> str:
     try:
         parse_area(text)
     except AreaError as error:
-        raise ValueError(f"It is no area: {error}") from error
+        raise ValueError(str(error).removeprefix("area: ")) from error
     return text
 
 
@@ -101,7 +102,9 @@ class DetectionsQuery(BaseModel):
     max_box_px: _Pixels | None = None
     """Only boxes with this area or less, in square pixels"""
     area: (
-        Annotated[str, AfterValidator(_area), Field(description=f"Only of frames whose camera was in it: {AREA_FORMS}")]
+        Annotated[
+            str, AfterValidator(_area), Field(description=f"Only of frames whose camera was in it: {_AREA_FORMS}")
+        ]
         | None
     ) = None
     format: Format = "json"
@@ -112,7 +115,7 @@ class DetectionsQuery(BaseModel):
     """Only detections after this one: ``next_after`` of the page before"""
 
     @property
-    def parsed_area(self) -> Area | None:
+    def parsed_area(self) -> EarthArea | None:
         """Return the area that is asked for."""
         return None if self.area is None else parse_area(self.area)
 

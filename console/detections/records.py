@@ -8,10 +8,13 @@ from typing import Any
 from uuid import UUID
 
 from console.detections.query import DetectionsQuery, Place
+from console.http.callers import Caller
 from console.http.connection import request_connection
 from console.ids import is_id
 from console.jobs.status import job_not_found
 from console.parts import ConsoleParts
+from infra.auth.scopes import DeviceScope
+from schemas.earth_areas import EarthArea
 
 _JOB = "SELECT id FROM jobs WHERE client_id = $1 AND job_id = $2"
 _DEVICES = "SELECT id FROM devices WHERE device_id = ANY($1)"
@@ -31,8 +34,15 @@ _OF_NO_JOB = "s.job_id IS NULL"
 _ORDER = "ORDER BY i.captured_at DESC, i.id DESC, d.id DESC"
 _BOX_PX = "(d.bbox_x2 - d.bbox_x1)::float8 * i.width * (d.bbox_y2 - d.bbox_y1)::float8 * i.height"
 _CAMERA = "point((i.camera ->> 'longitude')::float8, (i.camera ->> 'latitude')::float8)"
-# A polygon that crosses the meridian of 180 degrees goes on beyond it.
-_WITHIN = f"({_CAMERA} <@ {{0}}::text::polygon OR {_CAMERA} + point(360, 0) <@ {{0}}::text::polygon)"
+# A polygon that crosses the meridian of 180 degrees goes on beyond it, to either side.
+_WITHIN = (
+    f"({_CAMERA} <@ {{0}}::text::polygon OR {_CAMERA} + point(360, 0) <@ {{0}}::text::polygon"
+    f" OR {_CAMERA} - point(360, 0) <@ {{0}}::text::polygon)"
+)
+_IN_SCOPE = (
+    "(v.device_id = ANY({0}::varchar[]) OR EXISTS ("
+    "SELECT FROM unnest({1}::varchar[]) AS beginning WHERE starts_with(v.device_id, beginning)))"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +80,17 @@ class DetectionRecords:
     def __init__(self, parts: ConsoleParts) -> None:
         self._parts = parts
 
-    async def select(self, client_id: str, query: DetectionsQuery) -> Selection:
-        """Return what ``query`` selects for the client. Raises JobNotFoundError for a job that is not its own."""
+    async def select(self, caller: Caller, query: DetectionsQuery) -> Selection:
+        """Return what ``query`` selects for the client; devices that it may not see are as those that are not there.
+
+        Raises JobNotFoundError for a job that is not its own.
+        """
         chosen = chosen_by(query)
         async with request_connection(self._parts) as connection:
             if query.job is None:
-                chosen = chosen.where(_OF_NO_JOB)
+                chosen = _in_scope(chosen.where(_OF_NO_JOB), caller.scope)
             else:
-                job = await connection.fetchval(_JOB, client_id, query.job) if is_id(query.job, "job") else None
+                job = await connection.fetchval(_JOB, caller.client_id, query.job) if is_id(query.job, "job") else None
                 if job is None:
                     raise job_not_found(query.job)
                 chosen = chosen.where("s.job_id = {0}", job)
@@ -110,6 +123,18 @@ def _of_devices(chosen: Selection, devices: Sequence[UUID]) -> Selection:
     return chosen.where("i.device_id = ANY({0}::uuid[])", list(devices))
 
 
+def _in_scope(chosen: Selection, scope: DeviceScope | None) -> Selection:
+    """Return what of ``chosen`` is of devices in ``scope``."""
+    if scope is None:
+        return chosen
+    return _in_scope(chosen.where(_IN_SCOPE, sorted(scope.ids), list(scope.prefixes)), scope.also)
+
+
+def _polygon(area: EarthArea) -> str:
+    """Return ``area`` as PostgreSQL reads a polygon: ((x,y),…)."""
+    return f"({','.join(f'({x!r},{y!r})' for x, y in area.corners)})"
+
+
 def chosen_by(query: DetectionsQuery) -> Selection:
     """Return the conditions of ``query`` that need no other table to be read first."""
     chosen = Selection()
@@ -123,7 +148,7 @@ def chosen_by(query: DetectionsQuery) -> Selection:
         ("i.flight_id = {0}", query.flight),
         (f"{_BOX_PX} >= {{0}}", query.min_box_px),
         (f"{_BOX_PX} <= {{0}}", query.max_box_px),
-        (_WITHIN, None if area is None else area.as_text()),
+        (_WITHIN, None if area is None else _polygon(area)),
     ):
         if value is not None:
             chosen = chosen.where(condition, value)

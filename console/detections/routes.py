@@ -47,7 +47,7 @@ def detections_router(parts: ConsoleParts) -> APIRouter:
 
         Those of frames that belong to no job are for every client; those of a job are for its client, who names it.
         """
-        chosen = await records.select(caller.client_id, query)
+        chosen = await records.select(caller, query)
         writer = _writer(query.format)
         download = Download(records, threads, writer, chosen, query.limit)
         # Before the response begins, so that what is wrong is an error and no response that is cut off.

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.auth.bearer import bearer_token
 from infra.auth.port import Verifier
+from infra.auth.scopes import DeviceScope
 from infra.http_api.errors.api_errors import UnauthorizedError
 from infra.process.http_connections import address_of
 
@@ -31,6 +32,8 @@ class Caller:
     client_id: str
     key: str = field(default="", repr=False, compare=False)
     """For :meth:`is_allowed`"""
+    scope: DeviceScope | None = field(default=None, compare=False)
+    """The devices whose frames the client may see; None: all"""
 
     def is_allowed(self, keys: Verifier) -> bool:
         """Whether the key is valid now, for responses that last long."""
@@ -116,7 +119,7 @@ class KeyMiddleware:
                 "operator makes one with `standgale key add NAME`.",
                 headers=_CHALLENGE,
             )
-        return Caller(found.holder_id, key)
+        return Caller(found.holder_id, key, found.scope)
 
 
 class _AllowedPieces:

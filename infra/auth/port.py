@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from infra.auth.scopes import DeviceScope
+
 
 class Holder(Protocol):
     """Names whom a token belongs to."""
@@ -11,6 +13,11 @@ class Holder(Protocol):
     @property
     def holder_id(self) -> str:
         """The device of a device token, or the client of an API key."""
+        ...
+
+    @property
+    def scope(self) -> DeviceScope | None:
+        """The devices that a client may see; None: all."""
         ...
 
 

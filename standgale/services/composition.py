@@ -53,7 +53,7 @@ class Composition:
         self._gateway_clock: GatewayClock | None = None
         self._readiness: GatewayReadiness | None = None
         self._lag_limits: LagLimits | None = None
-        self._service = service
+        self.service = service
         self._stack = AsyncExitStack()
         self._broker: Broker | None = None
         self._store: FrameStore | None = None
@@ -68,8 +68,8 @@ class Composition:
         self._job_objects: JobObjects | None = None
 
     async def __aenter__(self) -> Self:
-        configure_logging(self.settings.telemetry, service=self._service, secrets=secrets_of(self.settings))
-        setup_tracing(self.settings.telemetry, self._service)
+        configure_logging(self.settings.telemetry, service=self.service, secrets=secrets_of(self.settings))
+        setup_tracing(self.settings.telemetry, self.service)
         self._stack.callback(shutdown_tracing)
         return self
 

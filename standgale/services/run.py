@@ -15,6 +15,7 @@ from standgale.services.sinks import (
     make_retention,
     make_sink_components,
     make_statistics_sinks,
+    make_system_metrics,
     make_webhook_sinks,
 )
 from standgale.services.sources import SourcesComponent, can_pull
@@ -61,7 +62,7 @@ async def run_console(settings: Settings) -> int:
     """Run the console alone; returns the exit status."""
     async with Composition(settings, "console") as process:
         workers = make_console_workers(process, settings.console.host, settings.console.port)
-        return await process.run([*workers, make_console_server(process)])
+        return await process.run([*workers, make_system_metrics(process), make_console_server(process)])
 
 
 async def run_sources(settings: Settings) -> int:

@@ -25,6 +25,7 @@ from sinks.postgres.failed_frames import FailedFrames
 from sinks.postgres.flights import ArrivedFrames
 from sinks.postgres.jobs import JobFailures
 from sinks.postgres.sink import PostgresSink
+from sinks.postgres.system_metrics import SystemMetrics
 from sinks.retention.worker import RetentionWorker
 from sinks.sse.access.access import StreamAccess
 from sinks.sse.access.owners import DatabaseOwners
@@ -54,7 +55,13 @@ def make_postgres_sinks(process: Composition, instance_id: str | None) -> list[C
         FailedFrames(database),
         JobFailures(database),
     )
-    return [_make_runner(process, sink, instance_id) for sink in sinks]
+    return [*(_make_runner(process, sink, instance_id) for sink in sinks), make_system_metrics(process)]
+
+
+def make_system_metrics(process: Composition) -> Component:
+    """Make the component that keeps the metrics of this process in the database."""
+    settings = process.settings
+    return SystemMetrics(process.database(), settings.system_metrics, settings.retry, process.service)
 
 
 def make_sink_components(process: Composition, name: str, instance_id: str | None) -> list[Component]:

@@ -63,6 +63,7 @@ FRAME = jpeg()
 @dataclass(frozen=True)
 class Device:
     holder_id: str
+    scope: None = None
 
 
 class Tokens:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from infra.auth.tokens import ApiKeys
 from infra.database.pool import Database
 from schemas.events import DetectionsMade
 from schemas.geometry import Box, CameraGeometry, Point
@@ -113,8 +114,10 @@ async def test_box_areas_are_in_square_pixels_of_the_frame(site: JobSite) -> Non
 async def test_an_area_selects_by_the_position_of_the_camera(site: JobSite) -> None:
     await write(site, at(0, 0.5, 179.5), at(1, 0.5, -179.5), at(2, 0.5, 0.5), at(3, None, None))
     assert labels(await found(site, area="0,0,1,1")) == ["at 0.5"]
-    across = "179,0;-179,0;-179,1;179,1"
+    across = "POLYGON((179 0, -179 0, -179 1, 179 1))"
     assert labels(await found(site, area=across)) == ["at -179.5", "at 179.5"]
+    westward = "POLYGON((-179 0, 179 0, 179 1, -179 1))"
+    assert labels(await found(site, area=westward)) == ["at -179.5", "at 179.5"]
     assert labels(await found(site, area="179,0,-179,1")) == ["at -179.5", "at 179.5"]
     hour = {"captured_from": "2026-05-01T12:00:00Z", "captured_to": "2026-05-01T12:00:01Z"}
     assert labels(await found(site, area=across, **hour)) == ["at 179.5"]
@@ -170,7 +173,7 @@ async def test_detections_of_a_job_are_its_clients_alone(site: JobSite) -> None:
         ({"limit": "100001"}, "limit", "Must be between 1 and 100,000"),
         ({"label": "a\0b"}, "label.0", "null character"),
         ({"captured_from": "2026-05-01"}, "captured_from", "with its zone"),
-        ({"area": "0,0;10,10;10,0;0,10"}, "area", "crosses itself"),
+        ({"area": "POLYGON((0 0, 10 10, 10 0, 0 10))"}, "area", "cross or touch"),
         ({"area": "1,2"}, "area", "west,south,east,north"),
         ({"after": "1,2,3"}, "after", "next_after of the page before"),
         ({"after": "2026-05-01T12:00:00,x,y"}, "after", "next_after of the page before"),
@@ -184,6 +187,17 @@ async def test_a_wrong_query_names_the_field(site: JobSite, query: dict[str, str
     (fault,) = response.json["errors"]
     assert fault["field"] == field
     assert error in fault["error"]
+
+
+async def test_a_client_sees_the_devices_of_its_list_only(site: JobSite) -> None:
+    await write(site, *(detections_made(1, labels=(name,), device=name) for name in ("drone-1", "drone-2", "mast-1")))
+    site_keys = ApiKeys(site.console.database)
+    key = await site_keys.add_for("guest", ["drone-2", "mast-*"])
+    await site.console.keys.refresh()
+    seen = (await asked(site, key=key)).json["data"]["detections"]
+    assert sorted(labels(seen)) == ["drone-2", "mast-1"]
+    assert (await asked(site, key=key, device="drone-1")).json["data"]["detections"] == []
+    assert labels((await asked(site, key=key, device="mast-1")).json["data"]["detections"]) == ["mast-1"]
 
 
 async def test_labels_with_quotes_are_values_and_no_part_of_the_query(site: JobSite) -> None:

@@ -15,6 +15,7 @@ from infra.http_api.errors.api_errors import UnauthorizedError
 @dataclass(frozen=True)
 class Verified:
     holder_id: str
+    scope: None = None
 
 
 class Keys:

@@ -71,6 +71,7 @@ def test_client_beyond_its_rate_is_called_a_client() -> None:
 
 class _Keys:
     holder_id = "desktop"
+    scope = None
 
     def verify(self, token: str) -> _Keys:
         return self

@@ -22,6 +22,7 @@ class Clock:
 @dataclass(frozen=True)
 class Device:
     holder_id: str
+    scope: None = None
 
 
 class Tokens:
