@@ -12,6 +12,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, JsonValue
 
+from schemas.archive_events import ArchiveCommitted
 from schemas.event_base import Base64, DeviceId, Event, EventPart, FlightId, ModelRef, Sha256, UtcDatetime
 from schemas.geometry import Box, CameraGeometry, Point, Unit
 from schemas.job_events import JobFinished, JobRules
@@ -174,6 +175,15 @@ class VideoPosition(EventPart):
     """Where captured_at comes from"""
 
 
+class FrameBatch(EventPart):
+    """Names the frames that a device sent together."""
+
+    id: UUID
+    """Computed from its frames"""
+    frames: Annotated[int, Field(ge=1)]
+    """How many it has"""
+
+
 class FrameCaptured(Event):
     """Reports that a device took a frame; its bytes are stored in the frame store at ``image.uri``."""
 
@@ -198,6 +208,8 @@ class FrameCaptured(Event):
     """The place in a video; none for single images"""
     flight_id: FlightId | None = None
     """The flight of the device that the frame belongs to, as the device names it"""
+    batch: FrameBatch | None = Field(default=None, exclude_if=_is_none)
+    """The batch in which the device sent it; none for a frame that was sent alone"""
     options: DetectOptions = DetectOptions()
     """What this frame requests; for absent fields the model card decides"""
     model: ModelRef | None = None
@@ -236,6 +248,8 @@ class DetectionsMade(Event):
     """The place in a video; none for single images"""
     flight_id: FlightId | None = None
     """The flight of the device that the frame belongs to, as the device names it"""
+    batch: FrameBatch | None = Field(default=None, exclude_if=_is_none)
+    """The batch in which the device sent it; none for a frame that was sent alone"""
     model: ModelRef
     options: DetectOptions
     """The options that the frame was processed with"""
@@ -318,6 +332,7 @@ EVENTS: tuple[type[Event], ...] = (
     WorkerAvailability,
     JobFinished,
     StatisticsCounted,
+    ArchiveCommitted,
     ProbeSent,
 )
 """All events; the documents are generated from this list, and topics.yaml names events by ``event_name``."""

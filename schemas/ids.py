@@ -5,6 +5,7 @@ So a retry, a replay or a rebuilt sink does no harm: what is written twice is wr
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -15,6 +16,8 @@ _DETECTION = uuid5(NAMESPACE_URL, "standgale:detection")
 _DETECTIONS_EVENT = uuid5(NAMESPACE_URL, "standgale:detections-made")
 _DEAD = uuid5(NAMESPACE_URL, "standgale:dead-letter")
 _DEVICE = uuid5(NAMESPACE_URL, "standgale:device")
+_FRAME_BATCH = uuid5(NAMESPACE_URL, "standgale:frame-batch")
+_ARCHIVE_COMMIT = uuid5(NAMESPACE_URL, "standgale:archive-committed")
 _JOB_FINISHED = uuid5(NAMESPACE_URL, "standgale:job-finished")
 _STATISTICS = uuid5(NAMESPACE_URL, "standgale:statistics")
 
@@ -74,3 +77,13 @@ def statistics_window_id(device_id: str, minute: datetime, model_name: str, mode
 def statistics_event_id(window: UUID, revision: int) -> UUID:
     """Return the id of the one `statistics.counted` event of ``window`` with ``revision``."""
     return uuid5(_STATISTICS, f"{window}{_SEPARATOR}{revision}")
+
+
+def frame_batch_id(frames: Iterable[UUID]) -> UUID:
+    """Return the id of the batch that has ``frames``, in whatever order."""
+    return uuid5(_FRAME_BATCH, _SEPARATOR.join(sorted(str(frame) for frame in frames)))
+
+
+def archive_commit_id(batch: UUID, commit_id: str, part: int) -> UUID:
+    """Return the id of the ``part``-th event that reports that ``batch`` is in the archive's commit ``commit_id``."""
+    return uuid5(_ARCHIVE_COMMIT, _SEPARATOR.join((str(batch), commit_id, str(part))))

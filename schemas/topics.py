@@ -26,6 +26,7 @@ REDRIVE = "redrive"
 JOBS = "jobs"
 STATS = "stats"
 MODELS = "models"
+ARCHIVE_COMMITS = "archive.commits"
 PROBES = "probes"
 
 _NAME = r"^[a-z][a-z0-9._-]{0,248}$"
@@ -174,7 +175,7 @@ def _check_detector_topics(source: Path, topics: Mapping[str, TopicSpec]) -> Non
 
     The duplicate window of a partition reads the partition of ``detections`` that has the same number.
     """
-    needed = (*FRAME_TOPICS, DETECTIONS, FRAMES_DEAD, SINKS_DEAD, REDRIVE, JOBS, STATS, MODELS, PROBES)
+    needed = (*FRAME_TOPICS, DETECTIONS, FRAMES_DEAD, SINKS_DEAD, REDRIVE, JOBS, STATS, MODELS, ARCHIVE_COMMITS, PROBES)
     absent = [name for name in needed if name not in topics]
     if absent:
         raise TopicsError(f"{source}: topics {absent} are missing; Standgale cannot work without them")

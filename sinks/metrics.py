@@ -11,6 +11,11 @@ SSE_EVENTS = Counter("standgale_sse_events_sent_total", "Events sent to clients"
 SSE_DROPPED = Counter("standgale_sse_clients_dropped_total", "Clients disconnected because they were slow", ["stream"])
 ANNOTATIONS = Counter("standgale_annotations_total", "Posts to the Annotations service", ["result"])
 
+ARCHIVE_IMAGES = Counter(
+    "standgale_archive_images_total", "Images added to the archive: linked without a copy, or uploaded", ["result"]
+)
+ARCHIVE_COMMITS = Counter("standgale_archive_commits_total", "Batches of frames that were committed in the archive")
+
 JOBS = Counter("inference_jobs_total", "Jobs that reached a status", ["status"])
 JOB_SECONDS = Histogram(
     "inference_job_duration_seconds",

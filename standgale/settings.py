@@ -36,6 +36,7 @@ from ingest.settings import GatewaySettings, VideoSettings
 from ingest.sources.settings import SourcesSettings
 from ingest.stream.settings import StreamSettings
 from sinks.annotations.settings import AnnotationsSettings
+from sinks.lakefs.settings import LakeFsSettings
 from sinks.mqtt.settings import MqttSettings
 from sinks.retention.settings import RetentionSettings
 from sinks.settings import SseSettings, SystemMetricsSettings
@@ -75,6 +76,7 @@ class Settings(Section):
     statistics: StatisticsSettings = StatisticsSettings()
     retention: RetentionSettings = RetentionSettings()
     mqtt: MqttSettings = MqttSettings()
+    lakefs: LakeFsSettings = LakeFsSettings()
     retry: RetrySettings = RetrySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 

@@ -16,6 +16,7 @@ from typing import Generic
 from infra.broker.port import Broker, Consumer, GroupSpec, InRecord
 from infra.consuming.batch_commit import BatchCommitter
 from infra.consuming.batch_writer import BatchWriter, WriteItem
+from infra.consuming.gathering import Gathering
 from infra.consuming.lag_metric import report_lag
 from infra.consuming.metrics import IN_FLIGHT_BYTES, PROCESS_DURATION
 from infra.consuming.port import EventT, Sink
@@ -57,7 +58,10 @@ class SinkRunner(Generic[EventT]):
         instance_id: str | None = None,
         dead_topic: str = SINKS_DEAD,
         redrive_topic: str = REDRIVE,
+        gathering: Gathering | None = None,
     ) -> None:
+        """``gathering`` decides when a batch is complete; without it, when it has ``batch_records``."""
+        self._gathering = gathering
         self.name = group_of(sink.name)
         self._sink = sink
         self._broker = broker
@@ -80,7 +84,9 @@ class SinkRunner(Generic[EventT]):
                     consumer = await context.retry(lambda: self._broker.consumer(self._spec), "reaching the broker")
                     stack.push_async_callback(consumer.close)
                     committer = BatchCommitter(consumer, context, self._dead_topic)
-                    await _Loop(self._sink, consumer, context, self._batches, committer, self._redrive_topic).run()
+                    await _Loop(
+                        self._sink, consumer, context, self._batches, committer, self._redrive_topic, self._gathering
+                    ).run()
                 except StoppedError as error:
                     logger.warning("%s", error)
 
@@ -96,8 +102,10 @@ class _Loop(Generic[EventT]):
         batches: BatchSettings,
         committer: BatchCommitter,
         redrive_topic: str,
+        gathering: Gathering | None,
     ) -> None:
         self._sink = sink
+        self._gathering = gathering
         self._consumer = consumer
         self._context = context
         self._batches = batches
@@ -114,24 +122,25 @@ class _Loop(Generic[EventT]):
                 self._context.health.beat()
                 await self._committer.retry_held()
                 records = await self._gather()
-                self._context.health.set_ready()
                 await self._committer.commit_losses(records)
                 if records:
                     await self._process(records)
 
     async def _gather(self) -> list[InRecord]:
         """Return the next batch: a full one, or all records until ``batch_wait_s`` after the first; it may be empty."""
-        most = self._writer.size.limit
-        records = await self._context.retry(lambda: self._poll(most, _POLL_S), "reading events")
+        records = await self._context.retry(lambda: self._poll(self._free([]), _POLL_S), "reading events")
+        self._context.health.set_ready()
         until = time.monotonic() + self._batches.batch_wait_s
         size = _bytes(records)
         while records and not self._context.stop.is_set():
-            free = most - len(records)
+            self._context.health.beat()
+            await self._committer.retry_held()
+            free = self._free(records)
             wait_s = until - time.monotonic()
             if free <= 0 or wait_s <= 0 or size >= self._batches.batch_bytes:
                 break
             try:
-                more = await self._poll(free, wait_s)
+                more = await self._poll(free, min(wait_s, _POLL_S))
             except TransientError:
                 # The pending records are written first; the next poll meets the same error and waits.
                 break
@@ -140,6 +149,11 @@ class _Loop(Generic[EventT]):
         if records:
             self._record_bytes = max(1, size // len(records))
         return records
+
+    def _free(self, records: Sequence[InRecord]) -> int:
+        """Return how many more records the batch with ``records`` takes."""
+        free = self._writer.size.limit - len(records)
+        return free if self._gathering is None else min(free, self._gathering.wanted(records))
 
     async def _poll(self, most: int, timeout_s: float) -> list[InRecord]:
         """Poll up to ``most`` records, fewer when recent ones were so large that a batch would be too large."""

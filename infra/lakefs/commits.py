@@ -15,7 +15,7 @@ from infra.lakefs.refs import LakeFsRefs
 
 logger = logging.getLogger(__name__)
 
-BATCH = "standgale_batch"
+BATCH = "standgale-batch"
 """The key of a commit's metadata under which the id of its batch is."""
 _ATTEMPTS = 8
 _SEARCHED = 200

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -124,10 +125,22 @@ class LakeFsObjects:
             async with asyncio.timeout(limit_s):
                 return await self.send(branch, path, data, media_type=media_type, metadata=metadata, only_new=only_new)
         except TimeoutError as error:
-            raise LakeFsUnavailableError(
-                f"cannot write {branch}/{path} in {self._requests.where}: no response within {limit_s:.3g} s "
-                f"({self._requests.access.variable('timeout_s')}); is it up and reachable?"
-            ) from error
+            raise self._too_slow(branch, path, limit_s) from error
+
+    async def upload_file(
+        self, branch: str, path: str, file: Path, *, media_type: str, metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Write the content of ``file``, with memory that its size does not change."""
+        size = (await asyncio.to_thread(file.stat)).st_size
+        limit_s = self._requests.access.timeout_s + size / _LEAST_BYTES_PER_S
+        body = await asyncio.to_thread(file.open, "rb")
+        try:
+            async with asyncio.timeout(limit_s):
+                await self.send(branch, path, body, media_type=media_type, metadata=metadata)
+        except TimeoutError as error:
+            raise self._too_slow(branch, path, limit_s) from error
+        finally:
+            await asyncio.to_thread(body.close)
 
     async def send(
         self,
@@ -192,6 +205,12 @@ class LakeFsObjects:
                 status = int(error.get("status_code") or 500)
                 if status != 404:
                     raise self._requests.error_for_status(what, status, str(error.get("message") or ""))
+
+    def _too_slow(self, branch: str, path: str, limit_s: float) -> LakeFsUnavailableError:
+        return LakeFsUnavailableError(
+            f"cannot write {branch}/{path} in {self._requests.where}: no response within {limit_s:.3g} s "
+            f"({self._requests.access.variable('timeout_s')}); is it up and reachable?"
+        )
 
 
 def _too_large(what: str, size: int, most_bytes: int) -> LakeFsTooLargeError:

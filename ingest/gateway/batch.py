@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 from pydantic import JsonValue
@@ -34,7 +34,8 @@ from ingest.gateway.request.uploads import Uploads
 from ingest.gateway.results import dead_letter_text, detections_body, path_of, where_to_look
 from ingest.settings import GatewaySettings
 from schemas.errors import StandgaleError
-from schemas.events import DeadLetter
+from schemas.events import DeadLetter, FrameBatch
+from schemas.ids import frame_batch_id
 from schemas.timestamps import format_utc
 from schemas.topics import FRAMES_BACKFILL
 
@@ -116,7 +117,7 @@ class BatchEndpoint:
             else:
                 frame = self._acceptance.frame(device_id, fields, examined, captured_at, image.uri)
                 frames.append((image, frame))
-        return frames
+        return _as_batch(frames)
 
     async def _publish(
         self, frames: Sequence[tuple[BatchImage, PreparedFrame]], partition: PartitionAnswers, topic: str
@@ -189,6 +190,15 @@ def _failures(images: Sequence[BatchImage], request_id: str) -> list[_Outcome]:
     return [
         _failure(image, describe_frame_error(image.error, request_id)) for image in images if image.error is not None
     ]
+
+
+def _as_batch(frames: list[tuple[BatchImage, PreparedFrame]]) -> list[tuple[BatchImage, PreparedFrame]]:
+    """Return ``frames`` with events that name their batch; a frame that is there twice counts once."""
+    ids = {frame.event.frame_id for _, frame in frames}
+    if not ids:
+        return frames
+    batch = FrameBatch(id=frame_batch_id(ids), frames=len(ids))
+    return [(image, replace(frame, event=frame.event.model_copy(update={"batch": batch}))) for image, frame in frames]
 
 
 def _response(outcomes: Sequence[_Outcome]) -> Response:

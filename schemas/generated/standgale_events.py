@@ -5,6 +5,12 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
 
+class ArchivedImage(TypedDict):
+    frame_id: str
+    # The path on the branch, for example images/drone-7/2026-05-01/12-00-00_a3f5.jpg
+    path: str
+
+
 class Box(TypedDict):
     x1: float
     y1: float
@@ -100,6 +106,13 @@ class DroppedDetection(TypedDict):
     rule: NotRequired[RuleApplied | None]
     # The rule that dropped it
     dropped_by: str
+
+
+class FrameBatch(TypedDict):
+    # Computed from its frames
+    id: str
+    # How many it has
+    frames: int
 
 
 class FrameTimes(TypedDict):
@@ -249,6 +262,8 @@ class FrameCaptured(TypedDict):
     video: NotRequired[VideoPosition | None]
     # The flight of the device that the frame belongs to, as the device names it
     flight_id: NotRequired[str | None]
+    # The batch in which the device sent it; none for a frame that was sent alone
+    batch: NotRequired[FrameBatch | None]
     # What this frame requests; for absent fields the model card decides
     options: NotRequired[DetectOptions]
     # The model version of the store that this frame requests; none: the one that the worker serves
@@ -283,6 +298,8 @@ class DetectionsMade(TypedDict):
     video: NotRequired[VideoPosition | None]
     # The flight of the device that the frame belongs to, as the device names it
     flight_id: NotRequired[str | None]
+    # The batch in which the device sent it; none for a frame that was sent alone
+    batch: NotRequired[FrameBatch | None]
     model: ModelRef
     # The options that the frame was processed with
     options: DetectOptions
@@ -406,6 +423,18 @@ class StatisticsCounted(TypedDict):
     # Detections with labels that ``classes`` leaves out
     other_detections: int
     times: FrameTimes
+
+
+class ArchiveCommitted(TypedDict):
+    # Computed from commit and batch
+    id: str
+    # Computed from the frames that were committed together; also in the metadata of the commit
+    batch_id: str
+    repository: str
+    branch: str
+    commit_id: str
+    committed_at: str
+    images: list[ArchivedImage]
 
 
 class ProbeSent(TypedDict):

@@ -1,5 +1,11 @@
 // Types of the events of Standgale, generated from their JSON Schemas. Do not edit.
 
+export interface ArchivedImage {
+  frame_id: string;
+  /** The path on the branch, for example images/drone-7/2026-05-01/12-00-00_a3f5.jpg */
+  path: string;
+}
+
 export interface Box {
   x1: number;
   y1: number;
@@ -95,6 +101,13 @@ export interface DroppedDetection {
   rule?: RuleApplied | null;
   /** The rule that dropped it */
   dropped_by: string;
+}
+
+export interface FrameBatch {
+  /** Computed from its frames */
+  id: string;
+  /** How many it has */
+  frames: number;
 }
 
 export interface FrameTimes {
@@ -243,6 +256,8 @@ export interface FrameCaptured {
   video?: VideoPosition | null;
   /** The flight of the device that the frame belongs to, as the device names it */
   flight_id?: string | null;
+  /** The batch in which the device sent it; none for a frame that was sent alone */
+  batch?: FrameBatch | null;
   /** What this frame requests; for absent fields the model card decides */
   options?: DetectOptions;
   /** The model version of the store that this frame requests; none: the one that the worker serves */
@@ -277,6 +292,8 @@ export interface DetectionsMade {
   video?: VideoPosition | null;
   /** The flight of the device that the frame belongs to, as the device names it */
   flight_id?: string | null;
+  /** The batch in which the device sent it; none for a frame that was sent alone */
+  batch?: FrameBatch | null;
   model: ModelRef;
   /** The options that the frame was processed with */
   options: DetectOptions;
@@ -402,6 +419,18 @@ export interface StatisticsCounted {
   times: FrameTimes;
 }
 
+export interface ArchiveCommitted {
+  /** Computed from commit and batch */
+  id: string;
+  /** Computed from the frames that were committed together; also in the metadata of the commit */
+  batch_id: string;
+  repository: string;
+  branch: string;
+  commit_id: string;
+  committed_at: string;
+  images: ArchivedImage[];
+}
+
 export interface ProbeSent {
   /** Host name and process id */
   process: string;
@@ -417,5 +446,6 @@ export interface EventsByType {
   "standgale.model.availability.v1": WorkerAvailability;
   "standgale.job.finished.v1": JobFinished;
   "standgale.statistics.counted.v1": StatisticsCounted;
+  "standgale.archive.committed.v1": ArchiveCommitted;
   "standgale.probe.sent.v1": ProbeSent;
 }

@@ -9,6 +9,7 @@ from standgale.services.gateway import GatewayComponent
 from standgale.services.schema import SchemaMigrator
 from standgale.services.sinks import (
     make_annotations_sink,
+    make_archive_sink,
     make_hub,
     make_mqtt_sink,
     make_postgres_sinks,
@@ -45,6 +46,7 @@ async def run_up(settings: Settings) -> int:
                 *make_retention(process),
                 *(make_annotations_sink(process, None) if settings.media.sends_annotations else []),
                 *([] if settings.mqtt.url is None else make_mqtt_sink(process, None)),
+                *make_archive_sink(process, None),
                 # PyAV is an extra; without it there are no sources.
                 *([SourcesComponent(process)] if can_pull() else []),
             ]

@@ -19,8 +19,12 @@ from schemas import topics
 from schemas.topics import TopicSpec
 from sinks.annotations.returned import ReturnedAnnotations
 from sinks.annotations.sink import AnnotationsSink
+from sinks.lakefs.gathering import MOST_RECORDS, CommitGathering
+from sinks.lakefs.open import open_archive
+from sinks.lakefs.sink import ArchiveSink
 from sinks.mqtt.sink import MqttSink
 from sinks.mqtt.tls import load_tls
+from sinks.postgres.archive import ArchiveCommits, PendingCommits
 from sinks.postgres.failed_frames import FailedFrames
 from sinks.postgres.flights import ArrivedFrames
 from sinks.postgres.jobs import JobFailures
@@ -54,14 +58,36 @@ def make_postgres_sinks(process: Composition, instance_id: str | None) -> list[C
         ArrivedFrames(database),
         FailedFrames(database),
         JobFailures(database),
+        ArchiveCommits(database),
     )
-    return [*(_make_runner(process, sink, instance_id) for sink in sinks), make_system_metrics(process)]
+    runners = [_make_runner(process, sink, instance_id) for sink in sinks]
+    return [*runners, PendingCommits(database, process.settings.retry), make_system_metrics(process)]
 
 
 def make_system_metrics(process: Composition) -> Component:
     """Make the component that keeps the metrics of this process in the database."""
     settings = process.settings
     return SystemMetrics(process.database(), settings.system_metrics, settings.retry, process.service)
+
+
+def make_archive_sink(process: Composition, instance_id: str | None) -> list[Component]:
+    """Make the component that archives frames in LakeFS or in a folder."""
+    settings = process.settings.lakefs
+    archive = open_archive(settings, process.settings.data_dir, process.store())
+    sink = ArchiveSink(archive, process.broker(), frames_per_commit=settings.frames_per_commit, jobs=settings.jobs)
+    batches = process.settings.sinks.model_copy(
+        update={"batch_records": MOST_RECORDS, "batch_wait_s": settings.batch_timeout_s}
+    )
+    return [
+        SinkRunner(
+            sink,
+            process.broker(),
+            batches=batches,
+            retry=process.settings.retry,
+            instance_id=instance_id,
+            gathering=CommitGathering(settings.frames_per_commit),
+        )
+    ]
 
 
 def make_sink_components(process: Composition, name: str, instance_id: str | None) -> list[Component]:
@@ -208,7 +234,10 @@ class ShippedSink:
 
 
 SINKS: dict[str, ShippedSink] = {
-    "postgres": ShippedSink(make_postgres_sinks, (PostgresSink, ArrivedFrames, FailedFrames, JobFailures)),
+    "postgres": ShippedSink(
+        make_postgres_sinks, (PostgresSink, ArrivedFrames, FailedFrames, JobFailures, ArchiveCommits)
+    ),
+    "lakefs": ShippedSink(make_archive_sink, (ArchiveSink,)),
     "retention": ShippedSink(make_retention),
     "sse": ShippedSink(_make_sse),
     "annotations": ShippedSink(make_annotations_sink, (AnnotationsSink,)),

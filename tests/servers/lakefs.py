@@ -34,13 +34,14 @@ class LakeFsServer(AppServer):
 
     def __init__(self, folder: Path, external: Callable[[str], bytes | None] = lambda address: None) -> None:
         self._folder = folder
-        self._external = external
+        self.external = external
         self.repositories = {name: Repository(name) for name in ("standgale", "bird-detection")}
         self.fail: list[tuple[str, int, str]] = []
         """The next requests whose method and path contain the text get the status and message."""
         self.hang_s = 0.0
         self.lose_responses = 0
         """So many changes are made, and their responses lost."""
+        self._ends: tuple[int, bool] | None = None
         self.page = _PAGE
         """The most entries of a page, fewer than asked for is allowed"""
         self.requests: list[str] = []
@@ -74,6 +75,14 @@ class LakeFsServer(AppServer):
         """Return the file with the bytes of an entry that was uploaded."""
         return self._folder / entry.address.rpartition("/")[2]
 
+    def end_at(self, step: int, *, done: bool) -> None:
+        """After ``step`` further requests, close every connection; the next request is ``done`` before that or not."""
+        self._ends = step, done
+
+    def go_on(self) -> None:
+        """Respond to requests again."""
+        self._ends = None
+
     def put(self, repository: str, path: str, data: bytes, branch: str = "main") -> None:
         """Stage an object."""
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +99,15 @@ class LakeFsServer(AppServer):
         self.requests.append(called)
         if self.hang_s:
             await asyncio.sleep(self.hang_s)
+        if self._ends is not None:
+            left, done = self._ends
+            self._ends = left - 1, done
+            if left <= 0:
+                if done and left == 0:
+                    await handler(request)
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response(status=500)
         for number, (text, status, message) in enumerate(self.fail):
             if text in called:
                 del self.fail[number]
@@ -112,7 +130,7 @@ class LakeFsServer(AppServer):
             return _message(404, "path does not exist: object not found")
         headers = {"Content-Type": entry.content_type}
         if not entry.address.startswith(self._repository(request).namespace):
-            data = self._external(entry.address)
+            data = self.external(entry.address)
             if data is None:
                 return _message(410, "resource is gone: no such key in storage")
             return web.Response(body=data[:1] if "Range" in request.headers else data, headers=headers)

@@ -84,6 +84,7 @@ def make_detections(
         job_id=frame.job_id,
         video=frame.video,
         flight_id=frame.flight_id,
+        batch=frame.batch,
         model=ModelRef(name=card.name, version=card.version),
         options=result.options.as_options(_prompt(frame, card)),
         detections=found if rulings is None else kept_detections(found, rulings, card),

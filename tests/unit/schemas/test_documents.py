@@ -14,6 +14,7 @@ import yaml
 from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker
 from jsonschema.exceptions import ValidationError
 
+from schemas.archive_events import ArchiveCommitted
 from schemas.cloudevents import Attributes, to_headers
 from schemas.documents import ASYNCAPI_FILE, GENERATED, check, documents, json_schema, main, schema_file, write
 from schemas.event_base import Event
@@ -134,6 +135,17 @@ SAMPLES: dict[type[Event], Event] = {
             "processed_images": 2,
             "failed_images": 0,
             "total_detections": 5,
+        }
+    ),
+    ArchiveCommitted: ArchiveCommitted.model_validate(
+        {
+            "id": FRAME["frame_id"],
+            "batch_id": FRAME["frame_id"],
+            "repository": "bird-detection",
+            "branch": "main",
+            "commit_id": "c" * 64,
+            "committed_at": "2026-11-20T12:00:09Z",
+            "images": [{"frame_id": FRAME["frame_id"], "path": "images/drone-7/2026-11-20/12-00-00_a3f5.jpg"}],
         }
     ),
     ProbeSent: ProbeSent.model_validate({"process": "gateway-1-7", "sent_at": "2026-11-20T12:00:02Z"}),

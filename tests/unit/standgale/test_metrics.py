@@ -67,6 +67,8 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "uploaded_files": ("counter", ()),
     "standgale_webhook_calls": ("counter", ("result",)),
     "standgale_annotations": ("counter", ("result",)),
+    "standgale_archive_images": ("counter", ("result",)),
+    "standgale_archive_commits": ("counter", ()),
     "standgale_console_refused": ("counter", ("reason",)),
     "standgale_media": ("counter", ("state",)),
     "standgale_media_frames": ("counter", ()),

@@ -159,7 +159,7 @@ def test_every_address_of_a_server_is_checked() -> None:
         for each in settings_reference()
         if each.path.rpartition(".")[2] in _ADDRESSES and not each.secret and each.path != "mqtt.url"
     ]
-    assert len(addresses) == 8
+    assert len(addresses) == 9
     for setting in addresses:
         for wrong in ("minio:9000", "http://", "http://host:99999", "http://host/?a=b", "http://us er", "//host"):
             message = refusal(overrides={setting.path: wrong})

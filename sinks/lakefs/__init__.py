@@ -1,0 +1,1 @@
+"""Archives frames in LakeFS, or in a local folder with the same layout and commits."""
