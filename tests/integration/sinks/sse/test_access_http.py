@@ -12,10 +12,13 @@ import pytest
 
 from infra.auth.scopes import DeviceScope
 from infra.auth.verifier import VerifiedToken
+from infra.encryption.box import SecretBox
 from infra.errors import DatabaseUnavailableError
 from infra.storage.frames.folder import FolderFrameStore
-from sinks.sse import STREAM_PATH
-from sinks.sse.access.access import TOKENS_PATH
+from sinks.sse import STREAM_PATH, sse_routes
+from sinks.sse.access.access import TOKENS_PATH, StreamAccess
+from sinks.sse.access.stream_tokens import StreamTokens
+from sinks.sse.pictures.addresses import IMAGES_PATH
 from tests.harnesses.sse_server import Page, Stream, listening, serving, started
 from tests.servers.stream import numbered
 
@@ -168,3 +171,23 @@ async def test_a_reset_comes_over_http_and_the_next_connection_resumes(tmp_path:
         await stream.publish(numbered(2, device="a"))
         await page.listen(stream.http, stream.url, enough=2)
     assert page.numbers == [1, 2]
+
+
+async def test_sse_routes_refuse_a_stranger_each_by_its_rule(tmp_path: Path) -> None:
+    rules = {("GET", STREAM_PATH): 401, ("POST", TOKENS_PATH): 401, ("GET", f"{IMAGES_PATH}/{{name}}"): 403}
+    store = FolderFrameStore(tmp_path / "frames")
+    async with serving(tmp_path, Keys(), store=store, access="keys") as stream:
+        access = StreamAccess(stream.hub.settings, Keys(), None, StreamTokens(SecretBox([bytes(32)]), 1.0))
+        routes = {
+            (method, route.path)
+            for route in sse_routes(stream.hub, access, store)
+            for method in route.methods or ()
+            if method != "HEAD"
+        }
+        assert routes == set(rules)
+        for (method, path), status in rules.items():
+            address = url(stream, path.replace("{name}", "0" * 64 + ".jpg"))
+            async with stream.http.request(method, address) as response:
+                assert response.status == status
+                assert "error_code" in await response.json()
+    await store.close()

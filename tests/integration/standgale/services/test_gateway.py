@@ -13,7 +13,10 @@ from infra.deploy.ports import free_port
 from ingest.limits.settings import LimitsSettings
 from ingest.settings import GatewaySettings
 from schemas.topics import FRAMES_LIVE
+from sinks.settings import SseSettings
 from sinks.sse import STREAM_PATH as SSE_PATH
+from sinks.sse.access.access import TOKENS_PATH
+from sinks.sse.pictures.addresses import IMAGES_PATH
 from standgale.services.composition import Composition
 from standgale.services.gateway import GatewayComponent
 from standgale.services.sinks import make_hub
@@ -76,6 +79,29 @@ async def test_settings_of_limits_reach_the_gateway_and_its_live_stream_is_docum
         finally:
             stop.set()
             await asyncio.wait_for(asyncio.gather(*running), 30)
+
+
+async def test_the_live_stream_of_all_in_one_process_has_tokens_and_pictures(tmp_path: Path) -> None:
+    gateway = GatewaySettings(port=free_port())
+    settings = Settings(data_dir=tmp_path, gateway=gateway, sse=SseSettings(access="keys"))
+    async with Composition(settings, "gateway") as process:
+        process._verifier = process._keys = cast(TokenVerifier, Tokens())
+        component, stop = GatewayComponent(process, make_hub(process)), asyncio.Event()
+        running = asyncio.create_task(component.run(stop, process.health.part(component.name)))
+        await until(lambda: process.health.report().parts["gateway"].ready)
+        try:
+            async with aiohttp.ClientSession(f"http://127.0.0.1:{gateway.port}") as client:
+                async with client.get("/openapi.json") as page:
+                    paths = (await page.json())["paths"]
+                assert {TOKENS_PATH, f"{IMAGES_PATH}/{{name}}"} <= set(paths)
+                for path, status in ((SSE_PATH, 401), (f"{IMAGES_PATH}/{'0' * 64}.jpg", 403)):
+                    async with client.get(path) as response:
+                        assert response.status == status
+                async with client.post(TOKENS_PATH) as response:
+                    assert response.status == 401
+        finally:
+            stop.set()
+            await asyncio.wait_for(running, 30)
 
 
 async def _status(request: aiohttp.client._RequestContextManager) -> int:
