@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PACKAGES := schemas infra ingest detectors sinks training console standgale
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format unit integration faults coverage rules-engine campaign edge-campaign stream-campaign jobs-campaign mutations bench eval train train-test house lock documents clean
+.PHONY: help demo test lint format unit integration faults coverage rules-engine campaign edge-campaign stream-campaign jobs-campaign mutations bench eval train train-test faust-test house lock documents clean
 
 help:
 	@echo "make demo    run the whole pipeline on this machine, with simulated drones"
@@ -28,6 +28,7 @@ help:
 	@echo "make train   train the shipped model again (installs torch); PHOTOGRAPHS=folder: on photographs, too,"
 	@echo "             START=model.onnx: from the weights of a model"
 	@echo "make train-test  test the network and its loss (installs torch)"
+	@echo "make faust-test  test the statistics that Faust counts (an environment of its own)"
 	@echo "make house   print figures of the source tree: sizes, imports between rooms, circles"
 	@echo "make documents  generate the JSON Schemas and the AsyncAPI document"
 	@echo "make lock    resolve the lock files"
@@ -147,6 +148,16 @@ mutations: $(VENV)/.dev
 	.venv-sahi/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/sahi.lock
 	@touch $@
 
+# Faust needs other versions of some packages than the rest; without it the tests of it are skipped.
+.venv-faust/.done: requirements/faust.lock pyproject.toml
+	$(PYTHON) -m venv .venv-faust
+	.venv-faust/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/faust.lock
+	.venv-faust/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+faust-test: .venv-faust/.done
+	.venv-faust/bin/python -m pytest tests/contract/statistics tests/faults/test_faust_killed.py
+
 bench: $(VENV)/.dev .venv-sahi/.done
 	BENCH_SAHI_PYTHON=.venv-sahi/bin/python $(BIN)/python -m bench
 
@@ -171,7 +182,7 @@ LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashe
 lock: $(VENV)/bin/python
 	$(PIP_INSTALL) uv
 	for profile in demo:server,cpu,embedded dev:server,cpu,embedded,kafka,s3,lakefs,geo,video,rules,mqtt,text,quantize,dev \
-	  train:server,cpu,torch,train; do \
+	  train:server,cpu,torch,train faust:server,cpu,embedded,kafka,faust,dev; do \
 	  $(LOCK) pyproject.toml requirements/build.in \
 	    $$(echo $${profile#*:} | sed 's/[^,]*/--extra &/g; s/,/ /g') --output-file requirements/$${profile%%:*}.lock; \
 	done
@@ -180,4 +191,4 @@ lock: $(VENV)/bin/python
 	$(LOCK) requirements/client.in --output-file requirements/client.lock
 
 clean:
-	rm -rf $(VENV) .venv-sahi .venv-client tests/asyncapi/node_modules tests/consumers/node_modules $(RULES_ENGINE) .standgale .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
+	rm -rf $(VENV) .venv-sahi .venv-client .venv-faust tests/asyncapi/node_modules tests/consumers/node_modules $(RULES_ENGINE) .standgale .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results

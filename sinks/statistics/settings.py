@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from infra.sections import Interval, Section
+from infra.sections import Interval, PositiveSeconds, Section
 
 _Days = Annotated[float, Field(ge=1, le=36_500)]
 
@@ -16,6 +16,14 @@ class StatisticsSettings(Section):
 
     section = "statistics"
 
+    engine: Literal["plain", "faust"] = Field(
+        default="plain",
+        description="what counts: plain keeps its state in the database; faust, on Kafka only, in a topic of its own",
+    )
+    remember_s: PositiveSeconds = Field(
+        default=21_600.0,
+        description="faust: how long after its last frame a window takes further ones, each once",
+    )
     publish_s: Interval = Field(
         default=5.0, description="how often windows that have changed are published on the topic stats"
     )

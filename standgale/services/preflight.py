@@ -69,6 +69,9 @@ def _problems(settings: Settings, parts: Sequence[Part]) -> Iterator[str]:
             "nothing is posted to the Annotations service: give its address, media.annotations_url "
             "(STANDGALE_MEDIA__ANNOTATIONS_URL or ANNOTATIONS_URL), to this process and to the console"
         )
+    # `standgale up` is what has both of these parts.
+    if settings.statistics.engine == "faust" and ("statistics" in parts or {"gateway", "postgres"} <= set(parts)):
+        yield from _faust_problems(settings)
     if "sources" in parts and not find_spec("av"):
         yield f"sources are read with PyAV, which is not installed: {install_extra('video')}"
     if "mqtt" in parts:
@@ -99,6 +102,18 @@ def _mqtt_problems(settings: Settings) -> Iterator[str]:
         yield f"the MQTT sink has no broker: give {settings.mqtt.named('url')}, such as mqtt://127.0.0.1:1883"
     if not find_spec("aiomqtt"):
         yield f"the MQTT sink needs aiomqtt, which is not installed: {install_extra('mqtt')}"
+
+
+def _faust_problems(settings: Settings) -> Iterator[str]:
+    """Yield why Faust cannot count the statistics."""
+    setting = "statistics.engine (STANDGALE_STATISTICS__ENGINE) is faust"
+    if settings.broker.kind != "kafka":
+        yield (
+            f"{setting}, which counts on Kafka only, and broker.kind (STANDGALE_BROKER__KIND) is "
+            f"{settings.broker.kind}; set statistics.engine to plain"
+        )
+    elif not find_spec("faust"):
+        yield f"{setting}, which is not installed: {install_extra('faust')}; or set it to plain"
 
 
 def _rules_problems(settings: Settings) -> Iterator[str]:

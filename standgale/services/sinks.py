@@ -185,14 +185,34 @@ def make_webhook_sinks(process: Composition, instance_id: str | None) -> list[Co
 def make_statistics_sinks(process: Composition, instance_id: str | None) -> list[Component]:
     """Make the components that count detections, publish what they counted, and keep it in tables."""
     settings, database = process.settings, process.database()
+    counting: list[Component]
+    if settings.statistics.engine == "faust":
+        # Imported here, because it needs the extra "faust".
+        from sinks.statistics.on_faust.application import kafka_access  # noqa: PLC0415
+        from sinks.statistics.on_faust.component import StatisticsOnFaust  # noqa: PLC0415
+
+        password_file = secret_file("broker.sasl_password")
+        counting = [
+            StatisticsOnFaust(
+                process.broker(),
+                lambda: kafka_access(settings.broker, process.topics, password_file, instance_id),
+                process.topics,
+                settings.statistics,
+                settings.retry,
+            )
+        ]
+    else:
+        counting = [
+            _make_runner(process, StatisticsCounter(database), instance_id),
+            PublishingComponent(
+                "statistics-publisher",
+                process,
+                lambda publisher: StatisticsPublisher(database, publisher, settings.statistics, settings.retry),
+            ),
+        ]
     return [
-        _make_runner(process, StatisticsCounter(database), instance_id),
+        *counting,
         _make_runner(process, StatisticsTable(database), instance_id),
-        PublishingComponent(
-            "statistics-publisher",
-            process,
-            lambda publisher: StatisticsPublisher(database, publisher, settings.statistics, settings.retry),
-        ),
         StatisticsForgetting(
             database, settings.statistics, process.topics[topics.DETECTIONS].retention_s, settings.retry
         ),

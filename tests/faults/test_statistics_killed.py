@@ -33,7 +33,7 @@ pytestmark = pytest.mark.faults
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.faults.statistics_process"])
 
-KILLS = 12
+KILLS = 8
 SEED = 11
 TABLE = "SELECT id, revision, detections FROM statistics_windows"
 CLASSES = "SELECT label, sum(detections)::int AS detections FROM statistics_classes GROUP BY label"
@@ -60,9 +60,9 @@ async def read_all(reader: Reader, topic: str) -> list[StatisticsCounted]:
     return found
 
 
-async def test_windows_equal_those_of_the_topic_after_kills(tmp_path: Path) -> None:
+async def test_windows_equal_those_of_the_topic_after_kills(tmp_path: Path, server_dir: Path) -> None:
     rng = random.Random(SEED)
-    server = EmbeddedPostgres(tmp_path)
+    server = EmbeddedPostgres(server_dir)
     dsn = await server.start()
     try:
         await asyncio.to_thread(migrate_up, dsn)

@@ -94,3 +94,16 @@ def test_rules_with_errors_are_a_problem_that_names_the_line(tmp_path: Path, mon
     assert first == "not started, 2 problems:"
     assert "detector.rules (STANDGALE_DETECTOR__RULES): rules file herd.pl: line 1, column 21: shell/1" in lines[0]
     assert lines[1].endswith("detector.rules (STANDGALE_DETECTOR__RULES): no engine swi")
+
+
+def test_faust_counts_on_kafka_only_and_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = settings(tmp_path, statistics__engine="faust")
+    for parts in (("statistics",), UP):
+        (line,) = refusal(wanted, parts)
+        assert "STANDGALE_STATISTICS__ENGINE" in line
+        assert "set statistics.engine to plain" in line
+    require_startable(wanted, ("gateway",))
+    on_kafka = settings(tmp_path, statistics__engine="faust", broker__kind="kafka", database__url="postgresql://u@h/d")
+    monkeypatch.setattr(preflight, "find_spec", lambda name: None)
+    (line,) = refusal(on_kafka, ("statistics",))
+    assert "install the extra faust" in line
