@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from schemas.topics import load_topics
 from standgale.doctor.access import with_short_timeouts
+from standgale.doctor.annotations import AnnotationsCheck
 from standgale.doctor.clocks import BrokerClockCheck, DatabaseClockCheck, FileClockCheck
 from standgale.doctor.database import DatabaseCheck
 from standgale.doctor.dead_letters import DeadLettersCheck
@@ -40,6 +41,7 @@ def all_checks(settings: Settings, *, timeout_s: float, health: Sequence[str] = 
         RetentionCheck(soon),
         ModelCheck(soon.detector),
         RulesCheck(soon.detector),
+        AnnotationsCheck(soon.media, timeout_s / 2),
         MqttCheck(soon.mqtt),
         DisksCheck(soon),
         *(ServiceCheck(address) for address in (*own_address(settings.telemetry), *health)),

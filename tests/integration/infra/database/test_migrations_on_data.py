@@ -66,3 +66,30 @@ async def test_a_step_back_from_failed_frames_keeps_detected_images_and_flights(
         assert await admin.fetchval("SELECT count(*) FROM images") == 3
     finally:
         await admin.close()
+
+
+async def test_a_step_back_from_annotations_forgets_kept_tokens_and_keeps_rows(empty_dsn: str) -> None:
+    """An older program removes tokens with the end of a run."""
+    await asyncio.to_thread(migrate.migrate_up, empty_dsn)
+    admin = await asyncpg.connect(empty_dsn)
+    try:
+        await admin.execute("INSERT INTO api_clients (client_id) VALUES ('desktop')")
+        device = await admin.fetchval("INSERT INTO devices (device_id) VALUES ('drone-1') RETURNING id")
+        image = await admin.fetchval(_IMAGE, device, "2026-05-01T12:00Z", "completed", None)
+        await admin.execute(
+            "INSERT INTO media_runs (id, client_id, media_id, state, config, token, annotate, finished_at)"
+            " VALUES (gen_random_uuid(), 'desktop', 'clip', 'processed', '{}', 'secret', TRUE, now())"
+        )
+        await admin.execute(
+            "INSERT INTO annotation_posts SELECT id, $1, TRUE, 'a-1', NULL, now() FROM media_runs", image
+        )
+        await admin.execute("INSERT INTO data_annotations (image_id, annotation_type) VALUES ($1, 'confirmed')", image)
+        await asyncio.to_thread(migrate.migrate_down, empty_dsn, "0014")
+        assert await admin.fetchval("SELECT count(*) FROM media_runs WHERE token IS NULL") == 1
+        with pytest.raises(asyncpg.CheckViolationError):
+            await admin.execute("UPDATE media_runs SET token = 'secret'")
+        await asyncio.to_thread(migrate.migrate_up, empty_dsn)
+        assert await admin.fetchval("SELECT count(*) FROM media_runs WHERE NOT annotate") == 1
+        assert await admin.fetchval("SELECT count(*) FROM data_annotations") == 1
+    finally:
+        await admin.close()
