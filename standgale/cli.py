@@ -18,6 +18,7 @@ from typer.main import get_command
 from infra.extras import extra_with, install_extra
 from schemas.errors import StandgaleError
 from standgale.commands import (
+    dataset,
     dead,
     demo,
     detect,
@@ -116,6 +117,7 @@ app.add_typer(rules.app, name="rules")
 app.add_typer(retention.app, name="retention")
 app.add_typer(topics.app, name="topics")
 app.add_typer(dead.app, name="dead")
+app.add_typer(dataset.app, name="dataset")
 app.add_typer(kafka.app, name="kafka")
 app.add_typer(model.app, name="model")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from console.datasets.settings import DatasetSettings
 from console.inference_settings import InferenceJobsSettings
 from console.media.settings import MediaSettings
 from console.settings import ConsoleSettings
@@ -64,6 +65,7 @@ class Settings(Section):
     webhooks: WebhookSettings = WebhookSettings()
     media: MediaSettings = MediaSettings()
     annotations: AnnotationsSettings = AnnotationsSettings()
+    datasets: DatasetSettings = DatasetSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     edge: EdgeSettings = EdgeSettings()
     replay: ReplaySettings = ReplaySettings()
@@ -89,6 +91,11 @@ class Settings(Section):
     def rules_folder(self) -> Path:
         """The folder of the rules that jobs may name."""
         return self.console.rules or self.data_dir / "rules"
+
+    @property
+    def datasets_folder(self) -> Path:
+        """The folder of the data sets, when they are kept in one."""
+        return self.datasets.folder or self.data_dir / "datasets"
 
     @property
     def frames_folder(self) -> Path:

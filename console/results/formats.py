@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from console.results.compare import Comparison
@@ -13,6 +13,25 @@ Format = Literal["json", "yolo", "coco", "voc"]
 FORMATS: Sequence[Format] = ("json", "yolo", "coco", "voc")
 _NO_XML = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), 0xFFFE, 0xFFFF])
 """Characters that XML cannot hold, or no reader expects in a name."""
+
+
+class LabelledPicture(Protocol):
+    """Says about a picture what label files say of it; a :class:`ResultFile` is one."""
+
+    @property
+    def filename(self) -> str:
+        """Its name, without a folder."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        ...
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        ...
 
 
 def pixel_box(found: Found, width: int, height: int) -> tuple[float, float, float, float]:
@@ -60,19 +79,23 @@ def _detection(found: Found, width: int, height: int) -> dict[str, Any]:
     return body
 
 
-def as_yolo(found: Iterable[Found]) -> str:
-    """Return the label lines of one file: class, centre, width, height (normalised), and the score."""
+def as_yolo(found: Iterable[Found], *, scores: bool = True) -> str:
+    """Return the label lines of one file: class, centre, width, height (normalised), and the score.
+
+    Programs that train take lines without ``scores`` only.
+    """
     return "".join(
-        f"{each.class_id} {' '.join(map(_number, centre_box(each)))} {_number(each.confidence)}\n" for each in found
+        f"{each.class_id} {' '.join(map(_number, centre_box(each)))}"
+        f"{f' {_number(each.confidence)}' if scores else ''}\n"
+        for each in found
     )
 
 
-def as_voc(file: ResultFile, found: Iterable[Found]) -> str:
+def as_voc(image: LabelledPicture, found: Iterable[Found], folder: str = "") -> str:
     """Return the annotation of one file in the XML of Pascal VOC; pixels count from 1 in it."""
-    image = file.file.image
     root = Element("annotation")
-    _add(root, "folder", "")
-    _add(root, "filename", file.file.filename)
+    _add(root, "folder", folder)
+    _add(root, "filename", image.filename)
     size = SubElement(root, "size")
     for name, value in (("width", image.width), ("height", image.height), ("depth", 3)):
         _add(size, name, value)
@@ -98,16 +121,9 @@ def as_voc(file: ResultFile, found: Iterable[Found]) -> str:
     return tostring(root, encoding="unicode", xml_declaration=False) + "\n"
 
 
-def coco_image(file: ResultFile, number: int) -> dict[str, Any]:
-    """Return the image of COCO for the ``number``-th file of a job, from 1."""
-    image = file.file.image
-    return {
-        "id": number,
-        "file_name": file.file.filename,
-        "width": image.width,
-        "height": image.height,
-        "file_id": file.file.file_id,
-    }
+def coco_image(image: LabelledPicture, number: int) -> dict[str, Any]:
+    """Return the image of COCO for the ``number``-th file, from 1."""
+    return {"id": number, "file_name": image.filename, "width": image.width, "height": image.height}
 
 
 class CocoAnnotations:
@@ -117,10 +133,9 @@ class CocoAnnotations:
         self._count = 0
         self._categories: dict[int, str] = {}
 
-    def of(self, file: ResultFile, number: int, found: Iterable[Found]) -> list[dict[str, Any]]:
+    def of(self, image: LabelledPicture, number: int, found: Iterable[Found]) -> list[dict[str, Any]]:
         """Return the annotations of the ``number``-th file; ids go on from those of the file before."""
         annotations = []
-        image = file.file.image
         for each in found:
             left, top, right, bottom = pixel_box(each, image.width, image.height)
             width, height = round(right - left, 2), round(bottom - top, 2)

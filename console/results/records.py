@@ -65,6 +65,21 @@ class ResultFile:
     """What rules did with its detections; None where it had none."""
 
     @property
+    def filename(self) -> str:
+        """Its name, as the client gave it."""
+        return self.file.filename
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self.file.image.width
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return self.file.image.height
+
+    @property
     def failed(self) -> bool:
         """Whether no detector could process it."""
         return self.session is None

@@ -178,7 +178,7 @@ async def _coco(records: ResultRecords, job: ResultJob, files: Sequence[ResultFi
     """Yield a COCO document: its images, then the annotations file by file, then the classes that they have."""
     head = {
         "info": {"description": f"Detections of {job.job_id}"},
-        "images": [coco_image(file, number) for number, file in enumerate(files, 1)],
+        "images": [coco_image(file, number) | {"file_id": file.file.file_id} for number, file in enumerate(files, 1)],
     }
     yield orjson.dumps(head)[:-1] + b',"annotations":['
     annotations, separator = CocoAnnotations(), b""

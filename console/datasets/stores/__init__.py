@@ -1,0 +1,1 @@
+"""Keeps data sets: in a folder, or as branches of a LakeFS repository."""

@@ -1,0 +1,35 @@
+"""Opens what the commands of data sets need from the settings, and closes it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from console.datasets.create import DatasetParts
+from console.datasets.stores.folder import FolderDatasets
+from console.datasets.stores.port import DatasetStore
+from infra.storage.frames.open import open_frame_store
+from standgale.opening import open_database
+from standgale.settings import Settings
+
+
+@asynccontextmanager
+async def opened_datasets(settings: Settings) -> AsyncIterator[DatasetStore]:
+    """Give the store of data sets: DATA_DIR/datasets, or the LakeFS repository of the archive."""
+    store: DatasetStore = FolderDatasets(settings.datasets_folder)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def opened_parts(settings: Settings) -> AsyncIterator[DatasetParts]:
+    """Give what making a data set needs."""
+    async with opened_datasets(settings) as store, open_database(settings) as database:
+        frames = open_frame_store(settings.frames, settings.data_dir)
+        try:
+            yield DatasetParts(database, frames, store, settings.datasets, f"standgale {version('standgale')}")
+        finally:
+            await frames.close()
