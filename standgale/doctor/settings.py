@@ -89,5 +89,25 @@ def _production(settings: Settings) -> Iterator[Finding]:
                 "the database is the embedded one, which only processes of this machine can reach",
                 "set database.url to your PostgreSQL server",
             )
-    if not settings.sse.host.startswith(_LOOPBACK) and not settings.sse.tokens:
-        yield warning(f"the live stream listens on {settings.sse.host} and needs no token", "set sse.tokens")
+        if remote and not settings.encryption.keys:
+            yield warning(
+                "encryption.keys is not set: secrets in the database, tokens of the live stream and addresses of its "
+                "pictures are those of one machine",
+                "give all processes the same encryption.keys",
+            )
+    yield from _open_stream(settings)
+
+
+def _open_stream(settings: Settings) -> Iterator[Finding]:
+    if settings.sse.tokens or settings.sse.access == "keys":
+        return
+    listeners = [(settings.sse.host, "the live stream")]
+    if settings.broker.kind == "embedded":
+        # Where one process has everything, as a rule.
+        listeners.append((settings.gateway.host, "the gateway, which has the live stream under `standgale up`,"))
+    for host, what in listeners:
+        if not host.startswith(_LOOPBACK):
+            yield warning(
+                f"{what} listens on {host}, and the stream needs no token", "set sse.access to keys, or set sse.tokens"
+            )
+            return

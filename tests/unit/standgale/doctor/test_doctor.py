@@ -142,7 +142,14 @@ async def test_settings_that_do_not_fit_together_are_named() -> None:
     assert "max_in_flight_bytes" in text
     assert "gateway.port and sse.port, telemetry.health_port are all 8001" in text
     warned = "\n".join(finding.what for finding in findings if finding.level == "warning")
-    for words in ("unencrypted", "one copy", "are stored in a folder", "embedded one", "needs no token"):
+    for words in (
+        "unencrypted",
+        "one copy",
+        "are stored in a folder",
+        "embedded one",
+        "of one machine",
+        "needs no token",
+    ):
         assert words in warned
     assert all(finding.remedy for finding in findings if finding.level != "ok")
 
@@ -222,3 +229,16 @@ async def test_a_disk_that_hangs_stops_no_other_check(tmp_path: Path, monkeypatc
     finally:
         released.set()
     assert [finding.level for _, finding in report.findings] == ["problem"] * 3 + ["ok"]
+
+
+@pytest.mark.parametrize("section", ["sse", "gateway"])
+async def test_settings_check_names_a_live_stream_that_is_open_to_the_network(section: str) -> None:
+    def settings(**sse: object) -> Settings:
+        sections: dict[str, dict[str, object]] = {"sse": dict(sse)}
+        sections.setdefault(section, {})["host"] = "0.0.0.0"
+        return Settings.model_validate(sections)
+
+    (_, finding) = await SettingsCheck(settings()).look()
+    assert "the stream needs no token" in finding.what
+    assert len(await SettingsCheck(settings(access="keys")).look()) == 1
+    assert len(await SettingsCheck(settings(tokens=("shared",))).look()) == 1
