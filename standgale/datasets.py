@@ -8,7 +8,9 @@ from importlib.metadata import version
 
 from console.datasets.create import DatasetParts
 from console.datasets.stores.folder import FolderDatasets
+from console.datasets.stores.lakefs import LakeFsDatasets
 from console.datasets.stores.port import DatasetStore
+from infra.lakefs.access import LakeFsAccess
 from infra.storage.frames.open import open_frame_store
 from standgale.opening import open_database
 from standgale.settings import Settings
@@ -17,11 +19,26 @@ from standgale.settings import Settings
 @asynccontextmanager
 async def opened_datasets(settings: Settings) -> AsyncIterator[DatasetStore]:
     """Give the store of data sets: DATA_DIR/datasets, or the LakeFS repository of the archive."""
-    store: DatasetStore = FolderDatasets(settings.datasets_folder)
+    store = _store(settings)
     try:
         yield store
     finally:
         await store.close()
+
+
+def _store(settings: Settings) -> DatasetStore:
+    lakefs = settings.lakefs
+    if lakefs.kind == "folder":
+        return FolderDatasets(settings.datasets_folder)
+    access = LakeFsAccess.of(
+        lakefs,
+        endpoint_url=lakefs.endpoint_url,
+        access_key=lakefs.access_key,
+        secret_key=lakefs.secret_key,
+        repository=lakefs.repository,
+        timeout_s=lakefs.timeout_s,
+    )
+    return LakeFsDatasets(access, settings.retry)
 
 
 @asynccontextmanager

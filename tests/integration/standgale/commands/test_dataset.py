@@ -17,6 +17,7 @@ from infra.storage.frames.folder import FolderFrameStore
 from schemas.errors import StandgaleError
 from standgale.cli import app
 from tests.harnesses.datasets import DatasetSite
+from tests.servers.lakefs import ACCESS_KEY, SECRET_KEY, LakeFsServer
 
 pytestmark = pytest.mark.integration
 
@@ -65,6 +66,26 @@ def test_dataset_is_made_shown_exported_compared_and_deleted(environment: Mappin
     assert run(environment, "diff", "v1.0", "v1.0").exit_code == 0
     assert "data set v1.0 deleted" in run(environment, "delete", "v1.0", "--yes").output
     assert [path.name for path in (tmp_path / "datasets").iterdir() if path.name[0] != "."] == ["v2.0"]
+
+
+def test_dataset_in_lakefs_is_a_branch_and_a_tag(environment: Mapping[str, str], tmp_path: Path) -> None:
+    # C-S1-073
+    with LakeFsServer(tmp_path / "lakefs") as server:
+        lakefs = {
+            "STANDGALE_LAKEFS__KIND": "lakefs",
+            "STANDGALE_LAKEFS__ENDPOINT_URL": server.url,
+            "STANDGALE_LAKEFS__ACCESS_KEY": ACCESS_KEY,
+            "STANDGALE_LAKEFS__SECRET_KEY": SECRET_KEY,
+        }
+        made = run({**environment, **lakefs}, "create", "v1.0", "--label", "bird")
+        assert "lakefs://bird-detection/dataset-v1_0/" in made.output
+        repository = server.repositories["bird-detection"]
+        assert repository.tags == {"dataset-v1.0": repository.branches["dataset-v1_0"].head}
+        exported = run({**environment, **lakefs}, "export", "v1.0", str(tmp_path / "out"))
+        assert "of data set v1.0 are in" in exported.output
+        wrong = run({**environment, **lakefs, "STANDGALE_LAKEFS__ENDPOINT_URL": f"{server.url}/ui"}, "list")
+        assert "STANDGALE_LAKEFS__ENDPOINT_URL" in str(wrong.exception)
+        assert isinstance(wrong.exception, StandgaleError)
 
 
 @pytest.mark.parametrize(
