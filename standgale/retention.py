@@ -11,6 +11,8 @@ from infra.broker.port import Admin
 from infra.database.pool import Database
 from infra.storage.frames.open import open_frame_store
 from infra.storage.frames.port import FrameStore
+from sinks.lakefs.open import open_archive
+from sinks.lakefs.removal import ArchivedFrames
 from sinks.retention.run import Retention
 from standgale.opening import open_command_broker, open_database
 from standgale.settings import Settings
@@ -33,7 +35,8 @@ async def open_retention(settings: Settings, *, wait_s: float) -> AsyncIterator[
         admin = await broker.admin()
         store = open_frame_store(settings.frames, settings.data_dir)
         try:
-            retention = Retention(store, database, admin, settings.retention, wait_s=wait_s)
+            archive = ArchivedFrames(lambda: open_archive(settings.lakefs, settings.data_dir, store))
+            retention = Retention(store, database, admin, settings.retention, archive, wait_s=wait_s)
             yield RetentionParts(store, database, admin, retention)
         finally:
             await store.close()

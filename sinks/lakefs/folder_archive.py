@@ -52,6 +52,7 @@ class FolderArchive:
         """Path, SHA-256 and size of the images that were added since the last commit."""
         self._documents: dict[str, bytes] = {}
         """Those that were added since the last commit; they are in no file yet."""
+        self._removed: set[str] = set()
 
     @property
     def repository(self) -> str:
@@ -69,8 +70,7 @@ class FolderArchive:
 
     async def begin_batch(self) -> None:
         """Forget what was added; files that were placed stay, and are found when they are added again."""
-        self._added.clear()
-        self._documents.clear()
+        self._forget()
 
     async def read(self, path: str) -> bytes | None:
         """Return the document at ``path``, added or committed."""
@@ -89,7 +89,11 @@ class FolderArchive:
         del media_type
         self._documents[path] = data
 
-    async def commit(self, batch: str, message: str, metadata: Mapping[str, str]) -> Committed:
+    async def remove(self, paths: Sequence[str]) -> None:
+        """Remove files with the next commit, which is where their bytes are freed."""
+        self._removed.update(paths)
+
+    async def commit(self, batch: str, message: str, metadata: Mapping[str, str]) -> Committed | None:
         """Commit what was added; see the port."""
         return await self._run("commit", partial(self._commit, batch, message, dict(metadata)))
 
@@ -140,19 +144,13 @@ class FolderArchive:
         sync_folder(target.parent)
         ARCHIVE_IMAGES.labels("linked" if target.stat().st_nlink > 1 else "uploaded").inc()
 
-    def _commit(self, batch: str, message: str, metadata: dict[str, str]) -> Committed:
+    def _commit(self, batch: str, message: str, metadata: dict[str, str]) -> Committed | None:
         with locked_folder(self._root, exclusive=True):
             self._finish_pending(self._branch)
-            if not self._added and not self._documents:
+            changes = self._changes()
+            if not changes:
                 return self._find(batch)
             now = datetime.now(UTC)
-            changes = [
-                {"path": path, "sha256": digest, "size_bytes": size} for path, (digest, size) in self._added.items()
-            ]
-            changes += [
-                {"path": path, "sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
-                for path, data in self._documents.items()
-            ]
             fields = {
                 "parent": self._head(self._branch),
                 "branch": self._branch,
@@ -160,16 +158,32 @@ class FolderArchive:
                 "message": message,
                 "metadata": metadata,
                 "created_at": format_utc(now),
-                "changes": sorted(changes, key=lambda change: str(change["path"])),
+                "changes": changes,
             }
             commit_id = hashlib.sha256(orjson.dumps(fields)).hexdigest()
             documents = {path: data.decode("latin-1") for path, data in self._documents.items()}
             pending = {"commit": {"id": commit_id, **fields}, "documents": documents}
             self._replace(self._root / PENDING / self._branch, orjson.dumps(pending))
             self._finish_pending(self._branch)
-            self._added.clear()
-            self._documents.clear()
+            self._forget()
             return Committed(commit_id, now)
+
+    def _forget(self) -> None:
+        self._added.clear()
+        self._documents.clear()
+        self._removed.clear()
+
+    def _changes(self) -> list[dict[str, Any]]:
+        """Return what the next commit changes, by path; a file that is not there is not removed."""
+        changes: list[dict[str, Any]] = [
+            {"path": path, "sha256": digest, "size_bytes": size} for path, (digest, size) in self._added.items()
+        ]
+        changes += [
+            {"path": path, "sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
+            for path, data in self._documents.items()
+        ]
+        changes += [{"path": path, "removed": True} for path in self._removed if self._file(path).exists()]
+        return sorted(changes, key=lambda change: str(change["path"]))
 
     def _finish_pending(self, branch: str) -> None:
         """Do what a commit that was decided still has to do; all of it may have been done already."""
@@ -183,12 +197,15 @@ class FolderArchive:
             target = self._root / branch / path
             make_folder(target.parent)
             self._replace(target, text.encode("latin-1"))
+        for change in commit["changes"]:
+            if change.get("removed"):
+                (self._root / branch / change["path"]).unlink(missing_ok=True)
         self._replace(self._root / COMMITS / f"{commit['id']}.json", orjson.dumps(commit, option=orjson.OPT_INDENT_2))
         self._replace(self._root / HEADS / branch, commit["id"].encode())
         decided.unlink()
         sync_folder(decided.parent)
 
-    def _find(self, batch: str) -> Committed:
+    def _find(self, batch: str) -> Committed | None:
         """Return the commit of ``batch``, else the last one; both have all that was added before."""
         newest: Committed | None = None
         for number, commit in enumerate(self._log()):
@@ -198,8 +215,6 @@ class FolderArchive:
                 return found
             if number >= _SEARCHED:
                 break
-        if newest is None:
-            raise StoreUnavailableError(f"the archive in {self._root} has no commit of {self._branch} yet")
         return newest
 
     def _log(self) -> Iterator[dict[str, Any]]:

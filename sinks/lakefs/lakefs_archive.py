@@ -9,7 +9,7 @@ from typing import Any
 
 from infra.errors import ImageCorruptError, ImageMissingError
 from infra.lakefs.access import LakeFsAccess
-from infra.lakefs.errors import LakeFsNotFoundError, LakeFsObjectMissingError, LakeFsUnavailableError
+from infra.lakefs.errors import LakeFsNotFoundError, LakeFsObjectMissingError
 from infra.lakefs.repository import LakeFsRepository
 from infra.process.monotonic import monotonic_s
 from infra.storage.frames.port import FrameStore
@@ -99,12 +99,14 @@ class LakeFsArchive:
         """Upload a document."""
         await self._lakefs.objects.upload(self.branch, path, data, media_type=media_type)
 
-    async def commit(self, batch: str, message: str, metadata: Mapping[str, str]) -> Committed:
+    async def remove(self, paths: Sequence[str]) -> None:
+        """Remove objects from the branch."""
+        await self._lakefs.objects.remove(self.branch, paths)
+
+    async def commit(self, batch: str, message: str, metadata: Mapping[str, str]) -> Committed | None:
         """Commit what is staged; see the port."""
         made = await self._lakefs.commit(self.branch, message, batch, metadata)
-        if made is None:
-            raise LakeFsUnavailableError(f"the branch {self.branch} in {self._lakefs.where} has no commit yet")
-        return Committed(made.id, made.created_at)
+        return None if made is None else Committed(made.id, made.created_at)
 
     async def close(self) -> None:
         """Close all connections."""

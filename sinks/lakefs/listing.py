@@ -6,6 +6,7 @@ writes as much in a folder of ninety thousand images as in one of ten. These par
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,7 @@ MOST_ENTRIES = 1_000
 MOST_BYTES = 1_000_000
 Entry = dict[str, Any]
 _HASH_DIGITS = 64
+_PART = re.compile(r"metadata-(\d{4,9})\.json")
 
 
 class ArchiveDamagedError(RefusedError):
@@ -119,15 +121,26 @@ class Listing:
 
     def documents(self) -> list[tuple[str, bytes]]:
         """Return what to write, in this order: a new part when metadata.json is full, then metadata.json."""
-        written, lines, parts = [], [_line(entry) for entry in self.entries], list(self.parts)
+        written, lines = [], [_line(entry) for entry in self.entries]
+        parts = list(self.parts)
         while full := _first_part(lines):
-            name = f"metadata-{len(parts) + 1:04}.json"
+            name = _next_part(parts)
             written.append((f"{self.folder}/{name}", _document_of({"version": VERSION}, lines[:full])))
             parts.append(name)
             lines = lines[full:]
-        head = {"version": VERSION, "folder": self.folder, "parts": parts}
-        written.append((self.path, _document_of(head, lines)))
+        written.append((self.path, self._head_with(parts, lines)))
         return written
+
+    def document(self) -> bytes:
+        """Return metadata.json as it is, without making a part of it."""
+        return self._head_with(self.parts, [_line(entry) for entry in self.entries])
+
+    def new_part(self, entries: Sequence[Entry]) -> tuple[str, bytes]:
+        """Return name and content of a part with ``entries``; no part has had that name."""
+        return _next_part(self.parts), _document_of({"version": VERSION}, [_line(entry) for entry in entries])
+
+    def _head_with(self, parts: Sequence[str], lines: Sequence[bytes]) -> bytes:
+        return _document_of({"version": VERSION, "folder": self.folder, "parts": list(parts)}, lines)
 
     def _all(self) -> Iterator[Part]:
         yield self._own
@@ -148,13 +161,21 @@ def read_listing(folder: str, data: bytes | None) -> Listing:
 
 def read_part(path: str, data: bytes | None) -> Part:
     """Return the part in ``data``. Raises ArchiveDamagedError, also when it is missing."""
-    if data is None:
-        raise _damaged(path, "it is missing although metadata.json names it")
-    document = _document(path, data)
+    entries = read_entries(path, data)
     try:
-        return Part.of(document["images"])
+        return Part.of(entries)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, str(error)) from error
+
+
+def read_entries(path: str, data: bytes | None) -> list[Entry]:
+    """Return the entries of the part in ``data``; raises as :func:`read_part`."""
+    if data is None:
+        raise _damaged(path, "it is missing although metadata.json names it")
+    images = _document(path, data).get("images")
+    if not isinstance(images, list):
+        raise _damaged(path, "it has no images")
+    return images
 
 
 def _document(path: str, data: bytes) -> dict[str, Any]:
@@ -179,6 +200,12 @@ def _first_part(lines: Sequence[bytes]) -> int:
     if len(lines) > MOST_ENTRIES:
         return MOST_ENTRIES
     return len(lines) - 1 if len(lines) > 1 and sum(map(len, lines)) > MOST_BYTES else 0
+
+
+def _next_part(parts: Sequence[str]) -> str:
+    """Return the name of the next part: with a number above all that are in use."""
+    numbers = [int(found[1]) for name in parts if (found := _PART.fullmatch(name))]
+    return f"metadata-{max(numbers, default=0) + 1:04}.json"
 
 
 def _line(entry: Entry) -> bytes:

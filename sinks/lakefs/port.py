@@ -63,11 +63,15 @@ class Archive(Protocol):
         """Add a document, in place of an older one."""
         ...
 
-    async def commit(self, batch: str, message: str, metadata: Mapping[str, str]) -> Committed:
+    async def remove(self, paths: Sequence[str]) -> None:
+        """Remove images and documents; earlier commits keep them. One that is missing is no error."""
+        ...
+
+    async def commit(self, batch: str, message: str, metadata: Mapping[str, str]) -> Committed | None:
         """Commit what was added, and return a commit that has it; nothing is committed when all is committed already.
 
         ``batch`` names what is committed: the same text for the same content, so that a commit whose response was lost
-        is found again.
+        is found again. None: nothing was added, and nothing was ever committed.
         """
         ...
 

@@ -24,7 +24,7 @@ from schemas.events import DetectionsMade
 from schemas.ids import archive_commit_id, frame_batch_id
 from schemas.topics import ARCHIVE_COMMITS
 from schemas.topics import DETECTIONS as DETECTIONS_TOPIC
-from sinks.lakefs.listing import Listing, Part, entry_of, folder_of, read_listing, read_part
+from sinks.lakefs.listing import ArchiveDamagedError, Listing, Part, entry_of, folder_of, read_listing, read_part
 from sinks.lakefs.port import Archive, Committed, PlacedImage
 from sinks.metrics import ARCHIVE_COMMITS as COMMITS_METRIC
 
@@ -160,6 +160,10 @@ class ArchiveSink:
             "last_captured_at": _iso(max(event.captured_at for event in frames)),
         }
         committed = await self._archive.commit(str(batch), message, metadata)
+        if committed is None:
+            raise ArchiveDamagedError(
+                f"{self._archive.repository}/{self._archive.branch} lists frames, but has no commit: put those back"
+            )
         COMMITS_METRIC.inc()
         return committed
 

@@ -21,6 +21,7 @@ from sinks.annotations.returned import ReturnedAnnotations
 from sinks.annotations.sink import AnnotationsSink
 from sinks.lakefs.gathering import MOST_RECORDS, CommitGathering
 from sinks.lakefs.open import open_archive
+from sinks.lakefs.removal import ArchivedFrames
 from sinks.lakefs.sink import ArchiveSink
 from sinks.mqtt.sink import MqttSink
 from sinks.mqtt.tls import load_tls
@@ -223,7 +224,12 @@ def make_retention(process: Composition, instance_id: str | None = None) -> list
     """Make the component that removes frames."""
     del instance_id  # A lease in the database says which process removes.
     settings = process.settings
-    return [RetentionWorker(process.broker(), process.store(), process.database(), settings.retention, settings.retry)]
+    archive = ArchivedFrames(lambda: open_archive(settings.lakefs, settings.data_dir, process.store()))
+    return [
+        RetentionWorker(
+            process.broker(), process.store(), process.database(), settings.retention, settings.retry, archive
+        )
+    ]
 
 
 def make_annotations_sink(process: Composition, instance_id: str | None) -> list[Component]:

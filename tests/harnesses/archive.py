@@ -137,7 +137,13 @@ class FolderHarness(ArchiveHarness):
 
     def committed(self) -> dict[str, bytes]:
         repository = self.root / REPOSITORY
-        changed = {change["path"]: change["sha256"] for commit in self._log() for change in commit["changes"]}
+        changed: dict[str, str] = {}
+        for commit in self._log():
+            for change in commit["changes"]:
+                if change.get("removed"):
+                    del changed[change["path"]]
+                else:
+                    changed[change["path"]] = change["sha256"]
         files = {path: (repository / "main" / path).read_bytes() for path in changed}
         assert {path: hashlib.sha256(data).hexdigest() for path, data in files.items()} == changed
         return files
