@@ -58,6 +58,8 @@ Scales = Annotated[tuple[Scale, ...], Field(min_length=1, max_length=4), AfterVa
 """At which scales a frame is cut into tiles: 1 is native pixels, 0.5 the frame at half its width and height."""
 
 
+MOST_BOX_PX = 1_000_000_000
+"""The largest area that can be asked of a box, in square pixels."""
 LONGEST_PROMPT = 1_000
 """The most characters of a prompt."""
 
@@ -85,6 +87,8 @@ class DetectOptions(EventPart):
     settle: Unit | None = None
     """Boxes of different classes that overlap by more (IoU) show one thing, and the best stays; 1 settles none"""
     max_detections: Annotated[int, Field(gt=0, le=100_000)] | None = None
+    min_box_px: Annotated[float, Field(ge=0, le=MOST_BOX_PX)] | None = None
+    """Smaller boxes are left out: their area in square pixels of the frame"""
     prompt: Annotated[str, Field(min_length=1, max_length=LONGEST_PROMPT)] | None = None
     """What to look for, of a model that takes text: names of things, with dots between"""
 

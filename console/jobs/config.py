@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from infra.storable import StorableText
-from schemas.events import MergeMethod
+from schemas.events import MOST_BOX_PX, MergeMethod
 from schemas.job_events import MAX_RULES, JobRules
 
 MAX_FILES = 10_000
@@ -84,6 +84,8 @@ class JobConfig(Asked):
     """The least score of a detection"""
     iou_threshold: _Share | None = None
     """Boxes of one slice that overlap by more are one object"""
+    min_box_px: Annotated[float, Field(ge=0, le=MOST_BOX_PX)] | None = None
+    """Smaller boxes are left out: their area in square pixels of the picture"""
     sahi: Slicing | None = None
     merging: Merging | None = None
     whole_frame: bool | None = None

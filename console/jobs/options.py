@@ -13,6 +13,7 @@ def detect_options(config: JobConfig) -> DetectOptions:
     given: dict[str, object] = {
         "confidence": config.confidence_threshold,
         "iou": config.iou_threshold,
+        "min_box_px": config.min_box_px,
         "whole_frame": config.whole_frame,
         "prompt": config.prompt,
     }

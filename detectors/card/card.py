@@ -17,7 +17,7 @@ from detectors.settings import Precision
 from infra.plugin_names import NameOrPlugin
 from infra.regular_files import open_regular, read_regular
 from infra.texts import LONGEST_VALUE
-from schemas.events import MergeMethod, Scales, TilingMode
+from schemas.events import MOST_BOX_PX, MergeMethod, Scales, TilingMode
 from schemas.geometry import Unit
 from schemas.yaml_text import parse_yaml, yaml_fault
 
@@ -110,6 +110,9 @@ class ThresholdCard(_CardModel):
 
     confidence: Unit = 0.25
     iou: Unit = Field(default=0.5, description="boxes of one tile that overlap by more are one object")
+    min_box_px: Annotated[float, Field(ge=0, le=MOST_BOX_PX)] = Field(
+        default=0.0, description="smaller boxes are no detections: their area in square pixels of the frame"
+    )
 
 
 class TilingCard(_CardModel):

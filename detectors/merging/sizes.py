@@ -1,4 +1,4 @@
-"""Separates boxes that are larger than their class's largest size on the ground."""
+"""Separates boxes that are larger than their class's largest size on the ground, or smaller than any may be."""
 
 from __future__ import annotations
 
@@ -49,3 +49,23 @@ def sorted_by_size(candidates: Candidates, limits: DoubleArray | None) -> tuple[
         return candidates, None
     fits = fits_size(candidates, limits)
     return (candidates, None) if fits.all() else (candidates.take(fits), candidates.take(~fits))
+
+
+def with_area(candidates: Candidates, least_px: float) -> Candidates:
+    """Return those of ``candidates`` with at least ``least_px`` square pixels; of rotated boxes their own area."""
+    if least_px <= 0:
+        return candidates
+    kept: BoolArray = _areas(candidates) >= least_px
+    return candidates if kept.all() else candidates.take(kept)
+
+
+def _areas(candidates: Candidates) -> DoubleArray:
+    """Return float64 (K,): the area of each of ``candidates`` in square pixels of the frame."""
+    if candidates.quads is None:
+        boxes = candidates.boxes.astype(np.float64)
+        areas: DoubleArray = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        return areas
+    corners = candidates.quads.astype(np.float64)
+    one, other = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 1]
+    rotated: DoubleArray = np.abs(one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0])
+    return rotated

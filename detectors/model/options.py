@@ -59,6 +59,8 @@ class Resolved:
     settle: float
     """Boxes of different classes that overlap by more show one thing; 1 settles none."""
     max_detections: int
+    min_box_px: float = 0.0
+    """Smaller boxes are left out: their area in square pixels of the frame."""
     gsd_m: float | None = None
     """Metres on the ground per pixel of the frame; None where unknown."""
 
@@ -90,6 +92,7 @@ class Resolved:
             merge_threshold=self.merge_threshold,
             settle=self.settle,
             max_detections=self.max_detections,
+            min_box_px=self.min_box_px,
         )
 
 
@@ -129,6 +132,7 @@ def resolve(card: ModelCard, asked: DetectOptions, view: FrameView) -> Resolved:
         merge_threshold=_first(asked.merge_threshold, card.merge.threshold),
         settle=_first(asked.settle, card.merge.settle),
         max_detections=asked.max_detections or card.max_detections,
+        min_box_px=_first(asked.min_box_px, card.thresholds.min_box_px),
         gsd_m=view.gsd_m,
     )
 

@@ -20,7 +20,7 @@ from detectors.heads.port import Head
 from detectors.merging.merge import merge, suppress_within_tiles
 from detectors.merging.pieces import resolve_pieces
 from detectors.merging.settling import settle_classes, without_fragments
-from detectors.merging.sizes import largest_px, sorted_by_size
+from detectors.merging.sizes import largest_px, sorted_by_size, with_area
 from detectors.model.options import FrameView, Resolved, resolve
 from detectors.model.passes import Passes, ScaleTiles
 from detectors.rules.rules_file import RulesFile
@@ -110,6 +110,8 @@ class Model:
     def merge(self, candidates: Candidates, plan: TilePlan, options: Resolved) -> Detections:
         """Return the detections of a frame from the candidates of all its tiles, in any order."""
         merged, too_large = self._merged(candidates, plan, options)
+        # When all is merged: pieces of an object are smaller than the object.
+        merged = with_area(merged, options.min_box_px)
         best = merged.take(np.arange(min(len(merged), options.max_detections)))
         boxes = best.boxes if best.quads is None else _enclosing_within(plan, best.quads)
         return Detections(boxes, best.scores, best.classes, best.quads, candidates.too_large + too_large)

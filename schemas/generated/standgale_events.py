@@ -74,6 +74,8 @@ class DetectOptions(TypedDict):
     # Boxes of different classes that overlap by more (IoU) show one thing, and the best stays; 1 settles none
     settle: NotRequired[float | None]
     max_detections: NotRequired[int | None]
+    # Smaller boxes are left out: their area in square pixels of the frame
+    min_box_px: NotRequired[float | None]
     # What to look for, of a model that takes text: names of things, with dots between
     prompt: NotRequired[str | None]
 

@@ -69,6 +69,8 @@ export interface DetectOptions {
   /** Boxes of different classes that overlap by more (IoU) show one thing, and the best stays; 1 settles none */
   settle?: number | null;
   max_detections?: number | null;
+  /** Smaller boxes are left out: their area in square pixels of the frame */
+  min_box_px?: number | null;
   /** What to look for, of a model that takes text: names of things, with dots between */
   prompt?: string | null;
 }

@@ -150,6 +150,7 @@ def test_options_are_filled_from_the_card(tmp_path: Path) -> None:
         merge_threshold=0.7,
         settle=0.8,
         max_detections=7,
+        min_box_px=0.0,
     )
     assert model.resolved(full, view).as_options() == full
     model.close()
