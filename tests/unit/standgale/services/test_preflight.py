@@ -107,3 +107,9 @@ def test_faust_counts_on_kafka_only_and_needs_its_extra(tmp_path: Path, monkeypa
     monkeypatch.setattr(preflight, "find_spec", lambda name: None)
     (line,) = refusal(on_kafka, ("statistics",))
     assert "install the extra faust" in line
+
+
+def test_the_sink_for_annotations_needs_an_address(tmp_path: Path) -> None:
+    [line] = refusal(settings(tmp_path), ("annotations",))
+    assert "media.annotations_url (STANDGALE_MEDIA__ANNOTATIONS_URL or ANNOTATIONS_URL)" in line
+    require_startable(settings(tmp_path, media__annotations_url="http://127.0.0.1:1"), ("annotations",))
