@@ -9,6 +9,7 @@ from functools import partial
 
 from infra.broker.port import Admin, Broker
 from infra.database.pool import Database
+from infra.errors import TransientError
 from infra.failure.error_texts import error_text
 from infra.failure.retry import StoppedError, retry
 from infra.failure.rounds import Rounds, run_rounds
@@ -17,7 +18,7 @@ from infra.process.health import HealthPart
 from infra.process.monotonic import monotonic_s
 from infra.storage.frames.port import FrameStore
 from infra.texts import counted
-from sinks.retention.errors import RetentionBusyError, RetentionHeldError, StoresDifferError
+from sinks.retention.errors import RetentionBusyError
 from sinks.retention.looking.settled import take_snapshot
 from sinks.retention.metrics import LAST_RUN, STORAGE_BYTES, STORAGE_LIMIT
 from sinks.retention.policy import RunReport
@@ -90,9 +91,10 @@ class RetentionWorker:
         except RetentionBusyError as error:
             logger.info("frames are not removed by this process: %s", error)
             return 0
-        except (RetentionHeldError, StoresDifferError) as error:
-            logger.warning("no frame is removed: %s", error_text(error), extra={"code": error.code})
-            health.set_note("removing", f"no frame is removed ({error.code})")
+        except TransientError as error:
+            # What is removed by half is written down.
+            logger.warning("frames are not removed: %s", error_text(error), extra={"code": error.code})
+            health.set_note("removing", f"frames are not removed ({error.code})")
             return 0
         self._note(report, health)
         return 0

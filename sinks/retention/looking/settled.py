@@ -2,8 +2,9 @@
 
 A frame event that the detector has read becomes a detections event, which the sinks have yet to read. So it is not
 enough that every group has read what was published before a time H. This is: at a time S, all had read what was
-published before H; later, all have read what was published before S. What was made of the events before H was published
-before S.
+published before H; later, at T, all had read what was published before S. What was made of the events before H was
+published before S. A sink that has read that may publish, too (the commits of the archive); so all must have read what
+was published before T as well.
 """
 
 from __future__ import annotations
@@ -17,20 +18,24 @@ from infra.broker.port import Admin, GroupState
 from infra.database.pool import Database
 from infra.process.monotonic import monotonic_s
 from schemas.timestamps import utc_now
-from schemas.topics import DETECTIONS, FRAME_TOPICS, FRAMES_DEAD, REDRIVE, SINKS_DEAD
+from schemas.topics import ARCHIVE_COMMITS, DETECTIONS, FRAME_TOPICS, FRAMES_DEAD, REDRIVE, SINKS_DEAD
 
-_TOPICS = frozenset((*FRAME_TOPICS, DETECTIONS, FRAMES_DEAD, SINKS_DEAD, REDRIVE))
+_TOPICS = frozenset((*FRAME_TOPICS, DETECTIONS, ARCHIVE_COMMITS, FRAMES_DEAD, SINKS_DEAD, REDRIVE))
 """Topics whose events name pictures."""
 CLOCKS_DIFFER = timedelta(seconds=60)
 """How far the broker's clock may be from this machine's."""
 _LOOK_EVERY_S = 0.5
+_STEPS = 2
 _KEPT = 200
 _STORE = "INSERT INTO retention_snapshots (taken_at, read_before) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _FORGET = """
 DELETE FROM retention_snapshots WHERE taken_at < (
     SELECT min(taken_at) FROM (SELECT taken_at FROM retention_snapshots ORDER BY taken_at DESC LIMIT $1) AS newest)
 """
-_LATEST = "SELECT max(read_before) FROM retention_snapshots WHERE taken_at < $1"
+_LATEST = """
+SELECT max(read_before) FROM retention_snapshots
+WHERE taken_at < (SELECT max(read_before) FROM retention_snapshots WHERE taken_at < $1) - $2::interval
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +89,20 @@ async def settled_before(admin: Admin, database: Database, *, wait_s: float) -> 
     if not first.groups:
         return Settled(None, "no consumer group has read a frame yet, so no frame is known to be read by all")
     until_s = monotonic_s() + wait_s
+    moment, steps = first.taken_at, 0
     while True:
         latest = reading_of(await admin.groups(), utc_now())
-        if latest.has_passed(first.taken_at):
-            return Settled(_read_before(first))
-        if monotonic_s() >= until_s:
+        if latest.has_passed(moment):
+            moment, steps = latest.taken_at, steps + 1
+            if steps == _STEPS:
+                return Settled(_read_before(first))
+        elif monotonic_s() >= until_s:
             break
-        await asyncio.sleep(_LOOK_EVERY_S)
+        else:
+            await asyncio.sleep(_LOOK_EVERY_S)
     assert latest.read_before is not None
     async with database.acquire() as connection:
-        before: datetime | None = await connection.fetchval(_LATEST, latest.read_before - CLOCKS_DIFFER)
+        before: datetime | None = await connection.fetchval(_LATEST, latest.read_before - CLOCKS_DIFFER, CLOCKS_DIFFER)
     return Settled(before, _why(latest))
 
 

@@ -183,12 +183,10 @@ async def test_frames_that_a_group_has_not_read_are_kept(site: RetentionSite) ->
     site.groups.states = [[group("sink.lakefs", timedelta(days=97)), group("other", timedelta(days=300), "jobs")]]
     with pytest.raises(RetentionHeldError, match=r"sink\.lakefs has not read events since"):
         await site.retention().run()
-    # Some days ago all had read what was published before; what was published until then is read now.
-    await site.execute(
-        "INSERT INTO retention_snapshots VALUES ($1, $2)",
-        utc_now() - timedelta(days=98),
-        utc_now() - timedelta(days=99),
-    )
+    # Some days ago all had read what was published before, twice; what was made of that is read by now.
+    for taken, read in ((98, 98.5), (99, 99.5)):
+        days = utc_now() - timedelta(days=taken), utc_now() - timedelta(days=read)
+        await site.execute("INSERT INTO retention_snapshots VALUES ($1, $2)", *days)
     report = await site.retention().run()
     assert await site.rows() == {Frame(2, 95).digest}
     assert report.removed["age"].pictures == 1

@@ -104,5 +104,5 @@ async def test_a_run_that_is_held_is_shown_and_not_repeated_at_once(
     for _ in range(3):
         await worker.work()
     assert "RETENTION_HELD" in worker.note
-    assert caplog.text.count("no frame is removed:") == 1
+    assert caplog.text.count("frames are not removed:") == 1
     assert len(site.stored()) == 2
