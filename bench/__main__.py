@@ -34,6 +34,7 @@ NAMES = (
     "queries",
     "sse",
     "retention",
+    "statistics",
 )
 _ROOT = Path(__file__).resolve().parent.parent
 _RESULTS = _ROOT / "bench" / "results"

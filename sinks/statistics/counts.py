@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import reduce
 from typing import NamedTuple
 from uuid import UUID
 
-from schemas.events import DetectionsMade
+from schemas.events import Detection, DetectionsMade
 from schemas.ids import statistics_window_id
 from schemas.statistics_events import MOST_LABELS, StatisticsSource
-from sinks.statistics.spread import Times, single_time
+from sinks.statistics.spread import Times, times_of
 
 WINDOW_S = 60
 _MILLISECOND = timedelta(milliseconds=1)
@@ -89,34 +88,82 @@ def window_of(event: DetectionsMade) -> Window:
 
 def count_event(event: DetectionsMade) -> Counts:
     """Return the counts of one frame."""
-    classes: dict[str, ClassCount] = {}
-    for detection in event.detections:
-        # A label with NUL could be stored in no table, so this window never would.
-        label = detection.label.replace("\0", "\ufffd")
-        former = classes.get(label, ClassCount(0, 1, 0))
-        confidence = round(detection.confidence * CONFIDENCE_STEPS)
-        classes[label] = ClassCount(former.detections + 1, 1, former.confidence_sum + confidence)
-    captured, received, detected = event.captured_at, event.received_at, event.detected_at
-    times = (_ms(received - captured), round(event.timings.queued_ms), _ms(detected - received))
-    return Counts(
-        1,
-        1 if event.detections else 0,
-        len(event.detections),
-        1 if captured > received else 0,
-        captured,
-        captured,
-        detected,
-        _first_labels(classes),
-        {step: single_time(each) for step, each in zip(_STEPS, (*times, _ms(detected - captured)), strict=True)},
-    )
+    tally = _Tally()
+    tally.add(event)
+    return tally.counts()
 
 
 def count_events(events: Iterable[DetectionsMade]) -> dict[Window, Counts]:
     """Return the counts of each window of ``events``; an event that is there twice counts once."""
-    single: dict[Window, dict[UUID, Counts]] = {}
+    tallies: dict[Window, _Tally] = {}
+    seen: set[UUID] = set()
     for event in events:
-        single.setdefault(window_of(event), {}).setdefault(event.id, count_event(event))
-    return {window: reduce(Counts.plus, each.values()) for window, each in single.items()}
+        if event.id not in seen:
+            seen.add(event.id)
+            tallies.setdefault(window_of(event), _Tally()).add(event)
+    return {window: tally.counts() for window, tally in tallies.items()}
+
+
+class _Tally:
+    """Adds up frames of one window in place, which is several times as fast as adding their counts."""
+
+    def __init__(self) -> None:
+        self._frames = self._with_detections = self._detections = self._clock_ahead = 0
+        self._captured: list[datetime] = []
+        self._detected: list[datetime] = []
+        self._classes: dict[str, list[int]] = {}
+        self._times: tuple[list[int], ...] = tuple([] for _ in _STEPS)
+
+    def add(self, event: DetectionsMade) -> None:
+        """Add the frame of ``event``."""
+        captured, received, detected = event.captured_at, event.received_at, event.detected_at
+        self._frames += 1
+        self._detections += len(event.detections)
+        self._captured.append(captured)
+        self._detected.append(detected)
+        if captured > received:
+            self._clock_ahead += 1
+        times = (
+            _ms(received - captured),
+            round(event.timings.queued_ms),
+            _ms(detected - received),
+            _ms(detected - captured),
+        )
+        for step, time_ms in zip(self._times, times, strict=True):
+            step.append(time_ms)
+        if event.detections:
+            self._with_detections += 1
+            self._add_detections(event.detections)
+
+    def _add_detections(self, detections: Sequence[Detection]) -> None:
+        in_frame: set[str] = set()
+        for detection in detections:
+            label = detection.label
+            if "\0" in label:
+                # It could be stored in no table, so this window never would.
+                label = label.replace("\0", "\ufffd")
+            count = self._classes.get(label)
+            if count is None:
+                count = self._classes[label] = [0, 0, 0]
+            count[0] += 1
+            count[2] += round(detection.confidence * CONFIDENCE_STEPS)
+            if label not in in_frame:
+                in_frame.add(label)
+                count[1] += 1
+
+    def counts(self) -> Counts:
+        """Return what was added up; at least one frame was."""
+        return Counts(
+            self._frames,
+            self._with_detections,
+            self._detections,
+            self._clock_ahead,
+            min(self._captured),
+            max(self._captured),
+            max(self._detected),
+            _first_labels({label: ClassCount(*count) for label, count in self._classes.items()}),
+            {step: times_of(each) for step, each in zip(_STEPS, self._times, strict=True)},
+        )
 
 
 def _ms(duration: timedelta) -> int:

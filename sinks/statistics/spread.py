@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -64,6 +64,6 @@ def bucket_of(time_ms: int) -> int:
     return bisect_left(_BOUNDS, time_ms)
 
 
-def single_time(time_ms: int) -> Times:
-    """Return the times of one frame."""
-    return Times(time_ms, time_ms, {bucket_of(time_ms): 1})
+def times_of(times_ms: Sequence[int]) -> Times:
+    """Return the times of some frames, at least one."""
+    return Times(sum(times_ms), max(times_ms), dict(Counter(map(bucket_of, times_ms))))
