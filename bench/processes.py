@@ -47,6 +47,11 @@ class Server:
         """Return the address of the server."""
         return f"http://127.0.0.1:{self.port}"
 
+    def processor_s(self) -> float:
+        """Return how many seconds processors have worked for the process so far. Linux only."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def peak_memory_mb(self) -> float:
         """Return the peak memory of the process so far (VmHWM), in megabytes. Linux only."""
         for line in Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines():

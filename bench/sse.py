@@ -13,7 +13,7 @@ import orjson
 
 from bench.detections_events import detections_event
 from bench.processes import BenchError, Server, home, measured
-from bench.result import Figure, Result
+from bench.result import Figure, Goal, Result
 from infra.broker.event_records import event_record
 from infra.broker.open import open_broker
 from infra.broker.port import OutRecord, Publisher
@@ -72,8 +72,9 @@ async def _run(folder: Path, quick: bool) -> Result:
         "sse",
         f"Live stream, {_CLIENTS} clients",
         (
-            Figure("paced: latency, p50", paced_told["p50_ms"], "ms"),
-            Figure("paced: latency, p99", paced_told["p99_ms"], "ms"),
+            Figure("paced: latency, p50", paced_told["p50_ms"], "ms", Goal(12.0, "below")),
+            Figure("paced: latency, p99", paced_told["p99_ms"], "ms", Goal(25.0, "below")),
+            Figure("paced: processor time of the sink per delivery", paced_told["processor_us"], "µs"),
             Figure("burst: deliveries", burst_told["deliveries_per_s"], "events/s"),
             Figure(f"paced, {_MANY_CLIENTS} clients: latency, p50", many_told["p50_ms"], "ms"),
             Figure(f"paced, {_MANY_CLIENTS} clients: latency, p99", many_told["p99_ms"], "ms"),
@@ -98,6 +99,7 @@ async def _stretch(
             ready = await clients.stdout.readline()
         if ready != b"ready\n":
             raise BenchError("the clients of the live stream could not connect; their error is above")
+        before_s = server.processor_s()
         if interval_s:
             for number in numbers:
                 await publisher.publish([_record(number)])
@@ -112,6 +114,7 @@ async def _stretch(
             clients.kill()
             await clients.wait()
     found: dict[str, float] = orjson.loads(printed)
+    found["processor_us"] = (server.processor_s() - before_s) / (len(numbers) * count) * 1e6
     return found
 
 
