@@ -105,19 +105,30 @@ def create(  # noqa: PLR0913, PLR0917 (one per option of the verb)
 
 @app.command(name="list")
 def list_(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List all data sets, and those that are unfinished."""
+    """List all data sets, and those that are unfinished or damaged."""
+    from console.datasets.errors import DatasetDamagedError
     from standgale.datasets import opened_datasets
 
     settings = context_of(context).settings()
 
+    damaged: dict[str, str] = {}
+
     async def work() -> tuple[list[Manifest], list[str]]:
+        found = []
         async with opened_datasets(settings) as store:
-            opened = [await store.open(name) for name in await store.names()]
-            return [one.manifest for one in opened if one is not None], list(await store.unfinished())
+            for name in await store.names():
+                try:
+                    opened = await store.open(name)
+                except DatasetDamagedError as error:
+                    damaged[name] = str(error)
+                    continue
+                if opened is not None:
+                    found.append(opened.manifest)
+            return found, list(await store.unfinished())
 
     found, unfinished = run_async(work())
     if as_json:
-        print_json({"datasets": [summary(one) for one in found], "unfinished": unfinished})
+        print_json({"datasets": [summary(one) for one in found], "unfinished": unfinished, "damaged": damaged})
         return
     out = context_of(context).out
     shown = table("name", "pictures", "boxes", "classes", "captured", "id", whole=["name", "id"])
@@ -128,6 +139,8 @@ def list_(context: typer.Context, as_json: JsonOption = False) -> None:
     for name in unfinished:
         text = f"{name} is unfinished: run its `dataset create` again, or `standgale dataset delete {name}`"
         out.print(text, highlight=False, soft_wrap=True)
+    for name, why in damaged.items():
+        out.print(f"{name} is damaged: {why}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

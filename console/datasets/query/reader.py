@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from console.datasets.errors import CorrectionError
+from asyncpg import QueryCanceledError
+
+from console.datasets.errors import CorrectionError, DatasetOptionError
 from console.datasets.query.statement import Statement
-from infra.database.pool import Database
+from console.datasets.settings import DatasetSettings
+from infra.database.pool import Connection, Database
 from infra.texts import shortened
 
 _ROWS = 1_000
@@ -55,7 +58,9 @@ class SelectedPicture:
 async def read_pictures(
     database: Database, statement: Statement, *, timeout_s: float
 ) -> AsyncGenerator[SelectedPicture, None]:
-    """Yield the pictures, by capture time and id. Raises CorrectionError and the errors of the database.
+    """Yield the pictures, by capture time and id.
+
+    Raises CorrectionError, DatasetOptionError when the time limit is over, and the errors of the database.
 
     All are of one snapshot of the database, whatever is written meanwhile.
     """
@@ -68,8 +73,7 @@ async def read_pictures(
         await connection.execute(f"SET LOCAL statement_timeout = {int(timeout_s * 1_000)}")
         first: Any = None
         boxes: list[SelectedBox] = []
-        rows = connection.cursor(statement.text, *statement.values, prefetch=_ROWS, timeout=timeout_s)
-        async for row in rows:
+        async for row in _rows(connection, statement, timeout_s):
             if first is not None and row["id"] != first["id"]:
                 yield _picture(first, boxes)
                 first, boxes = None, []
@@ -78,6 +82,18 @@ async def read_pictures(
                 boxes.append(_box(row))
         if first is not None:
             yield _picture(first, boxes)
+
+
+async def _rows(connection: Connection, statement: Statement, timeout_s: float) -> AsyncIterator[Any]:
+    rows = connection.cursor(statement.text, *statement.values, prefetch=_ROWS, timeout=timeout_s)
+    try:
+        async for row in rows:
+            yield row
+    except (TimeoutError, QueryCanceledError) as error:
+        raise DatasetOptionError(
+            f"the query took longer than {timeout_s:g} s ({DatasetSettings.named('query_timeout_s')}); select fewer "
+            "pictures by time or device, or raise that setting"
+        ) from error
 
 
 def _picture(row: Any, boxes: list[SelectedBox]) -> SelectedPicture:

@@ -8,7 +8,7 @@ from console.datasets.query.fields import FIELDS, Value
 from console.datasets.query.language import All, Any, Comparison, Not, Query
 
 # One row per picture and box; of a picture without boxes one row without box. Its boxes are those of the newest session
-# that succeeded, with what people corrected since: the newest correction of a box counts.
+# that succeeded, but of one whose boxes people have corrected before others. The newest correction of a box counts.
 _SELECT = """
 SELECT i.id, d.device_id, i.flight_id, i.captured_at, i.sha256, i.image_uri, i.size_bytes, i.width, i.height, i.format,
     s.model_name, s.model_version, b.id AS box_id, b.label, b.confidence, b.x1, b.y1, b.x2, b.y2, b.corners,
@@ -17,10 +17,13 @@ FROM images i
 JOIN devices d ON d.id = i.device_id
 LEFT JOIN jobs j ON j.id = i.job_id
 LEFT JOIN LATERAL (
-    SELECT id, model_name, model_version FROM inference_sessions
-    WHERE image_id = i.id AND status = 'success'
-        AND ($1::text IS NULL OR model_name = $1) AND ($2::text IS NULL OR model_version = $2)
-    ORDER BY completed_at DESC NULLS LAST, id LIMIT 1
+    SELECT n.id, n.model_name, n.model_version FROM inference_sessions n
+    WHERE n.image_id = i.id AND n.status = 'success'
+        AND ($1::text IS NULL OR n.model_name = $1) AND ($2::text IS NULL OR n.model_version = $2)
+    ORDER BY EXISTS (
+        SELECT FROM data_annotations a JOIN detections t ON t.id = a.detection_id
+        WHERE a.image_id = i.id AND t.session_id = n.id
+    ) DESC, n.completed_at DESC NULLS LAST, n.id LIMIT 1
 ) s ON true
 LEFT JOIN LATERAL (
     SELECT found.*, count(*) OVER () AS boxes FROM (

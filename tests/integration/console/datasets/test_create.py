@@ -19,6 +19,8 @@ from console.datasets.errors import (
     DatasetPictureError,
 )
 from console.datasets.export import ExportRequest, export_dataset, find_dataset
+from console.datasets.query.reader import read_pictures
+from console.datasets.query.statement import Statement
 from console.datasets.splits import parse_shares
 from console.datasets.stores.folder import FolderDatasets
 from console.datasets.stores.port import DatasetStore
@@ -167,6 +169,15 @@ async def test_newest_session_counts_unless_a_model_is_named(site: DatasetSite, 
     assert (older.classes, older.boxes, older.models) == (("bird",), 2, {"finder@1": 1})
     with pytest.raises(DatasetEmptyError):
         await site.create(store, "none", model="finder", version="9")
+    await site.correct(frame, 0, "confirmed")
+    reviewed = (await site.create(store, "reviewed")).manifest
+    assert reviewed.classes == ("bird",), "a session that a person has looked at comes before newer ones"
+
+
+async def test_query_beyond_its_time_limit_names_the_setting(site: DatasetSite) -> None:
+    slow = Statement("SELECT pg_sleep(5)")
+    with pytest.raises(DatasetOptionError, match="query_timeout_s"):
+        [picture async for picture in read_pictures(site.database, slow, timeout_s=0.2)]
 
 
 async def test_like_keeps_the_splits_of_another_data_set(

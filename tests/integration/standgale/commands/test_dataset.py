@@ -64,6 +64,10 @@ def test_dataset_is_made_shown_exported_compared_and_deleted(environment: Mappin
     assert compared.exit_code == 1
     assert orjson.loads(compared.stdout)["boxes"]["added"] == {"kite": 2}
     assert run(environment, "diff", "v1.0", "v1.0").exit_code == 0
+    (tmp_path / "datasets" / "v1.0" / "dataset.json").write_text("{}")
+    listed = run(environment, "list").output
+    assert "v1.0 is damaged" in listed
+    assert "v2.0" in listed
     assert "data set v1.0 deleted" in run(environment, "delete", "v1.0", "--yes").output
     assert [path.name for path in (tmp_path / "datasets").iterdir() if path.name[0] != "."] == ["v2.0"]
 
