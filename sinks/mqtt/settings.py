@@ -76,6 +76,9 @@ class MqttSettings(Section):
     retain: bool = Field(
         default=False, description="whether the broker keeps the newest event of each device for new subscribers"
     )
+    jobs: bool = Field(
+        default=False, description="whether what is found in jobs, which belongs to their clients, is published as well"
+    )
     in_flight: Annotated[int, Field(ge=1, le=65_535)] = Field(
         default=100, description="how many events may be sent without a confirmation yet; the broker may allow fewer"
     )

@@ -93,10 +93,15 @@ class MqttSink:
         return [detections_message(event, self._settings.topic, retain=self._settings.retain) for event in events]
 
     def _not_taken(self, events: Sequence[DetectionsMade]) -> list[DetectionsMade]:
-        """Return ``events`` once each, per device from the first one on that is not confirmed, to keep the order."""
+        """Return ``events`` once each, per device from the first one on that is not confirmed, to keep the order.
+
+        What is found in jobs is their clients' and left out, unless the settings say otherwise.
+        """
         begun: set[str] = set()
         left: dict[UUID, DetectionsMade] = {}
         for event in events:
+            if event.job_id is not None and not self._settings.jobs:
+                continue
             if event.device_id in begun or event.id not in self._taken:
                 begun.add(event.device_id)
                 left.setdefault(event.id, event)

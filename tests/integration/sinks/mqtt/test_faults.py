@@ -11,6 +11,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -68,7 +69,7 @@ async def all_received(received: Received, events: list[DetectionsMade]) -> None
 async def test_status_is_kept_by_the_broker_and_messages_are_cloudevents(mosquitto: Mosquitto) -> None:
     sink, event = MqttSink(settings_for(mosquitto, retain=True)), detections_made(1, device="cam")
     await sink.open()
-    await sink.write([event])
+    await sink.write([detections_made(2, device="cam", job_id=UUID(int=1)), event])
     async with subscribed(mosquitto.port, ALL) as received:
         await until(lambda: len(received.messages) == 2, "what is kept did not come")
         assert received.texts(STATUS) == ["online"]

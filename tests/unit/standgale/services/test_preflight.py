@@ -113,3 +113,13 @@ def test_the_sink_for_annotations_needs_an_address(tmp_path: Path) -> None:
     [line] = refusal(settings(tmp_path), ("annotations",))
     assert "media.annotations_url (STANDGALE_MEDIA__ANNOTATIONS_URL or ANNOTATIONS_URL)" in line
     require_startable(settings(tmp_path, media__annotations_url="http://127.0.0.1:1"), ("annotations",))
+
+
+def test_mqtt_needs_an_address_and_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = refusal(settings(tmp_path), ("mqtt",))
+    assert "give mqtt.url (STANDGALE_MQTT__URL), such as mqtt://127.0.0.1:1883" in line
+    wanted = settings(tmp_path, mqtt__url="mqtt://127.0.0.1:1")
+    require_startable(wanted, ("mqtt",))
+    monkeypatch.setattr(preflight, "find_spec", lambda name: None if name == "aiomqtt" else object())
+    (line,) = refusal(wanted, ("mqtt",))
+    assert "install the extra mqtt" in line
