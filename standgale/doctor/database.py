@@ -15,6 +15,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "images": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "inference_sessions": ("SELECT", "INSERT"),
     "detections": ("SELECT", "INSERT"),
+    "system_metrics": ("SELECT", "INSERT", "DELETE"),
     "device_tokens": ("SELECT",),
     "flights": ("SELECT", "INSERT", "UPDATE"),
     "video_sources": ("SELECT", "INSERT", "UPDATE", "DELETE"),

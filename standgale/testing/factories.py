@@ -16,10 +16,10 @@ from infra.broker.event_records import event_record
 from infra.broker.port import InRecord, OutRecord
 from schemas.cloudevents import Headers
 from schemas.event_base import Event, ModelRef
-from schemas.events import Detection, DetectionsMade, DetectOptions, FrameCaptured, ImageRef, Timings
+from schemas.events import DeadLetter, Detection, DetectionsMade, DetectOptions, FrameCaptured, ImageRef, Timings
 from schemas.geometry import Box, CameraGeometry
 from schemas.ids import detection_id, detections_event_id, frame_id
-from schemas.topics import DETECTIONS, FRAMES_LIVE, TopicSpec
+from schemas.topics import DETECTIONS, FRAMES_DEAD, FRAMES_LIVE, TopicSpec
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 """When frame 0 was captured; frame ``number`` came so many seconds later."""
@@ -116,7 +116,7 @@ def detections_made(
 
 
 def out_record(event: Event, topic: str | None = None) -> OutRecord:
-    """Return the record that publishes ``event``, a frame or its detections, on ``topic`` (default: its own topic)."""
+    """Return the record that publishes ``event`` (frame, detections, dead letter) on ``topic``, or on its own topic."""
     if isinstance(event, DetectionsMade):
         return event_record(
             topic or DETECTIONS,
@@ -137,7 +137,17 @@ def out_record(event: Event, topic: str | None = None) -> OutRecord:
             time=event.received_at,
             key=event.device_id,
         )
-    raise TypeError(f"out_record makes records of frames and detections, not of {type(event).__name__}")
+    if isinstance(event, DeadLetter):
+        return event_record(
+            topic or FRAMES_DEAD,
+            event,
+            id=event.id,
+            source="/test",
+            subject=event.device_id,
+            time=event.failed_at,
+            key=event.device_id or "unknown",
+        )
+    raise TypeError(f"out_record makes records of frames, detections and dead letters, not of {type(event).__name__}")
 
 
 def in_record(

@@ -26,7 +26,7 @@ import pytest
 from infra.consuming.port import Sink
 from infra.errors import TransientError
 from schemas.event_base import Event
-from schemas.events import DetectionsMade, FrameCaptured
+from schemas.events import DeadLetter, DetectionsMade, FrameCaptured
 from standgale.testing.factories import detections_made, frame_captured
 from standgale.testing.sink_site import SinkSite
 from standgale.testing.waiting import until
@@ -67,12 +67,12 @@ class SinkHarness:
 
 
 def event_id(event: Event) -> UUID:
-    """Return the id by which the contract counts ``event``: that of the detections event, or of the frame."""
-    if isinstance(event, DetectionsMade):
+    """Return the id by which the contract counts ``event``: that of detections or of a dead letter, or of the frame."""
+    if isinstance(event, DetectionsMade | DeadLetter):
         return event.id
     if isinstance(event, FrameCaptured):
         return event.frame_id
-    raise TypeError(f"the sink contract counts detections and frames, not {type(event).__name__}")
+    raise TypeError(f"the sink contract counts detections, frames and dead letters, not {type(event).__name__}")
 
 
 def once_each(events: Sequence[Event]) -> Counter[UUID]:

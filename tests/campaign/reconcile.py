@@ -120,8 +120,12 @@ def compare_order(account: Account, frames: Frames, place: str, found: Sequence[
 
 async def _compare_tables(site: Site, account: Account, frames: Frames, events: Sequence[DetectionsMade]) -> None:
     async with site.database.connected() as connection:
-        images = [row["id"] for row in await connection.fetch("SELECT id FROM images")]
-        sessions = [row["image_id"] for row in await connection.fetch("SELECT image_id FROM inference_sessions")]
+        images = [
+            row["id"] for row in await connection.fetch("SELECT id FROM images WHERE processing_status = 'completed'")
+        ]
+        # A frame that failed, and was detected when it was sent again, has a session for each attempt.
+        found = await connection.fetch("SELECT image_id FROM inference_sessions WHERE status = 'success'")
+        sessions = [row["image_id"] for row in found]
         rows = await connection.fetch("SELECT image_id, id FROM detections")
     compare(account, frames, "table images", images)
     compare(account, frames, "table inference_sessions", sessions)

@@ -235,7 +235,8 @@ async def _behind(campaign: Campaign) -> dict[str, int]:
     try:
         found["groups"] = await campaign.site.broker.lag(GROUPS)
         async with campaign.site.database.connected() as connection:
-            found["tables"] = wanted - await connection.fetchval("SELECT count(*) FROM inference_sessions")
+            stored = await connection.fetchval("SELECT count(*) FROM inference_sessions WHERE status = 'success'")
+            found["tables"] = wanted - stored
     except Exception as error:  # noqa: BLE001 (any error: asked again)
         logger.warning("the progress is unknown: %r", error)
         found["unknown"] = 1

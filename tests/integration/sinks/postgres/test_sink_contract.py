@@ -12,10 +12,16 @@ import pytest
 from infra.consuming.port import Sink
 from infra.database.pool import Database
 from infra.database.settings import DatabaseSettings
+from infra.errors import ImageCorruptError
+from infra.failure.dead_letter_records import dead_letter
+from schemas.cloudevents import decode
 from schemas.event_base import Event
-from schemas.events import FrameCaptured
+from schemas.events import DeadLetter, FrameCaptured
+from schemas.topics import FRAMES_DEAD
+from sinks.postgres.failed_frames import FailedFrames
 from sinks.postgres.flights import ArrivedFrames
 from sinks.postgres.sink import PostgresSink
+from standgale.testing.factories import frame_captured, in_record, out_record
 from standgale.testing.sink import SinkContract, SinkHarness
 from tests.servers.postgres_roles import Role, role
 
@@ -64,6 +70,26 @@ class ArrivalsHarness(PostgresHarness):
         return super().event(number).model_copy(update={"flight_id": f"flight-{number % 2}"})
 
 
+class FailuresHarness(PostgresHarness):
+    """The same database for frames that failed: each dead letter is one session."""
+
+    def make_sink(self) -> Sink[DeadLetter]:
+        return FailedFrames(self._database)
+
+    def event(self, number: int) -> Event:
+        return self._letter(frame_captured(number, device=f"drone-{number % 3}"), number)
+
+    def poison(self, number: int) -> Event:
+        return self._letter(frame_captured(number, metadata={"note": "a\u0000b"}), number)
+
+    def _letter(self, frame: FrameCaptured, number: int) -> DeadLetter:
+        sent = out_record(frame)
+        record = in_record(number, value=sent.value, headers=sent.headers)
+        error = ImageCorruptError("the JPEG ends early")
+        letter = dead_letter(record, group="detector", error=error, attempts=1, topic=FRAMES_DEAD)
+        return decode(letter.headers, letter.value, DeadLetter)
+
+
 class TestPostgresSink(SinkContract):
     @pytest.fixture
     async def harness(self, migrated_dsn: str, tmp_path: Path) -> AsyncIterator[PostgresHarness]:
@@ -80,5 +106,16 @@ class TestArrivedFrames(SinkContract):
     async def harness(self, migrated_dsn: str, tmp_path: Path) -> AsyncIterator[ArrivalsHarness]:
         async with role(migrated_dsn, PASSWORD) as sink_role:
             harness = ArrivalsHarness(sink_role, tmp_path)
+            yield harness
+            await harness.close()
+
+
+class TestFailedFrames(SinkContract):
+    """C-S1-059: each failure of a frame has one session, also when the sink is killed between write and commit."""
+
+    @pytest.fixture
+    async def harness(self, migrated_dsn: str, tmp_path: Path) -> AsyncIterator[FailuresHarness]:
+        async with role(migrated_dsn, PASSWORD) as sink_role:
+            harness = FailuresHarness(sink_role, tmp_path)
             yield harness
             await harness.close()
