@@ -16,7 +16,7 @@ from uuid import UUID
 
 from infra.database.pool import Database
 from infra.encryption.box import SecretBox, SecretUnreadableError
-from infra.errors import RecordError
+from infra.errors import RecordError, RefusedError
 from infra.failure.error_texts import is_transient
 from infra.storage.frames.port import FrameStore
 from schemas.events import DetectionsMade
@@ -201,6 +201,8 @@ class AnnotationsSink:
             raise await self._error_of(post, response, kept, token)
         ANNOTATIONS.labels("taken").inc()
         self._attempts.note_taken(post.key)
+        # When this token expires, too, another one is asked for.
+        self._stale.drop(run)
         returned = await asyncio.to_thread(read_response, response.body, post.event)
         _warn_of_unreadable(post, response, returned)
         return Note(post.key, True, returned.annotation_id, returned.rows)
@@ -210,7 +212,8 @@ class AnnotationsSink:
             try:
                 return self._box.decrypt(kept.encrypted, PURPOSE)
             except SecretUnreadableError as error:
-                raise self._attempts.error_after(post.key, f"gets nothing: {error}", is_callers=True) from error
+                # Other keys than those of the console: nothing can be posted until a person corrects it.
+                raise RefusedError(f"nothing is posted for medium {post.media_id!r}: {error}") from error
         if self._settings.token is not None:
             return self._settings.token.get_secret_value()
         raise self._attempts.for_run(

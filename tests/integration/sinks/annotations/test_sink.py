@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from infra.database.pool import Database
+from infra.encryption.box import SecretBox
 from infra.errors import RecordError, RefusedError, TransientError
 from sinks.annotations.errors import AnnotationFailedError, AnnotationRefusedError, TokenForgottenError
 from sinks.annotations.payloads import post_id
@@ -220,10 +221,25 @@ async def test_an_expired_token_is_refreshed_at_once_and_the_new_one_is_used(
     await site.execute("UPDATE media_runs SET token = $2 WHERE id = $1", run, BOX.encrypt("caller", "media"))
     await sink.write([found_event(0, run)])
     assert [post.token for post in service.posts] == ["old", "caller"]
-    # A new one that is refused, too, is a reason for a dead letter.
+    # It may expire, too; but a new one that is refused at once is a reason for a dead letter.
+    await site.execute("UPDATE media_runs SET token = $2 WHERE id = $1", run, BOX.encrypt("old again", "media"))
+    with pytest.raises(TransientError, match="answered 401"):
+        await sink.write([found_event(1, run)])
     await site.execute("UPDATE media_runs SET token = $2 WHERE id = $1", run, BOX.encrypt("wrong", "media"))
     with pytest.raises(AnnotationRefusedError):
         await sink.write([found_event(1, run)])
+
+
+async def test_a_token_of_other_encryption_keys_holds_and_loses_nothing(
+    site: AnnotationSite, service: Annotations
+) -> None:
+    run, sink = await site.run(), site.sink(retry_s=0.0, give_up_s=0.0)
+    other = SecretBox([b"x" * 32]).encrypt("caller", "media")
+    await site.execute("UPDATE media_runs SET token = $2 WHERE id = $1", run, other)
+    for _ in range(2):
+        with pytest.raises(RefusedError, match=r"encryption\.keys"):
+            await sink.write([found_event(0, run)])
+    assert service.posts == []
 
 
 async def test_a_forgotten_token_makes_a_dead_letter_unless_the_operator_gives_one(
