@@ -1,4 +1,4 @@
-"""Both ways to count give the same windows: those of the topic, after stops and with late and repeated events."""
+"""K8: both ways to count give the same windows, those of the topic, after stops and with late events."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ async def test_windows_are_those_of_the_topic_after_stops(site: Site) -> None:
         right = windows_of(sent)
         await site.publish([out_record(event) for event in part])
         async with site.counting() as health:
-            await until(partial(_is_right, site, right), lambda: f"not counted: {health.report()}", timeout_s=60.0)
+            await until(partial(is_right, site, right), lambda: f"not counted: {health.report()}", timeout_s=60.0)
     async with site.counting():
         await asyncio.sleep(0.5)
     assert await site.published() == windows_of(events)
@@ -208,7 +208,7 @@ def windows_of(events: Sequence[DetectionsMade]) -> dict[UUID, StatisticsCounted
     return {each.window_id: each for each in (statistics_event(*one) for one in count_events(events).items())}
 
 
-async def _is_right(site: Site, right: dict[UUID, StatisticsCounted]) -> bool:
+async def is_right(site: Site, right: dict[UUID, StatisticsCounted]) -> bool:
     return await site.published() == right
 
 
