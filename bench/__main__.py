@@ -35,6 +35,7 @@ NAMES = (
     "sse",
     "retention",
     "statistics",
+    "lakefs",
 )
 _ROOT = Path(__file__).resolve().parent.parent
 _RESULTS = _ROOT / "bench" / "results"

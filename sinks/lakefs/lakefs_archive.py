@@ -34,16 +34,7 @@ class LakeFsArchive:
         """Connect at the first call. Raises SettingsError without address and key."""
         self._settings = settings
         self._store = store
-        self._lakefs = LakeFsRepository(
-            LakeFsAccess.of(
-                settings,
-                endpoint_url=settings.endpoint_url,
-                access_key=settings.access_key,
-                secret_key=settings.secret_key,
-                repository=settings.repository,
-                timeout_s=settings.timeout_s,
-            )
-        )
+        self._lakefs = LakeFsRepository(access_of(settings))
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._links = settings.link != "never"
         self._links_checked = settings.link == "always"
@@ -187,6 +178,18 @@ class LakeFsArchive:
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+
+
+def access_of(settings: LakeFsSettings) -> LakeFsAccess:
+    """Return how the archive reaches LakeFS. Raises SettingsError without address and key."""
+    return LakeFsAccess.of(
+        settings,
+        endpoint_url=settings.endpoint_url,
+        access_key=settings.access_key,
+        secret_key=settings.secret_key,
+        repository=settings.repository,
+        timeout_s=settings.timeout_s,
+    )
 
 
 def _metadata(image: ImageRef) -> dict[str, str]:

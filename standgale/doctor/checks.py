@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from schemas.topics import load_topics
 from standgale.doctor.access import with_short_timeouts
 from standgale.doctor.annotations import AnnotationsCheck
+from standgale.doctor.archive import ArchiveCheck
 from standgale.doctor.clocks import BrokerClockCheck, DatabaseClockCheck, FileClockCheck
 from standgale.doctor.database import DatabaseCheck
 from standgale.doctor.dead_letters import DeadLettersCheck
@@ -38,6 +39,7 @@ def all_checks(settings: Settings, *, timeout_s: float, health: Sequence[str] = 
         FileClockCheck(soon),
         DatabaseCheck(soon),
         StoreCheck(soon),
+        ArchiveCheck(soon),
         RetentionCheck(soon),
         ModelCheck(soon.detector),
         RulesCheck(soon.detector),

@@ -246,3 +246,14 @@ async def test_disabled_batch_is_not_found(tmp_path: Path) -> None:
     async with running(tmp_path, GatewaySettings(batch_enabled=False)) as gateway:
         assert_error(await send(gateway, images(1), TIME), 404, "NOT_FOUND")
         await assert_nothing_stored(gateway)
+
+
+async def test_frames_of_a_batch_name_it_and_the_same_batch_has_the_same_name(gateway: Gateway) -> None:
+    """C-S1-016: the archive commits them together."""
+    async with detecting(gateway.broker, lambda frame: False):
+        for _ in range(2):
+            await send(gateway, [*images(3), b"no picture"], TIME)
+        await send(gateway, images(1, first=7), TIME)
+    sent = [frame.batch for frame in await frames(gateway)]
+    assert [batch.frames for batch in sent if batch is not None] == [3] * 6 + [1]
+    assert len({batch.id for batch in sent if batch is not None}) == 2

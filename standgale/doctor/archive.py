@@ -1,0 +1,39 @@
+"""Checks that LakeFS can be reached with the key of the settings, and that its repository and branch are there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from infra.lakefs.errors import LakeFsNotFoundError
+from infra.lakefs.repository import LakeFsRepository
+from sinks.lakefs.lakefs_archive import MAIN, access_of
+from standgale.doctor.port import Finding, ok
+from standgale.settings import Settings
+
+
+class ArchiveCheck:
+    """Looks up repository and branch, with the key that the sink uses; an archive in a folder needs no check."""
+
+    subject = "archive"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings.lakefs
+
+    async def look(self) -> Sequence[Finding]:
+        """See :class:`.port.Check`."""
+        settings = self._settings
+        if settings.kind == "folder":
+            return []
+        lakefs = LakeFsRepository(access_of(settings))
+        try:
+            await lakefs.check()
+            branch = f"the branch {settings.branch} is there"
+            try:
+                await lakefs.refs.branch(settings.branch)
+            except LakeFsNotFoundError:
+                if settings.branch == MAIN:
+                    raise
+                branch = f"the branch {settings.branch} will be created from {MAIN}"
+        finally:
+            await lakefs.close()
+        return [ok(f"lakefs://{settings.repository} at {settings.endpoint_url} takes the key, {branch}")]
