@@ -90,12 +90,11 @@ class Attempts:
         names = ("retry_s",) if failing.is_alone or is_callers else ("give_up_s",)
         patience_s = float(getattr(self._settings, names[0]))
         if now - failing.first_at < patience_s:
-            return AnnotationsUnavailableError(f"the Annotations service {reason}")
+            return AnnotationsUnavailableError(reason)
         self._failing.drop(key)
         others = "while others were taken" if failing.is_alone else "and no other was taken"
         error = AnnotationFailedError(
-            f"the Annotations service {reason}; it was tried for {now - failing.first_at:.0f} s "
-            f"({self._settings.named(*names)}) {others}"
+            f"{reason}; it was tried for {now - failing.first_at:.0f} s ({self._settings.named(*names)}) {others}"
         )
         return self.for_run(error, key[0]) if is_callers else error
 

@@ -52,7 +52,7 @@ class AnnotationsClient:
     """Posts to the service at ``url``; :meth:`close` it at the end."""
 
     def __init__(self, url: str, settings: AnnotationsSettings) -> None:
-        self.host = urlsplit(url).netloc
+        self.where = f"the Annotations service at {urlsplit(url).netloc} (media.annotations_url)"
         self._url = f"{url}{_PATH}"
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
@@ -76,9 +76,7 @@ class AnnotationsClient:
                 return PostResponse(response.status, data, response.headers.get("Retry-After", ""))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             reason = getattr(getattr(error, "os_error", None), "strerror", None) or type(error).__name__
-            raise AnnotationsUnavailableError(
-                f"the Annotations service at {self.host} (media.annotations_url) cannot be connected to: {reason}"
-            ) from error
+            raise AnnotationsUnavailableError(f"{self.where} cannot be connected to: {reason}") from error
         except TimeoutError as error:
             raise NoResponseError(
                 f"no response within {self._settings.timeout_s:g} s ({self._settings.named('timeout_s')})"

@@ -9,6 +9,8 @@ from pydantic import Field, SecretStr, model_validator
 from infra.sections import Section, ShortInterval
 
 _Seconds = Annotated[float, Field(ge=0.05, le=3_600)]
+_MOST_BYTES = 1_000_000_000
+"""Of pictures at the same time; each takes about four times as much while it is posted"""
 _Patience = Annotated[float, Field(ge=0, le=604_800)]
 
 
@@ -46,4 +48,14 @@ class AnnotationsSettings(Section):
     @model_validator(mode="after")
     def _patience(self) -> Self:
         self.require_at_most("retry_s", "give_up_s")
+        return self
+
+    @model_validator(mode="after")
+    def _memory(self) -> Self:
+        at_once = self.concurrency * self.max_image_bytes
+        if self.image and at_once > _MOST_BYTES:
+            raise ValueError(
+                f"{self.named('concurrency', 'max_image_bytes')}: together they allow {at_once:,} bytes of pictures at "
+                f"the same time, and at most {_MOST_BYTES:,} are possible; lower one of them"
+            )
         return self

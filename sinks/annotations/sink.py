@@ -192,7 +192,7 @@ class AnnotationsSink:
             response = await self._client.post(body, post_id(*post.key), token)
         except NoResponseError as error:
             ANNOTATIONS.labels("failed").inc()
-            raise self._attempts.error_after(post.key, f"gave {error}") from error
+            raise self._attempts.error_after(post.key, f"{self._client.where} gave {error}") from error
         except AnnotationsUnavailableError:
             ANNOTATIONS.labels("away").inc()
             self._attempts.note_away()
@@ -236,17 +236,17 @@ class AnnotationsSink:
         if response.is_later:
             ANNOTATIONS.labels("failed").inc()
             self._pause_for(response.retry_after)
-            return self._attempts.error_after(post.key, text)
+            return self._attempts.error_after(post.key, f"{self._client.where} {text}")
         ANNOTATIONS.labels("refused").inc()
         if 300 <= response.status < 400 or response.status < 200:
             return AnnotationsAddressError(
-                f"the Annotations service at {self._client.host} {text}; redirects are not followed, because tokens go "
+                f"{self._client.where} {text}; redirects are not followed, because tokens go "
                 "with them: correct media.annotations_url (STANDGALE_MEDIA__ANNOTATIONS_URL)"
             )
         run = post.key[0]
         if response.status == 401 and kept.encrypted is not None and await self._may_be_refreshed(run, kept):
-            return self._attempts.error_after(post.key, text, is_callers=True)
-        error = AnnotationRefusedError(f"the Annotations service {text}, for a frame of medium {post.media_id!r}")
+            return self._attempts.error_after(post.key, f"{self._client.where} {text}", is_callers=True)
+        error = AnnotationRefusedError(f"{self._client.where} {text}; it was about a frame of medium {post.media_id!r}")
         return self._attempts.for_run(error, run) if response.status in _OF_RUN else error
 
     async def _may_be_refreshed(self, run: UUID, kept: CallersToken) -> bool:
