@@ -116,13 +116,13 @@ async def test_an_empty_result_is_a_valid_file_of_each_format(site: JobSite) -> 
     assert (table.num_rows, tuple(table.column_names)) == (0, COLUMNS)
 
 
-@pytest.mark.parametrize("limit", [3, 4, 8, 24, 25])
-async def test_a_limit_ends_the_response_with_the_next_place(site: JobSite, limit: int) -> None:
-    _, body = await content(site, "geojson", limit=limit)
-    document = json.loads(body)
-    assert len(document["features"]) == limit
-    _, rest = await content(site, "json", after=document["next_after"])
-    assert len(json.loads(rest)["data"]["detections"]) == ROWS - limit
+async def test_a_limit_ends_the_response_with_the_next_place(site: JobSite) -> None:
+    for limit in (3, 4, 8, 24, 25):
+        _, body = await content(site, "geojson", limit=limit)
+        document = json.loads(body)
+        assert len(document["features"]) == limit
+        _, rest = await content(site, "json", after=document["next_after"])
+        assert len(json.loads(rest)["data"]["detections"]) == ROWS - limit
 
 
 async def test_without_the_library_parquet_is_an_error_that_names_the_extra(
