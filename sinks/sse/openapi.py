@@ -54,6 +54,7 @@ _TOKEN_OPERATION: Json = {
     "description": "Needs an API key, as `X-API-Key` or `Authorization: Bearer`. The token is valid for "
     "`sse.token_lifetime_s`, and a stream that it has opened goes on after that.",
     "operationId": "create_stream_token",
+    "security": [{"ApiKey": []}, {"Bearer": []}],
     "requestBody": {"content": {"application/json": {"schema": TokenRequest.model_json_schema()}}},
     "responses": {
         "201": {
@@ -131,7 +132,8 @@ def sse_operations(settings: SseSettings) -> dict[str, Json]:
         "responses": responses,
     }
     if settings.tokens or settings.access == "keys":
-        operation["security"] = [{"DeviceToken": []}, {"Bearer": []}]
+        keys: list[JsonValue] = [{"ApiKey": []}] if settings.access == "keys" else []
+        operation["security"] = [*keys, {"DeviceToken": []}, {"Bearer": []}]
     return {
         STREAM_PATH: {"get": operation},
         TOKENS_PATH: {"post": _TOKEN_OPERATION},
