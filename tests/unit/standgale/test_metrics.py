@@ -66,6 +66,7 @@ EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "standgale_frames_rejected": ("counter", ("reason",)),
     "uploaded_files": ("counter", ()),
     "standgale_webhook_calls": ("counter", ("result",)),
+    "standgale_mqtt_messages": ("counter", ("result",)),
     "standgale_annotations": ("counter", ("result",)),
     "standgale_archive_images": ("counter", ("result",)),
     "standgale_archive_commits": ("counter", ()),
