@@ -167,14 +167,16 @@ class Session:
         return filtered.event_count
 
     async def run(self, write: Write) -> None:
-        """Write the stream until the hub closes or the client overflows."""
+        """Write the stream until the hub closes, the client overflows, or :meth:`end` is called."""
         await write(opening_bytes())
+        await self._follow(write)
+        if self._end_comment is not None:
+            await self._write_place(write, self._end_comment)
+
+    async def _follow(self, write: Write) -> None:
         if not await self._enter_ring(write):
             return
-        while True:
-            if self._end_comment is not None:
-                await write(position_bytes(self._event_id(), self._end_comment))
-                return
+        while self._end_comment is None:
             if self._cursor < self._ring.first_number:
                 if not await self._catch_up(write):
                     return
@@ -210,8 +212,7 @@ class Session:
         """Send a heartbeat with the position if one is due; otherwise wait until there is something to do."""
         if self._heartbeat_due:
             self._heartbeat_due = False
-            known = bool(self._position)
-            await write(position_bytes(self._event_id(), "heartbeat") if known else comment_bytes("heartbeat"))
+            await self._write_place(write, "heartbeat")
         else:
             # Only a client at the position of the ring gets the bytes that all get.
             self._idle = self._live and self._aligned
@@ -220,6 +221,11 @@ class Session:
             finally:
                 self._idle = False
             self._woken.clear()
+
+    async def _write_place(self, write: Write, comment: str) -> None:
+        """Write a comment, with the client's position once it is known."""
+        known = bool(self._position)
+        await write(position_bytes(self._event_id(), comment) if known else comment_bytes(comment))
 
     async def _enter_ring(self, write: Write) -> bool:
         """Find the first batch to send; return False when the hub closed before it read the topic."""

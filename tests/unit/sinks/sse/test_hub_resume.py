@@ -154,3 +154,15 @@ async def test_end_of_a_session_writes_the_reason_and_its_id_resumes() -> None:
     assert page.comments[-1] != "live"
     assert "your key has changed" in page.comments
     assert page.names == ["d0", "d1"]
+
+
+async def test_end_of_a_session_before_the_topic_was_read_writes_the_reason() -> None:
+    topic, page = Topic(), Page()
+    topic.unavailable = True
+    async with running(topic) as hub, connected(hub, page) as task:
+        await until(lambda: bool(page.comments))
+        for client in hub._clients:
+            client.session.end("your key has changed")
+        await asyncio.wait_for(task, 5)
+    assert page.comments[-1] == "your key has changed"
+    assert page.last_id is None
