@@ -90,14 +90,20 @@ class PictureDrawer:
                         f"pictures of {self._held_bytes:,} bytes are being sent already (console.max_in_flight_bytes)",
                         details="Ask again after Retry-After seconds.",
                     )
-                content = await asyncio.to_thread(_draw, path, self._max_pixels, found, options, most_px)
+                content = await asyncio.to_thread(draw_picture, path, self._max_pixels, found, options, most_px)
                 self._held_bytes += len(content)
                 return content
         finally:
             self._waiting -= 1
 
 
-def _draw(path: Path, max_pixels: int, found: Sequence[Found], options: DrawOptions, most_px: int | None) -> bytes:
+def draw_picture(
+    path: Path, max_pixels: int, found: Sequence[Found], options: DrawOptions, most_px: int | None = None
+) -> bytes:
+    """Return the picture in the file ``path`` with boxes drawn, as JPEG, its longer side at most ``most_px``.
+
+    Raises ImageCorruptError, also for one with more than ``max_pixels``.
+    """
     picture = decode_image(path.read_bytes(), max_pixels=max_pixels)
     share = 1.0 if most_px is None else min(1.0, most_px / max(picture.shape[:2]))
     if share < 1.0:

@@ -89,6 +89,12 @@ class FolderArchive:
         del media_type
         self._documents[path] = data
 
+    async def add_picture(self, path: str, data: bytes) -> None:
+        """Write a picture; it is part of the next commit."""
+        await self._run("write", partial(self._place_bytes, data, path))
+        self._added[path] = hashlib.sha256(data).hexdigest(), len(data)
+        ARCHIVE_IMAGES.labels("drawn").inc()
+
     async def remove(self, paths: Sequence[str]) -> None:
         """Remove files with the next commit, which is where their bytes are freed."""
         self._removed.update(paths)
@@ -143,6 +149,13 @@ class FolderArchive:
         draft.replace(target)
         sync_folder(target.parent)
         ARCHIVE_IMAGES.labels("linked" if target.stat().st_nlink > 1 else "uploaded").inc()
+
+    def _place_bytes(self, data: bytes, path: str) -> None:
+        draft, target = self._root / UNFINISHED / uuid4().hex, self._file(path)
+        write_synced(draft, data)
+        make_folder(target.parent)
+        draft.replace(target)
+        sync_folder(target.parent)
 
     def _commit(self, batch: str, message: str, metadata: dict[str, str]) -> Committed | None:
         with locked_folder(self._root, exclusive=True):

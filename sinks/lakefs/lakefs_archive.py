@@ -90,6 +90,11 @@ class LakeFsArchive:
         """Upload a document."""
         await self._lakefs.objects.upload(self.branch, path, data, media_type=media_type)
 
+    async def add_picture(self, path: str, data: bytes) -> None:
+        """Upload a picture."""
+        await self._lakefs.objects.upload(self.branch, path, data, media_type="image/jpeg")
+        ARCHIVE_IMAGES.labels("drawn").inc()
+
     async def remove(self, paths: Sequence[str]) -> None:
         """Remove objects from the branch."""
         await self._lakefs.objects.remove(self.branch, paths)

@@ -40,6 +40,11 @@ def folder_of(event: DetectionsMade) -> str:
     return path.rpartition("/")[0]
 
 
+def drawn_path(path: str) -> str:
+    """Return where the frame at ``path`` is with its boxes drawn: beside ``images``, and always as JPEG."""
+    return f"with-detections/{path.removeprefix('images/').rpartition('.')[0]}.jpg"
+
+
 def entry_of(event: DetectionsMade, file: str) -> Entry:
     """Return what ``metadata.json`` says about a frame: only what is the same in every event of it."""
     entry: Entry = {

@@ -63,6 +63,10 @@ class Archive(Protocol):
         """Add a document, in place of an older one."""
         ...
 
+    async def add_picture(self, path: str, data: bytes) -> None:
+        """Add a picture that is not in the frame store, as JPEG; it is not read again."""
+        ...
+
     async def remove(self, paths: Sequence[str]) -> None:
         """Remove images and documents; earlier commits keep them. One that is missing is no error."""
         ...

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from uuid import NAMESPACE_URL, uuid5
 
 from infra.texts import counted
-from sinks.lakefs.listing import DOCUMENT, Entry, Listing, read_entries, read_listing
+from sinks.lakefs.listing import DOCUMENT, Entry, Listing, drawn_path, read_entries, read_listing
 from sinks.lakefs.port import Archive
 
 _JSON = "application/json"
@@ -59,7 +59,8 @@ async def _remove_from_folder(archive: Archive, folder: str, names: Collection[s
     if kept is not None:
         changed = Listing(folder, kept, listing.parts)
         await archive.add_document(changed.path, changed.document(), _JSON)
-    await archive.remove([*(f"{folder}/{name}" for name in [*sorted(names), *unused])])
+    images = [f"{folder}/{name}" for name in sorted(names)]
+    await archive.remove([*images, *map(drawn_path, images), *(f"{folder}/{part}" for part in unused)])
 
 
 async def _replace_part(archive: Archive, folder: str, part: str, kept: list[Entry]) -> None:

@@ -45,6 +45,9 @@ class LakeFsSettings(Section):
         default=300.0, description="how long a frame waits for the others of its commit"
     )
     jobs: bool = Field(default=False, description="whether frames of jobs are archived too, which belong to clients")
+    drawn: bool = Field(
+        default=False, description="whether frames with detections are archived a second time, with boxes drawn"
+    )
 
     @model_validator(mode="after")
     def _lakefs_needs(self) -> Self:

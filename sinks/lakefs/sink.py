@@ -9,7 +9,7 @@ is not committed again.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import TypeVar
@@ -24,7 +24,16 @@ from schemas.events import DetectionsMade
 from schemas.ids import archive_commit_id, frame_batch_id
 from schemas.topics import ARCHIVE_COMMITS
 from schemas.topics import DETECTIONS as DETECTIONS_TOPIC
-from sinks.lakefs.listing import ArchiveDamagedError, Listing, Part, entry_of, folder_of, read_listing, read_part
+from sinks.lakefs.listing import (
+    ArchiveDamagedError,
+    Listing,
+    Part,
+    drawn_path,
+    entry_of,
+    folder_of,
+    read_listing,
+    read_part,
+)
 from sinks.lakefs.port import Archive, Committed, PlacedImage
 from sinks.metrics import ARCHIVE_COMMITS as COMMITS_METRIC
 
@@ -32,6 +41,8 @@ _SOURCE = "/standgale/archive"
 _CACHED_ENTRIES = 200_000
 _JSON = "application/json"
 
+Draw = Callable[[DetectionsMade], Awaitable[bytes | None]]
+"""Returns the frame with its boxes as JPEG, None when it cannot be drawn."""
 T = TypeVar("T")
 
 
@@ -48,8 +59,17 @@ class ArchiveSink:
     event: type[DetectionsMade] = DetectionsMade
     topics: tuple[str, ...] = (DETECTIONS_TOPIC,)
 
-    def __init__(self, archive: Archive, broker: Broker, *, frames_per_commit: int, jobs: bool = False) -> None:
-        """``jobs``: whether frames of jobs are archived too."""
+    def __init__(
+        self,
+        archive: Archive,
+        broker: Broker,
+        *,
+        frames_per_commit: int,
+        jobs: bool = False,
+        draw: Draw | None = None,
+    ) -> None:
+        """``jobs``: whether frames of jobs are archived too. ``draw`` draws boxes; None: there are no such pictures."""
+        self._draw = draw
         self._archive = archive
         self._broker = broker
         self._frames_per_commit = frames_per_commit
@@ -118,9 +138,18 @@ class ArchiveSink:
                 paths[event.frame_id] = f"{folder}/{file}"
         if new:
             await self._archive.add_images(list(new.values()))
+            await self._add_drawn([event for event in frames if paths[event.frame_id] in new], paths)
         for folder, placed in unlisted.items():
             await self._list(folder, placed)
         return paths
+
+    async def _add_drawn(self, frames: Sequence[DetectionsMade], paths: Mapping[UUID, str]) -> None:
+        """Add pictures with boxes of the ``frames`` that have detections."""
+        if self._draw is None:
+            return
+        for event in frames:
+            if event.detections and (picture := await self._draw(event)) is not None:
+                await self._archive.add_picture(drawn_path(paths[event.frame_id]), picture)
 
     async def _list(self, folder: str, placed: Sequence[tuple[DetectionsMade, str]]) -> None:
         """List images that were added.

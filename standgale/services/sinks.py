@@ -46,6 +46,7 @@ from sinks.webhooks.intake import DetectionWebhooks, JobWebhooks
 from sinks.webhooks.sender import WebhookSender
 from standgale.plugins import SINK_PLUGINS, make_sink
 from standgale.services.composition import Composition
+from standgale.services.drawn_frames import FrameDrawer
 from standgale.services.publishing import PublishingComponent
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,14 @@ def make_archive_sink(process: Composition, instance_id: str | None) -> list[Com
     """Make the component that archives frames in LakeFS or in a folder."""
     settings = process.settings.lakefs
     archive = open_archive(settings, process.settings.data_dir, process.store())
-    sink = ArchiveSink(archive, process.broker(), frames_per_commit=settings.frames_per_commit, jobs=settings.jobs)
+    drawer = FrameDrawer(process.store(), process.settings.detector.max_pixels) if settings.drawn else None
+    sink = ArchiveSink(
+        archive,
+        process.broker(),
+        frames_per_commit=settings.frames_per_commit,
+        jobs=settings.jobs,
+        draw=None if drawer is None else drawer.draw,
+    )
     batches = process.settings.sinks.model_copy(
         update={"batch_records": MOST_RECORDS, "batch_wait_s": settings.batch_timeout_s}
     )

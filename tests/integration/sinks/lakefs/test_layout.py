@@ -6,14 +6,19 @@ import json
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+import cv2
+import numpy as np
 import pytest
 
 from schemas.archive_paths import archive_path
 from schemas.events import FrameBatch
 from schemas.ids import frame_batch_id
 from sinks.lakefs import listing
+from sinks.lakefs.removal import ArchivedFrames
+from standgale.services.drawn_frames import FrameDrawer
 from standgale.testing.factories import START
 from tests.harnesses.archive import ArchiveHarness
+from tests.servers.gateway import jpeg
 
 pytestmark = pytest.mark.integration
 
@@ -181,4 +186,26 @@ async def test_damaged_listing_holds_the_sink_and_loses_nothing(archive: Archive
     await sink.write([archive.event(1, device="d")])
     assert len(archive.listed()) == 2
     await damaged.close()
+    await sink.close()
+
+
+async def test_drawn_pictures_are_beside_the_images_on_demand(archive: ArchiveHarness) -> None:
+    # C-S1-072
+    picture = jpeg(seed=1)
+    found = archive.event(0, device="d", data=picture)
+    nothing = archive.event(1, device="d", data=jpeg(seed=2), detections=[])
+    broken = archive.event(2, device="d", data=b"no picture")
+    sink = archive.make_sink(draw=FrameDrawer(archive.store, 10_000_000).draw)
+    await sink.open()
+    await sink.write([found, nothing, broken])
+    await sink.write([found, nothing, broken])
+    drawn = {path: data for path, data in archive.committed().items() if path.startswith("with-detections/")}
+    assert list(drawn) == [f"with-detections/d/2026-05-01/12-00-00_{found.image.sha256[:4]}.jpg"]
+    (data,) = drawn.values()
+    shape = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR).shape
+    assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == shape
+    assert data != picture
+    assert len(archive.listed()) == 3
+    await ArchivedFrames(archive.make_archive).remove([entry["path"] for entry in archive.listed()])
+    assert not any(path.endswith(".jpg") for path in archive.committed())
     await sink.close()
