@@ -59,6 +59,8 @@ class FolderDatasets:
         own = self._root / _UNFINISHED / name
         await asyncio.to_thread(make_folder, own)
         with _locked(own, name):
+            if (self._root / name).exists():
+                raise _taken(self._root / name)
             await asyncio.to_thread(_remove, own / _CONTENT)
             await asyncio.to_thread((own / _CONTENT).mkdir)
             try:
@@ -181,9 +183,7 @@ class _Writer:
         except OSError as error:
             if not self._target.exists():
                 raise
-            raise DatasetExistsError(
-                f"{self._target} is there already, and not what this makes; give another name, or move it away"
-            ) from error
+            raise _taken(self._target) from error
         sync_folder(self._target.parent)
 
 
@@ -194,6 +194,10 @@ def _locked(folder: Path, name: str) -> Iterator[None]:
             yield
     except BlockingIOError as error:
         raise DatasetBusyError(f"another process makes or deletes the data set {name} now; wait for its end") from error
+
+
+def _taken(folder: Path) -> DatasetExistsError:
+    return DatasetExistsError(f"{folder} is there already, and not what this makes; give another name, or move it away")
 
 
 def _copy_synced(source: Path, target: Path) -> None:

@@ -39,9 +39,9 @@ def lakefs_server(tmp_path: Path) -> Iterator[LakeFsServer]:
         yield server
 
 
-def lakefs_store(server: LakeFsServer) -> LakeFsDatasets:
+def lakefs_store(server: LakeFsServer, timeout_s: float = 5.0) -> LakeFsDatasets:
     """Return a store of data sets on the double."""
-    access = LakeFsAccess(server.url, SecretStr(ACCESS_KEY), SecretStr(SECRET_KEY), "bird-detection", 5.0)
+    access = LakeFsAccess(server.url, SecretStr(ACCESS_KEY), SecretStr(SECRET_KEY), "bird-detection", timeout_s)
     return LakeFsDatasets(access, RETRY)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from console.datasets.export import Exported, ExportRequest, export_dataset, fin
 from console.datasets.splits import parse_shares
 from console.datasets.stores.folder import FolderDatasets
 from console.datasets.stores.port import DatasetStore
-from infra.storage.durable_files import locked_folder
+from infra.lakefs.errors import LakeFsUnavailableError
+from infra.storage.durable_files import locked_folder, write_synced
 from tests.harnesses.datasets import DAY, DatasetSite, content_of
 from tests.integration.console.datasets.conftest import lakefs_store
 from tests.servers.lakefs import LakeFsServer
@@ -137,6 +139,18 @@ async def test_taken_tag_is_refused_before_anything_is_written(site: DatasetSite
     await store.close()
 
 
+async def test_foreign_folder_of_that_name_is_refused(site: DatasetSite, tmp_path: Path) -> None:
+    await fill(site)
+    (tmp_path / "datasets" / "birds").mkdir(parents=True)
+    store = FolderDatasets(tmp_path / "datasets")
+    with pytest.raises(DatasetExistsError, match="is there already, and not what this makes"):
+        await site.create(store)
+    assert await store.names() == []
+    lock = locked_folder(tmp_path / "datasets" / ".unfinished" / "birds", exclusive=True)
+    with lock, pytest.raises(DatasetBusyError, match="another process makes or deletes the data set birds"):
+        await store.delete("birds")
+
+
 async def test_diff_names_pictures_splits_and_boxes(site: DatasetSite, store: DatasetStore) -> None:
     for day in range(4):
         await site.add("cam-1", [("bird", 0.9), ("bird", 0.8)], day=day)
@@ -164,3 +178,37 @@ async def _frames(site: DatasetSite):
     async with site.database.acquire() as connection:
         for row in await connection.fetch("SELECT id FROM images ORDER BY captured_at"):
             yield row["id"]
+
+
+async def test_hanging_lakefs_ends_in_an_error_and_the_command_goes_on(
+    site: DatasetSite, lakefs_server: LakeFsServer
+) -> None:
+    await fill(site)
+    store = lakefs_store(lakefs_server, timeout_s=0.3)
+    lakefs_server.hang_s = 2.0
+    with pytest.raises(LakeFsUnavailableError, match="no response within"):
+        await site.create(store)
+    lakefs_server.hang_s = 0.0
+    lakefs_server.lose_responses = 3
+    assert (await site.create(store)).is_new
+    assert list(await store.names()) == ["birds"]
+    await store.close()
+
+
+async def test_full_disk_leaves_no_data_set(site: DatasetSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await fill(site)
+    store, written = FolderDatasets(tmp_path / "datasets"), 0
+
+    def write(path: Path, data: bytes) -> None:
+        nonlocal written
+        written += 1
+        if written == 3:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write_synced(path, data)
+
+    monkeypatch.setattr("console.datasets.stores.folder.write_synced", write)
+    with pytest.raises(OSError, match="No space left"):
+        await site.create(store)
+    assert (await store.names(), await store.unfinished()) == ([], [])
+    assert [path for path in (tmp_path / "datasets").rglob("*") if path.is_file()] == []
+    assert (await site.create(store)).is_new
