@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sinks.retention.pins import Pin
+    from standgale.settings import Settings
 
 _MOST_LIST_BYTES = 200_000_000
 
@@ -40,6 +41,7 @@ def pin(  # noqa: PLR0913, PLR0917 (one per option of the verb)
     digests: Annotated[
         Path | None, typer.Option(help="A file with the SHA-256 of each picture, one a line, instead of the others.")
     ] = None,
+    dataset: Annotated[str | None, typer.Option(help="The pictures of this data set, instead of the others.")] = None,
     expires: Annotated[
         str | None, typer.Option(help="Until when the pin keeps them (UTC); default until unpin.")
     ] = None,
@@ -49,13 +51,17 @@ def pin(  # noqa: PLR0913, PLR0917 (one per option of the verb)
     from standgale.opening import open_database
 
     selection = Selection(device, flight, parse_time("--since", since), parse_time("--until", until))
-    if digests is not None and selection != Selection():
-        raise SettingsError("--digests says exactly which pictures are kept; leave out the options that select frames")
+    if (digests is not None) + (dataset is not None) + (selection != Selection()) > 1:
+        raise SettingsError(
+            "--digests and --dataset say which pictures are kept; give one of them, or options that select frames"
+        )
     expires_at = parse_time("--expires", expires)
-    listed = None if digests is None else _read_digests(digests)
+    settings = context_of(context).settings()
+    read = None if digests is None else _read_digests(digests)
 
     async def work() -> None:
-        async with open_database(context_of(context).settings()) as database, database.acquire() as connection:
+        listed = read if dataset is None else await _dataset_digests(settings, dataset)
+        async with open_database(settings) as database, database.acquire() as connection:
             if listed is None:
                 await pin_frames(connection, name, reason, selection, expires_at)
             else:
@@ -107,6 +113,26 @@ def _read_digests(path: Path) -> list[str]:
         return path.read_text(encoding="ascii").split()
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path} is no list of SHA-256 digests: it has characters that are not ASCII") from error
+
+
+async def _dataset_digests(settings: Settings, name: str) -> list[str]:
+    """Return the SHA-256 of each picture of a data set."""
+    import asyncio
+    import tempfile
+
+    from console.datasets.export import find_dataset
+    from console.datasets.manifest import PICTURES, read_picture
+    from standgale.datasets import opened_datasets
+
+    def digests_in(file: Path) -> list[str]:
+        with file.open("rb") as lines:
+            return [read_picture(line).sha256 for line in lines]
+
+    with tempfile.TemporaryDirectory(prefix="standgale-pin-") as folder:
+        file = Path(folder) / "pictures"
+        async with opened_datasets(settings) as store:
+            await (await find_dataset(store, name)).fetch(PICTURES, file)
+        return await asyncio.to_thread(digests_in, file)
 
 
 def _kept(pin_: Pin) -> str:

@@ -134,12 +134,24 @@ class RetentionSite:
             await connection.copy_records_to_table(
                 "detections",
                 records=[
-                    (uuid5(frame.id, "d"), frame.id, 0.1, 0.1, 0.2, 0.2, frame.confidence, "car", "m", "1")
+                    (
+                        uuid5(frame.id, "d"),
+                        frame.id,
+                        uuid5(frame.id, "s"),
+                        0.1,
+                        0.1,
+                        0.2,
+                        0.2,
+                        frame.confidence,
+                        "car",
+                        "m",
+                        "1",
+                    )
                     for frame in found
                     if frame.confidence is not None
                 ],
                 columns=(
-                    *("id", "image_id", "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"),
+                    *("id", "image_id", "session_id", "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"),
                     *("confidence", "label", "model_name", "model_version"),
                 ),
             )

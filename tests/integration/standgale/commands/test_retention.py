@@ -102,6 +102,12 @@ def test_pictures_of_a_data_set_are_pinned_by_their_digests(migrated_dsn: str, t
     verbs("pin", "set-1", "--reason", "data set", "--digests", str(digests), "--expires", "2099-01-01")
     assert "2 pictures, until 2099-01-01" in verbs("pins")
     assert verbs.json("run", "--dry-run")["planned"] == {"age": {"pictures": 1, "bytes": 1_000}}
+    verbs("unpin", "set-1")
+    made = CliRunner().invoke(app, ["dataset", "create", "old-1", "--where", "confidence >= 0"], env=verbs.environment)
+    assert made.exit_code == 0, (made.output, made.exception)
+    verbs("pin", "set-2", "--reason", "data set", "--dataset", "old-1")
+    assert verbs.json("run", "--dry-run")["kept"] == {"pinned": {"pictures": 1, "bytes": 1_000}}
+    assert "there is no data set other" in verbs("pin", "set-3", "--reason", "x", "--dataset", "other", status=2)
 
 
 @pytest.mark.parametrize(
