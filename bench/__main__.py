@@ -33,6 +33,7 @@ NAMES = (
     "postgres",
     "queries",
     "sse",
+    "mqtt",
     "retention",
     "statistics",
     "lakefs",

@@ -149,19 +149,23 @@ class MqttConnection:
     def _send(self, message: Message) -> int:
         if not self.is_open:
             raise self.end_error()
-        properties = _properties(message)
-        packed: bytes = properties.pack()  # type: ignore[no-untyped-call]
-        size = _HEADER_BYTES + len(message.topic.encode()) + len(packed) + len(message.payload)
-        if self._most_bytes is not None and size > self._most_bytes:
-            raise RecordTooLargeError(
-                f"an event for the topic {message.topic!r} has {size} bytes, where {self._settings.url} takes "
-                f"{self._most_bytes}; raise the broker's limit, and send the dead letter again"
-            )
+        properties = properties_of(message)
+        if self._most_bytes is not None:
+            self._check_size(message, properties, self._most_bytes)
         mid = self._client.send(message, properties)
         if mid is None:
             self._client.abandon()
             raise self.end_error()
         return mid
+
+    def _check_size(self, message: Message, properties: Properties, most: int) -> None:
+        packed: bytes = properties.pack()  # type: ignore[no-untyped-call]
+        size = _HEADER_BYTES + len(message.topic.encode()) + len(packed) + len(message.payload)
+        if size > most:
+            raise RecordTooLargeError(
+                f"an event for the topic {message.topic!r} has {size} bytes, where {self._settings.url} takes {most}; "
+                "raise the broker's limit, and send the dead letter again"
+            )
 
     def _take_confirmations(
         self, waiting: dict[int, int], messages: Sequence[Message], taken: Callable[[int], None]
@@ -259,7 +263,8 @@ def status_message(settings: MqttSettings, client_id: str, status: bytes) -> Mes
     return Message(status_topic(settings, client_id), status, content_type="text/plain", retain=True)
 
 
-def _properties(message: Message) -> Properties:
+def properties_of(message: Message) -> Properties:
+    """Return the properties with which ``message`` is published."""
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     if message.content_type is not None:
         properties.ContentType = message.content_type
