@@ -96,9 +96,9 @@ async def test_publish_of_a_message_that_is_too_large_writes_those_before_it() -
 
 async def test_publish_that_takes_too_long_raises_with_nothing_unconfirmed() -> None:
     client, taken = FakeClient(), list[int]()
-    client.delay_s = 0.06
-    connection = connection_on(client, in_flight=1, timeout_s=0.1)
-    with pytest.raises(TooSlowError, match=r"confirmed \d of 10 events within mqtt.timeout_s=0.1"):
+    client.delay_s = 0.25
+    connection = connection_on(client, in_flight=1, timeout_s=1.0)
+    with pytest.raises(TooSlowError, match=r"confirmed \d of 10 events within mqtt.timeout_s=1"):
         await connection.publish(MESSAGES, taken.append)
     assert client.sent == taken
     assert connection.is_open
