@@ -271,9 +271,9 @@ SINKS: dict[str, ShippedSink] = {
     "postgres": ShippedSink(
         make_postgres_sinks, (PostgresSink, ArrivedFrames, FailedFrames, JobFailures, ArchiveCommits)
     ),
+    "sse": ShippedSink(_make_sse),
     "lakefs": ShippedSink(make_archive_sink, (ArchiveSink,)),
     "retention": ShippedSink(make_retention),
-    "sse": ShippedSink(_make_sse),
     "annotations": ShippedSink(make_annotations_sink, (AnnotationsSink,)),
     "mqtt": ShippedSink(make_mqtt_sink, (MqttSink,)),
     "webhooks": ShippedSink(make_webhook_sinks, (JobWebhooks, DetectionWebhooks)),
