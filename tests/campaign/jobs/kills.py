@@ -239,11 +239,15 @@ async def _disturb(site: JobFleet, job: _Job, kills: Kills) -> None:
         job.account.faults[name] += 1
 
 
+# A file that failed has a session, too, which says why.
+RESULTS = "SELECT count(*) FROM inference_sessions WHERE job_id IS NOT NULL AND status = 'success'"
+
+
 async def _check(site: JobFleet, kills: Kills, account: KillsAccount) -> None:
     """Compare all rows with what was asked for: each file once."""
     good = kills.files - kills.broken
     async with site.database.connected() as connection:
-        sessions = await connection.fetchval("SELECT count(*) FROM inference_sessions WHERE job_id IS NOT NULL")
+        sessions = await connection.fetchval(RESULTS)
         ends = await connection.fetchval("SELECT count(*) FROM jobs WHERE finished_at IS NOT NULL")
     if (account.results, account.codes.total()) != (good, kills.broken):
         account.problems.append(f"{account.results} results and {dict(account.codes)}")

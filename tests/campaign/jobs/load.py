@@ -14,6 +14,7 @@ import aiohttp
 
 from bench.measure import percentile
 from tests.campaign.jobs.client import Answer, JobClient, Times, pictures
+from tests.campaign.jobs.kills import RESULTS
 from tests.campaign.jobs.live import live_frames
 from tests.campaign.jobs.site import JobFleet
 
@@ -184,7 +185,7 @@ class _Run:
         async with self._site.database.connected() as connection:
             rows = await connection.fetch("SELECT status, count(*) AS jobs FROM jobs GROUP BY status")
             files = await connection.fetchval("SELECT count(*) FROM job_files WHERE status = 'completed'")
-            sessions = await connection.fetchval("SELECT count(*) FROM inference_sessions WHERE job_id IS NOT NULL")
+            sessions = await connection.fetchval(RESULTS)
         self.measured.ended = {row["status"]: row["jobs"] for row in rows}
         if self.measured.ended != {"completed": load.jobs}:
             self.measured.problems.append(f"jobs: {self.measured.ended}")
