@@ -24,6 +24,8 @@ async def written_at_last(sink: ArchiveSink, events: list[DetectionsMade]) -> in
         try:
             await sink.write(events)
         except TransientError:
+            # As the loop does, so that sinks that commit at once come one after the other.
+            await asyncio.sleep(0.02 * min(attempt, 5))
             continue
         return attempt
     raise AssertionError("it is never written")

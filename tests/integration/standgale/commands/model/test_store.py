@@ -63,7 +63,7 @@ def test_wrong_or_missing_model_store_is_refused_with_a_clear_error(tmp_path: Pa
     away = run(tmp_path, "pull", "a", "1", status=2, **http, STANDGALE_MODELS__ENDPOINT_URL="http://127.0.0.1:9")
     assert "MODEL_STORE_UNAVAILABLE" in away.stderr
     secret = run(tmp_path, "list", status=2, **http, STANDGALE_MODELS__ENDPOINT_URL="http://me:hush@localhost")
-    assert "without a user or a password" in secret.stderr
+    assert "has a user or a password" in secret.stderr
     assert "hush" not in secret.stderr
     with LoaderServer(tmp_path / "loader") as loader:
         listed = run(tmp_path, "list", status=2, **http, STANDGALE_MODELS__ENDPOINT_URL=loader.url)
