@@ -93,7 +93,8 @@ async def test_two_sinks_commit_at_once_and_each_frame_is_there_once(lakefs: Lak
     events = [[lakefs.event(number, device=f"d{each}") for number in range(20)] for each in range(4)]
     await asyncio.gather(*(written_at_last(sink, mine) for sink, mine in zip(sinks, events, strict=True)))
     assert len(await lakefs.stored()) == 80
-    assert lakefs.repository.empty_commits == 0
+    # Each looks first; another one may commit everything between its look and its commit.
+    assert lakefs.repository.empty_commits < len(sinks)
     for report in await lakefs.reported():
         commit = lakefs.repository.commits[report.commit_id]
         assert all(image.path in commit.objects for image in report.images)
