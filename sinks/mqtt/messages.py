@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import orjson
-
 from schemas.cloudevents import CONTENT_TYPE
 from schemas.events import DetectionsMade
 from schemas.timestamps import format_utc
@@ -13,6 +11,7 @@ from sinks.mqtt.settings import DEVICE
 
 SOURCE = "/standgale/detector"
 _PATH = "file:"
+_ADDRESS = {"image": {"uri"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +31,7 @@ def detections_message(event: DetectionsMade, topic: str, *, retain: bool) -> Me
 
     The same event always makes the same message. A path of this server (``file:``) is left out of it.
     """
-    data = event.model_dump(mode="json")
-    if event.image.uri.startswith(_PATH):
-        del data["image"]["uri"]
+    left_out = _ADDRESS if event.image.uri.startswith(_PATH) else None
     attributes = [
         ("specversion", "1.0"),
         ("id", str(event.id)),
@@ -48,7 +45,7 @@ def detections_message(event: DetectionsMade, topic: str, *, retain: bool) -> Me
         attributes.append(("jobid", str(event.job_id)))
     return Message(
         topic=topic.replace(DEVICE, event.device_id),
-        payload=orjson.dumps(data),
+        payload=event.model_dump_json(exclude=left_out).encode(),
         attributes=tuple(attributes),
         content_type=CONTENT_TYPE,
         retain=retain,
