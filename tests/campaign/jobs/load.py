@@ -1,4 +1,4 @@
-"""Measures the console, and live frames, while many clients make jobs at once and more ask for their status."""
+"""Measures the console, and live frames, while many clients make jobs and ask for their status (C-S2-120, C-S2-123)."""
 
 from __future__ import annotations
 

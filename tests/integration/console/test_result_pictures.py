@@ -46,7 +46,7 @@ def pixels(data: bytes) -> np.ndarray[Any, Any]:
 
 
 async def test_addresses_lead_to_the_original_the_drawn_and_the_small_picture(site: JobSite) -> None:
-    """C-S2-060, -061, -064."""
+    """C-S2-060, C-S2-061, C-S2-064."""
     job, [file] = await completed(site)
     found = (await site.console.get(f"/api/v1/jobs/{job}/visualization")).json["data"]
     [entry] = found["visualizations"]

@@ -56,7 +56,7 @@ async def data(site: JobSite, path: str) -> Any:
 
 
 async def test_json_has_pixels_and_normalised_boxes_that_agree(site: JobSite) -> None:
-    """C-S2-050, -051, -052, -053."""
+    """C-S2-050, C-S2-051, C-S2-052, C-S2-053."""
     job, ids = await done(site)
     found = await data(site, f"/api/v1/jobs/{job}/results")
     assert (found["job_id"], found["format"]) == (job, "json")
@@ -76,7 +76,7 @@ async def test_json_has_pixels_and_normalised_boxes_that_agree(site: JobSite) ->
 
 
 async def test_yolo_lines_are_those_of_the_label_files(site: JobSite) -> None:
-    """C-S2-054, -055."""
+    """C-S2-054, C-S2-055."""
     job, ids = await done(site)
     found = (await data(site, f"/api/v1/jobs/{job}/results?format=yolo"))["files"]
     assert found[0]["label_content"] == "0 0.5 0.75 0.5 0.5 0.9\n0 0.5 0.75 0.5 0.5 0.5\n"

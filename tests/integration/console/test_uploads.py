@@ -73,7 +73,7 @@ async def test_an_upload_has_its_files_in_order_as_recognised_by_content(console
 async def test_a_file_that_is_no_picture_refuses_its_upload_with_its_code(
     console: RunningConsole, name: str, data: bytes, code: str
 ) -> None:
-    """C-S2-003, -004, -005, -006, -007, -009, -010."""
+    """C-S2-003, C-S2-004, C-S2-005, C-S2-006, C-S2-007, C-S2-009, C-S2-010."""
     response = await upload(console, ("good.jpg", picture()), (name, data), ("bad.txt", b"text"))
     assert (response.status, response.code, response.json["error"]["code"]) == (400, code, code)
     errors = response.json["errors"]

@@ -1,4 +1,4 @@
-"""C-S1-061 to C-S1-064: the page's queries are those that are measured, and give what the plain ones give."""
+"""C-S1-061 to C-S1-064, C-S1-067: the page's queries are those that are measured, and give what the plain ones give."""
 
 from __future__ import annotations
 
