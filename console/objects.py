@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from console.inference_settings import InferenceJobsSettings
-from infra.errors import SettingsError
-from infra.extras import install_extra
+from infra.http_api.errors.api_errors import ExtraMissingError
+from infra.storage.open_objects import is_s3_installed, open_objects
 
 if TYPE_CHECKING:
     from infra.storage.s3_objects import S3Objects
@@ -20,17 +20,19 @@ class JobObjects:
         self._objects: S3Objects | None = None
 
     def open(self) -> S3Objects:
-        """Return the connection. Raises SettingsError when the client is not installed."""
+        """Return the connection. Raises ExtraMissingError when the client is not installed."""
         if self._objects is None:
-            try:
-                from infra.storage.s3_objects import S3Objects  # noqa: PLC0415 (see above)
-            except ModuleNotFoundError as error:
-                raise SettingsError(
-                    f"pictures of inference jobs are in S3, which needs {error.name!r}: {install_extra('s3')}"
-                ) from error
+            self.require_installed()
             names = [self.settings.variable(name) for name in ("endpoint_url", "access_key", "secret_key", "bucket")]
-            self._objects = S3Objects(self.settings, ", ".join(names))
+            self._objects = open_objects(self.settings, ", ".join(names))
         return self._objects
+
+    def require_installed(self) -> None:
+        """Raise ExtraMissingError when the client of S3 is not installed."""
+        if not is_s3_installed():
+            raise ExtraMissingError(
+                "this server does no inference jobs: their pictures are in S3, whose client is not installed", "s3"
+            )
 
     async def close(self) -> None:
         """Close all connections."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
@@ -16,8 +17,10 @@ from console.parts import ConsoleParts
 from console.uploads.errors import TooManyUploadsError
 from console.uploads.form import PictureForms, PictureParts
 from infra.storage.s3_address import S3Address
-from infra.storage.s3_objects import S3Objects
 from ingest.images.check import ImageError, inspect_image
+
+if TYPE_CHECKING:
+    from infra.storage.s3_objects import S3Objects
 
 _ENDINGS = {"image/jpeg": ".jpg", "image/png": ".png", "image/tiff": ".tif"}
 _LONGEST_STEM = 150

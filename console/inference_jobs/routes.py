@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
 from starlette.requests import Request
@@ -23,6 +23,7 @@ from console.inference_jobs.bodies import (
     UploadedImages,
 )
 from console.inference_jobs.errors import ForeignPathError, job_not_found
+from console.inference_jobs.images import ImagesIntake
 from console.inference_settings import InferenceJobsSettings
 from console.jobs.job_route import JobRoute
 from console.parts import ConsoleParts
@@ -33,9 +34,6 @@ from infra.http_api.errors.api_errors import UnauthorizedError
 from infra.http_api.limits.turns import Turns
 from infra.http_api.request.body import declared_length, read_body
 from infra.storage.s3_address import S3Address
-
-if TYPE_CHECKING:
-    from console.inference_jobs.images import ImagesIntake
 
 PATH = "/api/v1/test_inference/inference"
 CALLBACK_PATH = f"{PATH}/{{inference_job_id}}/results"
@@ -66,10 +64,10 @@ _POSTED = {
 }
 
 
-_ASK_ERRORS = errors("TOO_MANY_JOBS", "PATH_REFUSED")
+_ASK_ERRORS = errors("TOO_MANY_JOBS", "PATH_REFUSED", "NOT_INSTALLED")
 _UPLOAD_ERRORS = errors(
     *("INVALID_FORMAT", "CORRUPTED_FILE", "FILE_TOO_LARGE", "TOO_MANY_FILES", "VALIDATION_ERROR", "TOO_MANY_UPLOADS"),
-    *("UPLOAD_TIMEOUT", "STORAGE_UNAVAILABLE"),
+    *("UPLOAD_TIMEOUT", "STORAGE_UNAVAILABLE", "NOT_INSTALLED"),
 )
 # It is called with a secret of its own, so the document does not add what all routes with a key have.
 _POSTED_ERRORS = errors(
@@ -110,8 +108,6 @@ def inference_jobs_router(parts: ConsoleParts) -> APIRouter:
     )
     async def upload(request: Request, caller: _Caller) -> UploadedImages:
         """Store the pictures in the bucket; a job that names them gets the id of their folder."""
-        from console.inference_jobs.images import ImagesIntake  # noqa: PLC0415 (the client of S3 takes long to load)
-
         if not intakes:
             intakes.append(ImagesIntake(parts, parts.objects.open()))
         return await intakes[0].receive(request, caller.client_id)
@@ -120,10 +116,13 @@ def inference_jobs_router(parts: ConsoleParts) -> APIRouter:
         f"{PATH}/jobs",
         summary="Ask for an inference job",
         status_code=201,
-        responses=errors("TOO_MANY_JOBS", "PATH_REFUSED"),
+        responses=_ASK_ERRORS,
     )
     async def add(asked: NewInferenceJob, caller: _Caller) -> InferenceJobBody:
         """Keep a job; a process does it, and its results are there when its status is completed."""
+        if settings.run == "process":
+            # Its process is on this machine, or on one that is installed like it.
+            parts.objects.require_installed()
         _require_buckets(asked, settings)
         most = parts.settings.max_open_jobs
         async with request_connection(parts, writing=True) as connection, transaction(connection):

@@ -5,39 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from botocore.exceptions import ClientError, NoCredentialsError, ParamValidationError
 
 from infra.errors import SettingsError, StoreUnavailableError
+from infra.storage.objects import ListedObject, ObjectMissingError, ObjectTooLargeError
 from infra.storage.s3_address import S3Address
 from infra.storage.s3_client import CLIENT_ERRORS, S3Access, S3Connection, code_of, says_missing, status_of
 from infra.storage.s3_download import LEAST_BYTES_PER_S, download
-from schemas.errors import StandgaleError
 
 _PAGE = 1_000
 _HTTP_SERVER_ERROR = 500
-
-
-class ObjectMissingError(StandgaleError):
-    """There is no such object."""
-
-    code = "OBJECT_MISSING"
-
-
-class ObjectTooLargeError(StandgaleError):
-    """An object is larger than may be read."""
-
-    code = "OBJECT_TOO_LARGE"
-
-
-@dataclass(frozen=True, slots=True)
-class ListedObject:
-    """Is an object that a list has."""
-
-    address: S3Address
-    size_bytes: int
 
 
 class S3Objects:

@@ -13,8 +13,8 @@ from detectors.model.inspect import write_card
 from detectors.model.inspect_process import InspectRequest, inspect_in_process
 from detectors.store.names import CARD, files_of, ref_of, require_safe_file
 from detectors.store.open import open_model_store
+from infra.storage.objects import ObjectMissingError
 from infra.storage.s3_address import S3Address
-from infra.storage.s3_objects import ObjectMissingError
 from schemas.event_base import ModelRef
 from standgale.inference.storage import JobStorage
 from standgale.inference.variables import Place, place_of

@@ -12,8 +12,9 @@ from tempfile import TemporaryDirectory
 from detectors.errors import ModelLoadError
 from infra.errors import TransientError
 from infra.failure.error_texts import error_text
+from infra.storage.objects import ObjectMissingError, ObjectTooLargeError
+from infra.storage.open_objects import open_objects, require_s3
 from infra.storage.s3_address import S3Address
-from infra.storage.s3_objects import ObjectMissingError, ObjectTooLargeError, S3Objects
 from infra.telemetry.logs import add_secrets_to_mask
 from schemas.errors import StandgaleError
 from schemas.events import DetectOptions
@@ -42,6 +43,8 @@ async def run_job(settings: Settings, environ: Mapping[str, str]) -> None:
         add_secrets_to_mask([callback.token.get_secret_value()])
     try:
         variables = read_variables(environ)
+        if in_s3 := variables.in_s3:
+            require_s3(", ".join(in_s3))
         body = await _results_of(settings, variables)
         await deliver(variables.callback, body, settings.retry, settings.inference_jobs.callback_timeout_s)
     except NotDeliveredError as error:
@@ -66,7 +69,7 @@ async def _report_failure(settings: Settings, callback: Callback | None, message
 
 async def _results_of(settings: Settings, variables: JobVariables) -> bytes:
     """Detect in all pictures, and write the results; return the body of the call-back."""
-    objects = S3Objects(variables.s3, _HINT)
+    objects = open_objects(variables.s3, _HINT) if variables.in_s3 else None
     try:
         with TemporaryDirectory(prefix="standgale-inference-") as scratch:
             storage = JobStorage(objects, Path(scratch), settings.retry)
@@ -85,7 +88,8 @@ async def _results_of(settings: Settings, variables: JobVariables) -> bytes:
             body = completed_body(results)
             where = await storage.write(variables.output, body)
     finally:
-        await objects.close()
+        if objects is not None:
+            await objects.close()
     logger.info("the results are in %s", where, extra={"job": variables.job_id, "pictures": len(results)})
     return body
 

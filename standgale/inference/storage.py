@@ -7,16 +7,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from infra.errors import SettingsError, StoreUnavailableError
 from infra.failure.backoff import Backoff, Delays
+from infra.storage.objects import ListedObject, ObjectMissingError, ObjectTooLargeError
 from infra.storage.s3_address import S3Address
-from infra.storage.s3_objects import ListedObject, ObjectMissingError, ObjectTooLargeError, S3Objects
 from infra.written_files import write_whole
 from ingest.files.suffixes import PICTURE_SUFFIXES
 from standgale.inference.errors import JobFailedError
 from standgale.inference.variables import Place
+
+if TYPE_CHECKING:
+    from infra.storage.s3_objects import S3Objects
 
 T = TypeVar("T")
 
@@ -28,10 +31,10 @@ _TRIES = 6
 class JobStorage:
     """Reads and writes for one job; what fails for now is tried again some times."""
 
-    def __init__(self, objects: S3Objects, scratch: Path, retry: Delays) -> None:
-        """``scratch``: a folder for files of this job alone."""
+    def __init__(self, objects: S3Objects | None, scratch: Path, retry: Delays) -> None:
+        """``scratch``: a folder for files of this job alone; ``objects``: None when the job names nothing in S3."""
         self.scratch = scratch
-        self._objects = objects
+        self._opened = objects
         self._retry = retry
 
     async def pictures(self, images: Sequence[Place], output: Place, most: int) -> list[Place]:
@@ -98,6 +101,12 @@ class JobStorage:
         except OSError as error:
             raise _not_writable(folder, error) from error
         return str(folder / RESULTS_FILE)
+
+    @property
+    def _objects(self) -> S3Objects:
+        if self._opened is None:
+            raise RuntimeError("a job without S3 uses an address of S3")
+        return self._opened
 
     async def _expanded(self, place: Place) -> Sequence[Place]:
         if isinstance(place, Path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,6 +67,16 @@ class JobVariables:
     iou: float
     max_detections: int
     s3: S3Variables
+
+    @property
+    def in_s3(self) -> Sequence[str]:
+        """The names of the variables with addresses in S3."""
+        is_in_s3 = {
+            "IMAGE_PATHS": any(isinstance(place, S3Address) for place in self.images),
+            "CHECKPOINT_PATH": "://" in self.checkpoint,
+            "OUTPUT_PATH": isinstance(self.output, S3Address),
+        }
+        return [name for name, found in is_in_s3.items() if found]
 
 
 def read_callback(environ: Mapping[str, str]) -> Callback | None:

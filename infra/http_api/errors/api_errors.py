@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from infra.extras import install_extra
 from schemas.errors import StandgaleError
 
 
@@ -61,6 +62,17 @@ class UploadTimeoutError(ApiError):
 
     code = "UPLOAD_TIMEOUT"
     status = 408
+
+
+class ExtraMissingError(ApiError):
+    """The service cannot do what is asked, because an extra is not installed; ``message`` says what needs it."""
+
+    code = "NOT_INSTALLED"
+    status = 501
+
+    def __init__(self, message: str, *extras: str, field: str | None = None) -> None:
+        """``extras``: the names of what is to be installed."""
+        super().__init__(message, details=f"Tell the operator: {install_extra(*extras)}.", field=field)
 
 
 class UnsupportedMediaTypeError(ApiError):

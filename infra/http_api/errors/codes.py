@@ -32,6 +32,11 @@ GENERAL_CODES: Mapping[str, ErrorCode] = {
     "INVALID_SETTING": ErrorCode("503", "A setting of the service is wrong.", TELL_OPERATOR),
     "METHOD_NOT_ALLOWED": ErrorCode("405", "The path takes other methods.", "The header Allow names them."),
     "NOT_FOUND": ErrorCode("404", "There is no such path.", "/docs describes all paths."),
+    "NOT_INSTALLED": ErrorCode(
+        "501",
+        "The server cannot do this, because an extra is not installed.",
+        "Tell the operator; details has the command.",
+    ),
     "OVERLOADED": ErrorCode(
         "503", "The service receives as many requests as it can hold.", "Send it again after Retry-After seconds."
     ),

@@ -14,15 +14,17 @@ INTERNAL_ERROR = "INTERNAL_ERROR"
 _SEND_AGAIN = "Send the same request again after Retry-After seconds."
 
 UNAVAILABLE_CODES = {
-    "STORAGE_UNAVAILABLE": "the frame store is unavailable, so nothing was stored",
-    "STORAGE_FULL": "the frame store is full until an operator frees space, so nothing was stored",
+    "STORAGE_UNAVAILABLE": "the store for pictures is unavailable, so nothing was stored",
+    "STORAGE_FULL": "the store for pictures is full until an operator frees space, so nothing was stored",
     "BROKER_UNAVAILABLE": "the broker is unavailable, so nothing was accepted",
     "DATABASE_UNAVAILABLE": "the database is unavailable, and what this request needs of it is not known yet",
     "REFUSED": "a service behind this one refuses what this needs until an operator corrects that; nothing was done",
     "TOPIC_MISMATCH": "the broker's topics are not as declared, so nothing was accepted",
-    "INVALID_SETTING": "the service has a wrong setting, so nothing was done",
+    "INVALID_SETTING": "a setting of the service is wrong or missing, so nothing was done",
 }
 """The messages to a client when a service behind this one does not work; the log has the complete text."""
+_FOR_OPERATORS = ("REFUSED", "TOPIC_MISMATCH", "INVALID_SETTING")
+_CORRECT_FIRST = "Tell the operator: the log of the service says, with this request id, what to correct. Then: "
 _UNAVAILABLE_OTHERWISE = "a service behind this one is unavailable"
 
 
@@ -57,6 +59,7 @@ def describe_error(error: Exception, request_id: str, again: str = _SEND_AGAIN) 
     if isinstance(error, TransientError | SettingsError | OSError):
         code = error_code(error)
         message = UNAVAILABLE_CODES.get(code, _UNAVAILABLE_OTHERWISE)
-        return ErrorText(503, code, message, again, headers=retry_after())
+        details = f"{_CORRECT_FIRST}{again[0].lower()}{again[1:]}" if code in _FOR_OPERATORS else again
+        return ErrorText(503, code, message, details, headers=retry_after())
     details = f"Nothing was accepted. Give the request id {request_id} to the operator of this service."
     return ErrorText(500, INTERNAL_ERROR, "the service failed at this request", details)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -117,7 +118,8 @@ async def test_a_foreign_pt_file_is_refused_with_what_to_do(place: Site, tmp_pat
 
 
 async def test_files_of_this_machine_need_no_s3(tmp_path: Path) -> None:
-    """C-S4-006: an ONNX file without a card tells of itself; the same command works without a bucket."""
+    """C-S4-006: an ONNX file without a card tells of itself; the same command works without a bucket, and without the
+    client of S3."""
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.png").write_bytes(scene())
     card = write_model(tmp_path / "model")
@@ -131,11 +133,44 @@ async def test_files_of_this_machine_need_no_s3(tmp_path: Path) -> None:
                 "CHECKPOINT_PATH": str(card.parent / "model.onnx"),
                 "OUTPUT_PATH": str(tmp_path / "out"),
                 "CALLBACK_URL": hook.url,
+                **without_s3(tmp_path),
             },
         )
     assert status == 0, output
     assert (tmp_path / "out" / "results.json").is_file()
     assert hook.posted[0]["total_images"] == 1
+
+
+async def test_addresses_in_s3_without_its_client_name_the_extra(tmp_path: Path) -> None:
+    """It ended with a traceback, and the call-back came never."""
+    async with receiver() as hook:
+        status, output = await predict(
+            tmp_path,
+            {
+                "JOB_ID": "7",
+                "IMAGE_PATHS": "s3://bucket/pictures/",
+                "CHECKPOINT_PATH": "s3://bucket/model.onnx",
+                "OUTPUT_PATH": str(tmp_path / "out"),
+                "CALLBACK_URL": hook.url,
+                **without_s3(tmp_path),
+            },
+        )
+    assert status == 2
+    assert "Traceback" not in output
+    assert "NOT_INSTALLED: IMAGE_PATHS, CHECKPOINT_PATH: S3 needs" in output
+    [body] = hook.posted
+    assert body["status"] == "failed"
+    assert "install the extra s3" in body["error_message"]
+
+
+def without_s3(tmp_path: Path) -> dict[str, str]:
+    """Return the environment of a process that finds no client of S3."""
+    patch = tmp_path / "patch"
+    patch.mkdir()
+    (patch / "sitecustomize.py").write_text(
+        "import sys\nsys.modules.update(dict.fromkeys(('aiobotocore', 'botocore')))\n"
+    )
+    return {"PYTHONPATH": os.pathsep.join((str(patch), os.environ.get("PYTHONPATH", "")))}
 
 
 @pytest.mark.parametrize(

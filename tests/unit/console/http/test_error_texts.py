@@ -10,7 +10,7 @@ from starlette.types import Message, Receive, Scope, Send
 from console.http.bodies import BodyLimits
 from console.http.error_texts import describe_error_of_picture
 from console.settings import ConsoleSettings
-from infra.errors import DatabaseUnavailableError
+from infra.errors import DatabaseUnavailableError, RefusedError, SettingsError
 from infra.http_api.errors.api_errors import UploadTimeoutError
 from infra.http_api.limits.rates import RateLimitError, RateLimits
 from infra.http_api.limits.slots import UploadSlots
@@ -31,6 +31,18 @@ def test_unavailable_database_does_not_promise_that_a_job_sent_twice_counts_once
     text = describe_error_of_picture(DatabaseUnavailableError("postgresql://secret"), "req-1")
     assert (text.status, text.code) == (503, "DATABASE_UNAVAILABLE")
     assert text.details == "Send the same request again after Retry-After seconds."
+
+
+@pytest.mark.parametrize("error", [SettingsError("bucket: secret"), RefusedError("the password secret is wrong")])
+def test_wrong_setting_is_for_the_operator_first(error: Exception) -> None:
+    """Clients were asked to send the request again, as if waiting helped."""
+    text = describe_error_of_picture(error, "req-1")
+    assert text.status == 503
+    assert "secret" not in f"{text.message} {text.details}"
+    assert text.details == (
+        "Tell the operator: the log of the service says, with this request id, what to correct. Then: send the same "
+        "request again after Retry-After seconds."
+    )
 
 
 def test_failure_names_the_service_and_the_request() -> None:
