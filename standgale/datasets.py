@@ -10,8 +10,8 @@ from console.datasets.create import DatasetParts
 from console.datasets.stores.folder import FolderDatasets
 from console.datasets.stores.lakefs import LakeFsDatasets
 from console.datasets.stores.port import DatasetStore
-from infra.lakefs.access import LakeFsAccess
 from infra.storage.frames.open import open_frame_store
+from sinks.lakefs.lakefs_archive import access_of
 from standgale.opening import open_database
 from standgale.settings import Settings
 
@@ -30,15 +30,7 @@ def _store(settings: Settings) -> DatasetStore:
     lakefs = settings.lakefs
     if lakefs.kind == "folder":
         return FolderDatasets(settings.datasets_folder)
-    access = LakeFsAccess.of(
-        lakefs,
-        endpoint_url=lakefs.endpoint_url,
-        access_key=lakefs.access_key,
-        secret_key=lakefs.secret_key,
-        repository=lakefs.repository,
-        timeout_s=lakefs.timeout_s,
-    )
-    return LakeFsDatasets(access, settings.retry)
+    return LakeFsDatasets(access_of(lakefs), settings.retry)
 
 
 @asynccontextmanager

@@ -32,14 +32,7 @@ class LakeFsBlobs:
     def __init__(self, settings: ModelStoreSettings) -> None:
         """Connects at the first call."""
         try:
-            access = LakeFsAccess.of(
-                settings,
-                endpoint_url=settings.endpoint_url,
-                access_key=settings.access_key,
-                secret_key=settings.secret_key,
-                repository=settings.repository,
-                timeout_s=settings.timeout_s,
-            )
+            access = LakeFsAccess.of(settings, settings.repository, settings.timeout_s)
         except SettingsError as error:
             raise ModelStoreError(str(error)) from error
         self._settings = settings

@@ -57,12 +57,6 @@ async def commit_staged(
     raise AssertionError("the loop returns or raises")
 
 
-async def find_batch(refs: LakeFsRefs, ref: str, batch: str) -> LakeFsCommit | None:
-    """Return the commit of ``batch`` if it is one of the newest of ``ref``."""
-    found = await _find(refs, ref, batch)
-    return found if found is not None and found.metadata.get(BATCH) == batch else None
-
-
 async def _find(refs: LakeFsRefs, branch: str, batch: str) -> LakeFsCommit | None:
     """Return the commit of ``batch``, else the newest one of ``branch``; both have all that was staged before."""
     newest: LakeFsCommit | None = None

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-PAGE = 1_000
-"""The most entries of one page; LakeFS refuses to return more."""
-
 
 @dataclass(frozen=True, slots=True)
 class LakeFsObject:
-    """Describes an object, or with a delimiter the common prefix of several."""
+    """Describes an object."""
 
     path: str
     size_bytes: int
@@ -21,7 +18,6 @@ class LakeFsObject:
     physical_address: str
     modified_at: datetime
     metadata: Mapping[str, str]
-    is_prefix: bool = False
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> LakeFsObject:
@@ -33,7 +29,6 @@ class LakeFsObject:
             physical_address=str(entry.get("physical_address") or ""),
             modified_at=datetime.fromtimestamp(int(entry.get("mtime") or 0), UTC),
             metadata={str(name): str(value) for name, value in (entry.get("metadata") or {}).items()},
-            is_prefix=entry.get("path_type", "object") != "object",
         )
 
 
@@ -42,7 +37,6 @@ class LakeFsCommit:
     """Describes a commit."""
 
     id: str
-    parents: tuple[str, ...]
     message: str
     metadata: Mapping[str, str]
     created_at: datetime
@@ -52,7 +46,6 @@ class LakeFsCommit:
         """Return the commit in ``entry``. Raises KeyError, TypeError and ValueError for other JSON."""
         return cls(
             id=str(entry["id"]),
-            parents=tuple(str(parent) for parent in entry.get("parents") or ()),
             message=str(entry.get("message") or ""),
             metadata={str(name): str(value) for name, value in (entry.get("metadata") or {}).items()},
             created_at=datetime.fromtimestamp(int(entry.get("creation_date") or 0), UTC),

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from infra.lakefs.entries import PAGE, LakeFsDownload, LakeFsObject
+from infra.lakefs.entries import LakeFsDownload, LakeFsObject
 from infra.lakefs.errors import LakeFsObjectMissingError, LakeFsTooLargeError, LakeFsUnavailableError
-from infra.lakefs.requests import LakeFsRequests, read_bounded
+from infra.lakefs.requests import PAGE, LakeFsRequests, read_bounded
 
 BINARY = "application/octet-stream"
 _CHUNK_BYTES = 1 << 20
@@ -43,29 +43,13 @@ class LakeFsObjects:
         return LakeFsObject.from_json(self._requests.parsed(what, data, "path"))
 
     async def listed(
-        self, ref: str, prefix: str = "", *, after: str = "", delimiter: str = "", metadata: bool = False
+        self, ref: str, prefix: str = "", *, after: str = "", metadata: bool = False
     ) -> AsyncIterator[LakeFsObject]:
-        """Yield the objects whose paths begin with ``prefix``, by path."""
-        what = f"list {ref}/{prefix}"
-        while True:
-            query = {
-                "prefix": prefix,
-                "after": after,
-                "delimiter": delimiter,
-                "amount": str(PAGE),
-                "presign": "false",
-                "user_metadata": "true" if metadata else "false",
-            }
-            data = await self._requests.json("GET", f"/refs/{quote(ref, safe='')}/objects/ls", what, query)
-            page = self._requests.parsed(what, data, "results", "pagination")
-            for entry in page["results"]:
-                yield LakeFsObject.from_json(self._requests.parsed(what, entry, "path"))
-            pagination = self._requests.parsed(what, page["pagination"], "has_more", "next_offset")
-            if not pagination["has_more"]:
-                return
-            if str(pagination["next_offset"]) <= after:
-                raise LakeFsUnavailableError(f"cannot {what} in {self._requests.where}: the list does not go on")
-            after = str(pagination["next_offset"])
+        """Yield the objects whose paths begin with ``prefix`` and come after ``after``, by path."""
+        what, path = f"list {ref}/{prefix}", f"/refs/{quote(ref, safe='')}/objects/ls"
+        query = {"prefix": prefix, "presign": "false", "user_metadata": "true" if metadata else "false"}
+        async for entry in self._requests.listed(path, what, query, "path", after=after):
+            yield LakeFsObject.from_json(entry)
 
     async def read(self, ref: str, path: str, most_bytes: int) -> bytes:
         """Return the bytes at ``path``.

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from urllib.parse import quote
 
-from infra.lakefs.entries import PAGE, LakeFsCommit, LakeFsRef, LakeFsRepositoryInfo
-from infra.lakefs.errors import LakeFsConflictError, LakeFsRequestError, LakeFsUnavailableError
-from infra.lakefs.requests import LakeFsRequests
+from infra.lakefs.entries import LakeFsCommit, LakeFsRef, LakeFsRepositoryInfo
+from infra.lakefs.errors import LakeFsConflictError, LakeFsRequestError
+from infra.lakefs.requests import PAGE, LakeFsRequests
 
-BRANCH_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,254}$"
-"""What a branch may be called."""
 _NOTHING_NEW = "no changes"
-
-
-def is_branch_name(name: str) -> bool:
-    """Whether LakeFS takes ``name`` for a branch."""
-    return re.fullmatch(BRANCH_PATTERN, name) is not None
 
 
 class LakeFsRefs:
@@ -61,11 +53,8 @@ class LakeFsRefs:
 
     async def branches(self, prefix: str = "") -> Sequence[LakeFsRef]:
         """Return all branches whose names begin with ``prefix``, by name."""
-        return [each async for each in self._listed("branches", prefix)]
-
-    async def tags(self, prefix: str = "") -> Sequence[LakeFsRef]:
-        """Return all tags whose names begin with ``prefix``, by name."""
-        return [each async for each in self._listed("tags", prefix)]
+        found = self._requests.listed("/branches", "list the branches", {"prefix": prefix}, "id", "commit_id")
+        return [LakeFsRef.from_json(entry) async for entry in found]
 
     async def has_changes(self, branch: str) -> bool:
         """Whether something on ``branch`` is not committed."""
@@ -88,26 +77,11 @@ class LakeFsRefs:
             raise
         return LakeFsCommit.from_json(self._requests.parsed(what, data, "id"))
 
-    async def log(self, ref: str, *, objects: Sequence[str] = (), page: int = PAGE) -> AsyncIterator[LakeFsCommit]:
-        """Yield the commits of ``ref``, the newest first; with ``objects`` those that changed one of these paths.
-
-        A server that does not know ``objects`` returns all commits.
-        """
-        what, after = f"read the commits of {ref}", ""
-        while True:
-            query: dict[str, str | Sequence[str]] = {"amount": str(min(page, PAGE)), "after": after}
-            if objects:
-                query["objects"] = objects
-            data = await self._requests.json("GET", f"/refs/{quote(ref, safe='')}/commits", what, query)
-            found = self._requests.parsed(what, data, "results", "pagination")
-            for entry in found["results"]:
-                yield LakeFsCommit.from_json(self._requests.parsed(what, entry, "id"))
-            if not found["pagination"].get("has_more"):
-                return
-            following = str(found["pagination"].get("next_offset") or "")
-            if following == after or not following:
-                raise LakeFsUnavailableError(f"cannot {what} in {self._requests.where}: the list does not go on")
-            after = following
+    async def log(self, ref: str, *, page: int = PAGE) -> AsyncIterator[LakeFsCommit]:
+        """Yield the commits of ``ref``, the newest first; ``page`` is how many are read at once."""
+        path = f"/refs/{quote(ref, safe='')}/commits"
+        async for entry in self._requests.listed(path, f"read the commits of {ref}", {}, "id", page=page):
+            yield LakeFsCommit.from_json(entry)
 
     async def _ref(self, kind: str, name: str) -> LakeFsRef:
         what = f"find {name} among the {kind}"
@@ -120,18 +94,3 @@ class LakeFsRefs:
         except LakeFsConflictError:
             return False
         return True
-
-    async def _listed(self, kind: str, prefix: str) -> AsyncIterator[LakeFsRef]:
-        what, after = f"list the {kind}", ""
-        while True:
-            query = {"prefix": prefix, "after": after, "amount": str(PAGE)}
-            data = await self._requests.json("GET", f"/{kind}", what, query)
-            found = self._requests.parsed(what, data, "results", "pagination")
-            for entry in found["results"]:
-                yield LakeFsRef.from_json(self._requests.parsed(what, entry, "id", "commit_id"))
-            if not found["pagination"].get("has_more"):
-                return
-            following = str(found["pagination"].get("next_offset") or "")
-            if following <= after:
-                raise LakeFsUnavailableError(f"cannot {what} in {self._requests.where}: the list does not go on")
-            after = following

@@ -26,11 +26,6 @@ class LakeFsRepository:
         """The repository and its server, for texts."""
         return self._requests.where
 
-    @property
-    def requests(self) -> LakeFsRequests:
-        """What sends the requests."""
-        return self._requests
-
     async def check(self) -> LakeFsRepositoryInfo:
         """Return the repository, read once: this tells a wrong address, a wrong key and a missing repository.
 

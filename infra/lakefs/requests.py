@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from urllib.parse import quote
@@ -31,13 +31,14 @@ from infra.lakefs.errors import (
 )
 from schemas.errors import StandgaleError
 
-CONNECTIONS = 32
-"""The most requests at a time."""
+PAGE = 1_000
+"""The most entries of one page; LakeFS refuses to return more."""
+_CONNECTIONS = 32
 _MOST_JSON_BYTES = 16 << 20
 _QUOTED_CHARACTERS = 200
 _ERROR_BYTES = 4_000
 _TRANSIENT = (408, 423, 425, 429)
-Query = Mapping[str, str | Sequence[str]]
+Query = Mapping[str, str]
 
 
 class LakeFsRequests:
@@ -62,7 +63,7 @@ class LakeFsRequests:
         """Return the JSON of the response, None where it has none (204). ``what`` says what is done, for errors."""
         with self._translated(what):
             async with asyncio.timeout(self.access.timeout_s), self._request(method, path, query, request) as response:
-                await self.require_success(response, what)
+                await self._require_success(response, what)
                 if response.status == 204:
                     return None
                 self._require_json(response, what)
@@ -72,13 +73,31 @@ class LakeFsRequests:
         except orjson.JSONDecodeError as error:
             raise self._other_server(what, "its JSON cannot be read") from error
 
+    async def listed(
+        self, path: str, what: str, query: Query, *names: str, after: str = "", page: int = PAGE
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """Yield the entries of a list after ``after``, each with ``names``; one request for every ``page`` of them."""
+        seen = {"", after}
+        while True:
+            data = await self.json("GET", path, what, {**query, "after": after, "amount": str(min(page, PAGE))})
+            found = self.parsed(what, data, "results", "pagination")
+            for entry in found["results"]:
+                yield self.parsed(what, entry, *names)
+            pagination = self.parsed(what, found["pagination"], "has_more")
+            if not pagination["has_more"]:
+                return
+            after = str(pagination.get("next_offset") or "")
+            if after in seen:
+                raise LakeFsUnavailableError(f"cannot {what} in {self.where}: the list does not go on")
+            seen.add(after)
+
     async def send(self, method: str, path: str, what: str, query: Query, *, conditional: bool, **request: Any) -> bool:
         """Send a body, without a time limit of its own; return False when ``conditional`` and it is there already."""
         with self._translated(what):
             async with self._request(method, path, query, request) as response:
                 if conditional and response.status == 412:
                     return False
-                await self.require_success(response, what)
+                await self._require_success(response, what)
                 self._require_json(response, what)
                 await read_bounded(response, _MOST_JSON_BYTES)
         return True
@@ -90,7 +109,7 @@ class LakeFsRequests:
                 asyncio.timeout(self.access.timeout_s),
                 self._request("POST", path, None, {"json": dict(body)}) as response,
             ):
-                await self.require_success(response, what)
+                await self._require_success(response, what)
                 if response.status != 201:
                     raise self._other_server(what, f"HTTP {response.status} instead of 201")
                 await read_bounded(response, _MOST_JSON_BYTES)
@@ -103,7 +122,7 @@ class LakeFsRequests:
                 response = await self._request("GET", path, query, request)
         async with response:
             with self._translated(what):
-                await self.require_success(response, what)
+                await self._require_success(response, what)
             yield response
 
     async def chunks(self, response: ClientResponse, what: str, size: int) -> AsyncIterator[bytes]:
@@ -127,13 +146,6 @@ class LakeFsRequests:
         if not isinstance(data, dict) or any(name not in data for name in names):
             raise self._other_server(what, f"its JSON lacks {' and '.join(names)}")
         return data
-
-    async def require_success(self, response: ClientResponse, what: str) -> None:
-        """Raise the error for a response that is none of success."""
-        if 200 <= response.status < 300:
-            return
-        body = (await response.content.read(_ERROR_BYTES)).decode(errors="replace")
-        raise self.error_for_status(what, response.status, _message_in(body))
 
     def error_for_status(self, what: str, status: int, message: str) -> StandgaleError:
         """Return the error for ``status``, by what has to be done about it."""
@@ -173,6 +185,11 @@ class LakeFsRequests:
             return LakeFsNotFoundError(f"{text}; there is no such branch, tag or commit")
         return LakeFsObjectMissingError(text)
 
+    async def _require_success(self, response: ClientResponse, what: str) -> None:
+        if not 200 <= response.status < 300:
+            body = (await response.content.read(_ERROR_BYTES)).decode(errors="replace")
+            raise self.error_for_status(what, response.status, _message_in(body))
+
     def _require_json(self, response: ClientResponse, what: str) -> None:
         if response.content_type != "application/json":
             raise self._other_server(what, f"the response has the media type {response.content_type}")
@@ -187,11 +204,11 @@ class LakeFsRequests:
         repository = quote(self.access.repository, safe="")
         text = f"{self.access.endpoint_url}{API}/repositories/{repository}{path}"
         if query:
-            text += f"?{_query_text(query)}"
+            text += "?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
         if self._session is None:
             timeout_s = self.access.timeout_s
             self._session = ClientSession(
-                connector=TCPConnector(limit=CONNECTIONS),
+                connector=TCPConnector(limit=_CONNECTIONS),
                 cookie_jar=DummyCookieJar(),
                 headers=self._headers,
                 auto_decompress=False,
@@ -217,13 +234,6 @@ async def read_bounded(response: ClientResponse, most_bytes: int) -> bytes:
         if len(data) > most_bytes:
             break
     return bytes(data)
-
-
-def _query_text(query: Query) -> str:
-    pairs = [
-        (name, value) for name, values in query.items() for value in ((values,) if isinstance(values, str) else values)
-    ]
-    return "&".join(f"{name}={quote(value, safe='')}" for name, value in pairs)
 
 
 def _message_in(body: str) -> str:

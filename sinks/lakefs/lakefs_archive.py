@@ -187,14 +187,7 @@ class LakeFsArchive:
 
 def access_of(settings: LakeFsSettings) -> LakeFsAccess:
     """Return how the archive reaches LakeFS. Raises SettingsError without address and key."""
-    return LakeFsAccess.of(
-        settings,
-        endpoint_url=settings.endpoint_url,
-        access_key=settings.access_key,
-        secret_key=settings.secret_key,
-        repository=settings.repository,
-        timeout_s=settings.timeout_s,
-    )
+    return LakeFsAccess.of(settings, settings.repository, settings.timeout_s)
 
 
 def _metadata(image: ImageRef) -> dict[str, str]:

@@ -63,7 +63,6 @@ class LakeFsServer(AppServer):
         app.router.add_post(branches + "/objects/delete", self._remove)
         app.router.add_put(branches + "/staging/backing", self._link)
         app.router.add_post(branches + "/commits", self._commit)
-        app.router.add_get(base + "/tags", self._list_tags)
         app.router.add_post(base + "/tags", self._create_tag)
         app.router.add_get(base + "/tags/{tag}", self._tag)
         app.router.add_delete(base + "/tags/{tag}", self._delete_tag)
@@ -143,22 +142,15 @@ class LakeFsServer(AppServer):
         return _message(404, "path does not exist") if entry is None else web.json_response(_stats(path, entry))
 
     async def _list(self, request: web.Request) -> web.Response:
-        prefix, delimiter = request.query.get("prefix", ""), request.query.get("delimiter", "")
-        found: dict[str, dict[str, Any]] = {}
-        for path, entry in self._objects(request).items():
-            if path.startswith(prefix):
-                name, cut, _ = path[len(prefix) :].partition(delimiter) if delimiter else (path, "", "")
-                common = prefix + name + delimiter
-                found[common if cut else path] = (
-                    {"path": common, "path_type": "common_prefix"} if cut else _stats(path, entry)
-                )
-        return self._paged(request, [found[path] for path in sorted(found)], "path")
+        prefix, objects = request.query.get("prefix", ""), self._objects(request)
+        paths = sorted(path for path in objects if path.startswith(prefix))
+        return self._paged(request, [_stats(path, objects[path]) for path in paths], "path")
 
     async def _log(self, request: web.Request) -> web.Response:
         found = self._repository(request)
         if found.commit_of(request.match_info["ref"]) is None:
             raise _missing("ref not found")
-        commits = found.log(request.match_info["ref"], tuple(request.query.getall("objects", [])))
+        commits = found.log(request.match_info["ref"])
         amount, after = self._amount(request), request.query.get("after", "")
         ids = [commit.id for commit in commits]
         first = ids.index(after) + 1 if after else 0
@@ -169,12 +161,6 @@ class LakeFsServer(AppServer):
     async def _list_branches(self, request: web.Request) -> web.Response:
         found = self._repository(request).branches
         rows = [{"id": name, "commit_id": branch.head} for name, branch in sorted(found.items())]
-        return self._paged(
-            request, [row for row in rows if row["id"].startswith(request.query.get("prefix", ""))], "id"
-        )
-
-    async def _list_tags(self, request: web.Request) -> web.Response:
-        rows = [{"id": name, "commit_id": commit} for name, commit in sorted(self._repository(request).tags.items())]
         return self._paged(
             request, [row for row in rows if row["id"].startswith(request.query.get("prefix", ""))], "id"
         )

@@ -107,15 +107,12 @@ class Repository:
         branch.head = made.id
         return made
 
-    def log(self, ref: str, paths: tuple[str, ...] = ()) -> list[Commit]:
-        """Return the commits of ``ref``, the newest first; with ``paths`` those that changed one of them."""
+    def log(self, ref: str) -> list[Commit]:
+        """Return the commits of ``ref``, the newest first."""
         found, commit = [], self.commit_of(ref)
         while commit is not None:
-            parent = self.commits[commit.parent] if commit.parent else None
-            before = parent.objects if parent else {}
-            if not paths or any(commit.objects.get(path) != before.get(path) for path in paths):
-                found.append(commit)
-            commit = parent
+            found.append(commit)
+            commit = self.commits[commit.parent] if commit.parent else None
         return found
 
 

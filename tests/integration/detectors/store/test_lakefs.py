@@ -91,9 +91,8 @@ async def test_simultaneous_pushes_are_all_published(lakefs: LakeFsServer, tmp_p
     cards = [make_model(tmp_path / str(number), version=f"{number}.0.0") for number in range(6)]
     await asyncio.gather(*(store.publish(card) for store, card in zip(stores, cards, strict=True)))
     assert len(await stores[0].versions()) == 6
-    repository = lakefs.repositories["standgale"]
-    assert not repository.changes("main")
-    assert repository.empty_commits == 0
+    # Not that no commit was empty: another store may commit between one's look at the branch and its commit.
+    assert not lakefs.repositories["standgale"].changes("main")
     for store in stores:
         await store.close()
 

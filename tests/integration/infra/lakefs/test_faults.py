@@ -20,6 +20,7 @@ from infra.lakefs.errors import (
     LakeFsUnavailableError,
 )
 from infra.lakefs.repository import LakeFsRepository
+from infra.lakefs.requests import LakeFsRequests
 from tests.integration.infra.lakefs.test_repository import access_of
 from tests.servers.lakefs import LakeFsServer
 
@@ -155,8 +156,24 @@ async def test_linked_object_is_not_checked_and_may_be_gone(server: LakeFsServer
 async def test_page_of_more_than_a_thousand_is_refused_by_the_server(
     server: LakeFsServer, repository: LakeFsRepository
 ) -> None:
+    requests = LakeFsRequests(access_of(server))
     with pytest.raises(LakeFsRequestError, match="at most 1000"):
-        await repository.requests.json("GET", "/refs/main/objects/ls", "list", {"amount": "1001"})
+        await requests.json("GET", "/refs/main/objects/ls", "list", {"amount": "1001"})
+    await requests.close()
     for number in range(1_005):
         server.put("standgale", f"many/{number:04}", b"")
     assert len([each async for each in repository.objects.listed("main", "many/")]) == 1_005
+
+
+@pytest.mark.parametrize("offset", ["", "b", None])
+async def test_list_whose_offset_comes_again_is_ended_by_an_error(
+    repository: LakeFsRepository, monkeypatch: pytest.MonkeyPatch, offset: str | None
+) -> None:
+    page = {"results": [{"path": "a"}], "pagination": {"has_more": True, "next_offset": offset}}
+
+    async def same_page(*_: object) -> dict[str, object]:
+        return page
+
+    monkeypatch.setattr(LakeFsRequests, "json", same_page)
+    with pytest.raises(LakeFsUnavailableError, match="does not go on"):
+        _ = [each async for each in repository.objects.listed("main")]

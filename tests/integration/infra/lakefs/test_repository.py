@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from infra.lakefs.access import LakeFsAccess
-from infra.lakefs.commits import BATCH, find_batch
+from infra.lakefs.commits import BATCH
 from infra.lakefs.errors import (
     LakeFsNotFoundError,
     LakeFsObjectMissingError,
@@ -19,7 +19,6 @@ from infra.lakefs.errors import (
     LakeFsRequestError,
     LakeFsTooLargeError,
 )
-from infra.lakefs.refs import is_branch_name
 from infra.lakefs.repository import LakeFsRepository
 from tests.harnesses.real_lakefs import create_repository, real_lakefs_is_there
 from tests.servers.lakefs import ACCESS_KEY, SECRET_KEY, LakeFsServer
@@ -80,7 +79,7 @@ async def test_uploaded_object_is_read_listed_and_removed(repository: LakeFsRepo
     for number in range(5):
         await objects.upload("main", f"b/{number}", b"x")
     assert [each.path async for each in objects.listed("main", "b/")] == [f"b/{number}" for number in range(5)]
-    assert [each.path async for each in objects.listed("main", delimiter="/") if each.is_prefix] == ["a/", "b/"]
+    assert [each.path async for each in objects.listed("main", "b/", after="b/2")] == ["b/3", "b/4"]
     await objects.remove("main", ["b/0", "b/1", "missing"])
     assert [each.path async for each in objects.listed("main", "b/")] == ["b/2", "b/3", "b/4"]
 
@@ -98,9 +97,7 @@ async def test_commit_has_its_batch_and_is_made_once(repository: LakeFsRepositor
     assert again.id == made.id, "what was committed under that batch is found again"
     unknown = await repository.commit("main", "third", "batch-3")
     assert unknown == later, "else the newest one, which has everything"
-    assert await find_batch(repository.refs, "main", "batch-3") is None
     assert [each.message async for each in repository.refs.log("main", page=1)][:2] == ["second", "first"]
-    assert [each.message async for each in repository.refs.log("main", objects=["x"])] == ["first"]
 
 
 async def test_simultaneous_commits_lose_nothing(repository: LakeFsRepository) -> None:
@@ -125,7 +122,6 @@ async def test_branches_and_tags_are_made_once_and_deleted(repository: LakeFsRep
     assert not await refs.create_tag("dataset-v1.0", "main")
     assert await refs.branch("experiment-yolo") == (await refs.branches("experiment-"))[0]
     assert (await refs.tag("dataset-v1.0")).commit_id == (await refs.branch("main")).commit_id
-    assert [each.name for each in await refs.tags("dataset-")] == ["dataset-v1.0"]
     await refs.delete_branch("experiment-yolo")
     await refs.delete_tag("dataset-v1.0")
     for missing in (refs.branch("experiment-yolo"), refs.tag("dataset-v1.0")):
@@ -133,11 +129,6 @@ async def test_branches_and_tags_are_made_once_and_deleted(repository: LakeFsRep
             await missing
     with pytest.raises(LakeFsRefusedError, match="no such branch"):
         await repository.objects.upload("nowhere", "x", b"one")
-
-
-@pytest.mark.parametrize(("name", "valid"), [("experiment-yolo_2", True), ("a/b", False), ("v1.0", False), ("", False)])
-def test_branch_names_are_those_that_lakefs_takes(name: str, valid: bool) -> None:
-    assert is_branch_name(name) is valid
 
 
 async def test_requests_that_never_succeed_are_no_transient_errors(repository: LakeFsRepository) -> None:
