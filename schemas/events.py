@@ -266,6 +266,8 @@ class DetectionsMade(Event):
     """The number of boxes left out as too large for their class, where gsd_m is known; many mean that gsd_m is wrong"""
     rules: RulesReport | None = Field(default=None, exclude_if=_is_none)
     """What rules did with the detections; none where there are no rules"""
+    classes: list[Annotated[str, Field(min_length=1, max_length=100)]] | None = Field(default=None, exclude_if=_is_none)
+    """The labels that class_id numbers, those of the model and then those of rules; none for frames of no job"""
 
 
 class OriginalRecord(EventPart):

@@ -80,7 +80,7 @@ class CocoWriter:
         self._paths = [folder / f"{split}.images", folder / f"{split}.annotations"]
         self._document = folder / f"instances_{split}.json"
         self._files = [path.open("wb") for path in self._paths]
-        self._annotations = CocoAnnotations()
+        self._annotations = CocoAnnotations({})
         self._classes = classes
         self._count = 0
 

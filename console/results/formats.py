@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
@@ -127,11 +127,12 @@ def coco_image(image: LabelledPicture, number: int) -> dict[str, Any]:
 
 
 class CocoAnnotations:
-    """Makes the annotations of a COCO document, and its categories: the classes that were found, by class number."""
+    """Makes the annotations of a COCO document, and its categories by class number."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: Mapping[int, str]) -> None:
+        """``classes`` are the labels that are known before anything is found."""
         self._count = 0
-        self._categories: dict[int, str] = {}
+        self._categories = dict(classes)
 
     def of(self, image: LabelledPicture, number: int, found: Iterable[Found]) -> list[dict[str, Any]]:
         """Return the annotations of the ``number``-th file; ids go on from those of the file before."""
@@ -157,7 +158,7 @@ class CocoAnnotations:
         return annotations
 
     def categories(self) -> list[dict[str, Any]]:
-        """Return the classes of all annotations so far."""
+        """Return all classes, and those of the annotations so far."""
         return [{"id": number, "name": name} for number, name in sorted(self._categories.items())]
 
 

@@ -17,6 +17,14 @@ from console.results.threads import ResultThreads
 from console.uploads.errors import file_not_found
 from console.uploads.records import UploadedFile
 
+# Those of the model's card and of rules, by class number; a version that was activated meanwhile has others.
+_CLASSES = """
+SELECT s.config -> 'classes' AS names, min(jf.position) AS first
+FROM job_files jf JOIN inference_sessions s ON s.id = jf.session_id
+WHERE jf.job_id = $1 AND s.config ? 'classes' GROUP BY 1 ORDER BY first
+"""
+_WITH_RESULTS = ("completed", "cancelled")
+_ENDED = ("completed", "failed")
 _JOB = "SELECT id, job_id, status, config, error_message FROM jobs WHERE client_id = $1 AND job_id = $2"
 # Equal pictures of a job have one frame, and so one session; each is a file of its own all the same.
 _FILES = """
@@ -32,18 +40,19 @@ ORDER BY confidence DESC, id
 """
 _LATEST = """
 SELECT j.job_id FROM job_files jf JOIN jobs j ON j.id = jf.job_id JOIN uploaded_files f ON f.id = jf.file_id
-WHERE j.client_id = $1 AND f.file_id = $2 AND j.status = 'completed' AND jf.status = 'completed'
+WHERE j.client_id = $1 AND f.file_id = $2 AND j.status = ANY($3) AND jf.status = 'completed'
 ORDER BY j.finished_at DESC LIMIT 1
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ResultJob:
-    """Is a job whose results are complete."""
+    """Is a job whose results are complete, or that was cancelled: then those of the files that were done."""
 
     id: UUID
     job_id: str
     config: dict[str, Any]
+    is_cancelled: bool = False
 
     @property
     def visualization(self) -> dict[str, Any]:
@@ -106,25 +115,32 @@ class ResultRecords:
         self.threads = ResultThreads()
 
     async def job(self, client_id: str, job_id: str) -> ResultJob:
-        """Return a job that is completed. Raises JobNotFoundError and ResultsNotReadyError."""
+        """Return a job that is completed or cancelled. Raises JobNotFoundError and ResultsNotReadyError."""
         row = None
         if is_id(job_id, "job"):
             async with request_connection(self._parts) as connection:
                 row = await connection.fetchrow(_JOB, client_id, job_id)
         if row is None:
             raise job_not_found(job_id)
-        if row["status"] != "completed":
+        if row["status"] not in _WITH_RESULTS:
             raise _not_ready(job_id, row["status"], row["error_message"])
-        return ResultJob(row["id"], row["job_id"], json.loads(row["config"]))
+        return ResultJob(row["id"], row["job_id"], json.loads(row["config"]), row["status"] == "cancelled")
 
     async def files(self, job: ResultJob, file_id: str | None = None) -> Sequence[ResultFile]:
-        """Return the files of a job, or the one with ``file_id``. Raises FileNotFoundInUploadError for another one."""
+        """Return the files of a job that have an end, or the one with ``file_id``.
+
+        Raises FileNotFoundInUploadError for a file of another job, and ResultsNotReadyError where a job was cancelled
+        before the file, or any of its files, was done.
+        """
         if file_id is not None and not is_id(file_id, "img"):
             raise file_not_found(file_id)
         async with request_connection(self._parts) as connection:
             rows = await connection.fetch(_FILES, job.id, file_id)
         if file_id is not None and not rows:
             raise file_not_found(file_id)
+        ended = [row for row in rows if row["status"] in _ENDED]
+        if not ended:
+            raise _cancelled_before(job.job_id, None if file_id is None else rows[0]["filename"])
         return [
             ResultFile(
                 UploadedFile.of(row),
@@ -134,8 +150,18 @@ class ResultRecords:
                 row["error_message"],
                 _json(row["rules"]),
             )
-            for row in rows
+            for row in ended
         ]
+
+    async def classes(self, job: ResultJob) -> dict[int, str]:
+        """Return the labels of class numbers that the models and rules of a job have."""
+        async with request_connection(self._parts) as connection:
+            rows = await connection.fetch(_CLASSES, job.id)
+        names: dict[int, str] = {}
+        for row in rows:
+            for number, name in enumerate(json.loads(row["names"])):
+                names.setdefault(number, name)
+        return names
 
     async def found(self, file: ResultFile) -> Sequence[Found]:
         """Return the detections of a file, the best first; none of one that failed."""
@@ -150,10 +176,10 @@ class ResultRecords:
         job_id = None
         if is_id(file_id, "img"):
             async with request_connection(self._parts) as connection:
-                job_id = await connection.fetchval(_LATEST, client_id, file_id)
+                job_id = await connection.fetchval(_LATEST, client_id, file_id, _WITH_RESULTS)
         if job_id is None:
             raise ResultsNotReadyError(
-                f"no completed job has a result of the file {file_id[:60]!r}",
+                f"no job that has ended has a result of the file {file_id[:60]!r}",
                 details="Ask for a job with it, and wait for its end.",
                 field="file_id",
             )
@@ -183,13 +209,20 @@ def _not_ready(job_id: str, status: str, error: str | None) -> ResultsNotReadyEr
     what = {
         "queued": "it waits for a detector",
         "processing": "it is being processed",
-        "cancelled": "it was cancelled",
         "failed": f"it failed: {error}" if error else "it failed",
     }[status]
     return ResultsNotReadyError(
         f"job {job_id} has no results: {what}",
         details=f"Its status is {status}; GET /api/v1/jobs/{job_id}/status says more.",
         field="job_id",
+    )
+
+
+def _cancelled_before(job_id: str, filename: str | None) -> ResultsNotReadyError:
+    return ResultsNotReadyError(
+        f"job {job_id} was cancelled before {'any of its files' if filename is None else filename} was done",
+        details=f"POST /api/v1/jobs/{job_id}/retry makes a job of what was not done.",
+        field="job_id" if filename is None else "file_id",
     )
 
 

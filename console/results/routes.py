@@ -52,7 +52,10 @@ def results_router(parts: ConsoleParts) -> APIRouter:
         format: _FormatQuery = "json",  # noqa: A002 (the parameter's name)
         file_id: Annotated[str | None, Query(description="only this file")] = None,
     ) -> Response:
-        """Return the detections of a completed job, file by file in the order of the upload."""
+        """Return the detections of a completed job, file by file in the order of the upload.
+
+        Of a cancelled job it has the files that were done.
+        """
         wanted = _format(format)
         job = await records.job(caller.client_id, job_id)
         files = await records.files(job, file_id)
@@ -175,13 +178,13 @@ def _entry(job: ResultJob, file: ResultFile, found: Sequence[Found], wanted: For
 
 
 async def _coco(records: ResultRecords, job: ResultJob, files: Sequence[ResultFile]) -> AsyncIterator[bytes]:
-    """Yield a COCO document: its images, then the annotations file by file, then the classes that they have."""
+    """Yield a COCO document: its images, then the annotations file by file, then all classes."""
     head = {
         "info": {"description": f"Detections of {job.job_id}"},
         "images": [coco_image(file, number) | {"file_id": file.file.file_id} for number, file in enumerate(files, 1)],
     }
     yield orjson.dumps(head)[:-1] + b',"annotations":['
-    annotations, separator = CocoAnnotations(), b""
+    annotations, separator = CocoAnnotations(await records.classes(job)), b""
     for number, file in enumerate(files, 1):
         found = await records.found(file)
         if found:
@@ -207,16 +210,18 @@ async def _members(
     names = Names()
     # Taken first, because readers look for it by this name.
     name_of_classes = names.of("classes", "txt")
-    classes: dict[int, str] = {}
+    classes = await records.classes(job)
 
     async def label_file(file: ResultFile) -> AsyncIterator[bytes]:
         found = await records.found(file)
-        classes.update({each.class_id: each.label for each in found})
+        for each in found:
+            classes.setdefault(each.class_id, each.label)
         yield (await records.threads.run(_labels, file, found, wanted)).encode()
 
     async def class_names() -> AsyncIterator[bytes]:
-        # A line for each class number, as readers of YOLO labels expect them; a number that was not found is empty.
-        yield "".join(f"{classes.get(number, '')}\n" for number in range(max(classes, default=-1) + 1)).encode()
+        # A line for each class number, as readers of YOLO labels expect them; a number without a name is empty.
+        names = (" ".join(classes.get(number, "").splitlines()) for number in range(max(classes, default=-1) + 1))
+        yield "".join(f"{name}\n" for name in names).encode()
 
     for file in files:
         yield names.of(file.file.filename, "txt" if wanted == "yolo" else "xml"), partial(label_file, file)

@@ -314,6 +314,8 @@ class DetectionsMade(TypedDict):
     too_large: NotRequired[int | None]
     # What rules did with the detections; none where there are no rules
     rules: NotRequired[RulesReport | None]
+    # The labels that class_id numbers, those of the model and then those of rules; none for frames of no job
+    classes: NotRequired[list[str] | None]
 
 
 class DeadLetter(TypedDict):

@@ -308,6 +308,8 @@ export interface DetectionsMade {
   too_large?: number | null;
   /** What rules did with the detections; none where there are no rules */
   rules?: RulesReport | null;
+  /** The labels that class_id numbers, those of the model and then those of rules; none for frames of no job */
+  classes?: string[] | null;
 }
 
 export interface DeadLetter {

@@ -122,10 +122,15 @@ def detection_rows(events: Sequence[DetectionsMade]) -> Iterator[Row]:
 
 
 def _config(event: DetectionsMade) -> str:
-    """Return how a frame was processed, as JSON: its options, and what rules did without what they dropped."""
+    """Return how a frame was processed, as JSON: its options, its classes where it is of a job, and what rules did.
+
+    What rules dropped is left out.
+    """
     options = event.options.model_dump(mode="json", exclude_none=True)
     if event.rules is not None:
         options["rules"] = event.rules.model_dump(mode="json", exclude_none=True, exclude={"dropped"})
+    if event.classes is not None:
+        options["classes"] = event.classes
     return json.dumps(options)
 
 

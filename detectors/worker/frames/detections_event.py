@@ -11,7 +11,7 @@ from uuid import UUID
 from detectors.card.card import ModelCard
 from detectors.geometry.normalised import normalise_boxes, normalise_points, round_scores
 from detectors.worker.frames.frame_rules import FrameRulings
-from detectors.worker.frames.rules_report import kept_detections, rules_report
+from detectors.worker.frames.rules_report import class_names, kept_detections, rules_report
 from detectors.worker.partitions.window import DetectionsKey
 from detectors.worker.pipeline.pipeline import FrameResult
 from infra.broker.event_records import event_record
@@ -99,6 +99,7 @@ def make_detections(
         gsd_m=result.view.gsd_m,
         too_large=None if result.view.gsd_m is None else result.detections.too_large,
         rules=None if rulings is None else rules_report(found, rulings),
+        classes=None if frame.job_id is None else class_names(card, rulings),
     )
 
 

@@ -12,14 +12,21 @@ from schemas.events import Detection, DroppedDetection, RuleApplied, RulesReport
 _LONGEST_PROBLEM, _LONGEST_NAME = 4_000, 255
 
 
+def class_names(card: ModelCard, made: FrameRulings | None) -> list[str]:
+    """Return the labels of class numbers: the classes of ``card``, then the other labels of the rules."""
+    names = [one.name for one in card.classes]
+    own = set(names)
+    return names if made is None else [*names, *(label for label in dict.fromkeys(made.labels) if label not in own)]
+
+
 def kept_detections(found: Sequence[Detection], made: FrameRulings, card: ModelCard) -> list[Detection]:
     """Return what no rule dropped, in its order, with the rule that confirmed or relabelled it.
 
     A label that the model does not have has a number behind those of its classes, by its place in the rules file: each
     number has one label, in all frames.
     """
-    rulings, names = made.rulings, [one.name for one in card.classes]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys([*names, *made.labels]))}
+    rulings = made.rulings
+    numbers = {name: number for number, name in reversed([*enumerate(class_names(card, made))])}
     kept = []
     for number in rulings.kept(len(found)):
         ruling = rulings.by_number.get(number)

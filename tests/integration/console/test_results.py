@@ -231,6 +231,53 @@ async def test_results_before_the_end_and_wrong_parameters_have_their_codes(site
         assert (response.status, response.code) == (status, code), path
 
 
+@pytest.mark.parametrize("scores", [(0.5,), ()])
+async def test_classes_are_those_of_the_model_and_of_rules_not_those_found(
+    site: JobSite, scores: tuple[float, ...]
+) -> None:
+    """A job without detections had an empty list, and one with the last class blank lines before it."""
+    job, _, frames = await job_of(site, ("a.jpg", picture(seed=1)), ("b.jpg", picture(seed=2)))
+    names = ["vehicle", "boat", "person", "bird", "swan"]
+    for frame in frames:
+        event = answer_of(frame, scores)
+        found = [each.model_copy(update={"class_id": 3}) for each in event.detections]
+        await site.sink.write([event.model_copy(update={"detections": found, "classes": names})])
+    packed = await site.console.get(f"/api/v1/jobs/{job}/results.zip")
+    assert zipfile.ZipFile(io.BytesIO(packed.body)).read("classes.txt").decode().splitlines() == names
+    document = (await data(site, f"/api/v1/jobs/{job}/results?format=coco"))["coco"]
+    assert document["categories"] == [{"id": number, "name": name} for number, name in enumerate(names)]
+
+
+async def test_results_of_a_cancelled_job_are_those_of_its_done_files(site: JobSite) -> None:
+    """They could be reached no more, and a retry does only the other files."""
+    job, ids, frames = await job_of(site, *((f"{n}.jpg", picture(seed=n)) for n in range(3)))
+    await site.answer(frames[0])
+    await site.fail(frames[1])
+    assert (await site.console.post(f"/api/v1/jobs/{job}/cancel")).status == 200
+    found = await data(site, f"/api/v1/jobs/{job}/results")
+    assert [(each["file_id"], each["detection_count"]) for each in found["results"]] == [(ids[0], 1), (ids[1], 0)]
+    packed = await site.console.get(f"/api/v1/jobs/{job}/results.zip")
+    assert zipfile.ZipFile(io.BytesIO(packed.body)).namelist() == ["0.txt", "1.txt", "classes.txt"]
+    document = (await data(site, f"/api/v1/jobs/{job}/results?format=coco"))["coco"]
+    assert [each["file_id"] for each in document["images"]] == ids[:2]
+    for path in (f"files/{ids[0]}/annotated", f"files/{ids[0]}/annotated?job_id={job}"):
+        assert (await site.console.get(f"/api/v1/{path}")).status == 200, path
+    open_file = await site.console.get(f"/api/v1/jobs/{job}/results?file_id={ids[2]}")
+    assert (open_file.status, open_file.code) == (404, "RESULTS_NOT_READY")
+    assert open_file.json["message"] == f"job {job} was cancelled before 2.jpg was done"
+    # The result of a file that a detector had belongs to the job, also when it comes later.
+    await site.answer(frames[2])
+    assert len((await data(site, f"/api/v1/jobs/{job}/results"))["results"]) == 3
+
+
+async def test_a_job_cancelled_before_its_first_result_has_none(site: JobSite) -> None:
+    job, _, _ = await job_of(site, ("a.jpg", picture()))
+    await site.console.post(f"/api/v1/jobs/{job}/cancel")
+    response = await site.console.get(f"/api/v1/jobs/{job}/results")
+    assert (response.status, response.code) == (404, "RESULTS_NOT_READY")
+    assert response.json["details"] == f"POST /api/v1/jobs/{job}/retry makes a job of what was not done."
+
+
 async def test_two_jobs_are_compared_in_the_pictures_that_both_have(site: JobSite) -> None:
     """C-S2-128."""
     jobs = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from uuid import uuid4
 
 from detectors.card.card import default_card_path, read_card
 from detectors.model.options import FrameView, resolve
@@ -25,13 +26,14 @@ RULES = parse_rules(b"rule(small, D, drop) :- length_px(D, L), L < 9.", "cows.pl
 SMALL, HERD = Rule("small", Place(1, 1)), Rule("herd", Place(2, 1))
 
 
-def event_of(rulings: Rulings | None) -> DetectionsMade:
+def event_of(rulings: Rulings | None, *, job: bool = False) -> DetectionsMade:
     view = FrameView(100, 100)
     options = resolve(CARD, DetectOptions(), view)
     result = FrameResult(detections_of(ROWS, LABELS), view, options, tiles=1, decode_ms=1, inference_ms=1, merge_ms=1)
     made = None if rulings is None else FrameRulings(RULES.name, RULES.digest, rulings, ("calf", LABELS[2], "lamb"))
     at = START + timedelta(seconds=1)
-    return make_detections(frame_captured(), CARD, result, made, detected_at=at, fetch_ms=1.0, total_ms=2.0)
+    frame = frame_captured().model_copy(update={"job_id": uuid4() if job else None})
+    return make_detections(frame, CARD, result, made, detected_at=at, fetch_ms=1.0, total_ms=2.0)
 
 
 def test_dropped_detections_are_reported_and_the_others_keep_their_ids() -> None:
@@ -61,6 +63,14 @@ def test_confirmed_and_relabelled_detections_name_their_rule() -> None:
         (LABELS[1], 1, None),
     ]
     assert [one.rule.former_label for one in event.detections[:3] if one.rule] == [None, LABELS[1], LABELS[0]]
+
+
+def test_event_of_a_job_names_the_classes_of_card_and_rules_by_number() -> None:
+    event = event_of(Rulings({2: Ruling("relabel", SMALL, "calf")}), job=True)
+    assert event.classes == [*LABELS, "calf", "lamb"]
+    assert all(event.classes[one.class_id] == one.label for one in event.detections)
+    assert event_of(None, job=True).classes == LABELS
+    assert "classes" not in json.loads(event_of(None).to_bytes())
 
 
 def test_a_problem_leaves_the_detections_as_they_were() -> None:
