@@ -21,6 +21,12 @@ def read_secret(file: Path) -> str | None:
         return None
 
 
+def present_secret(file: Path | None, given: SecretStr | None) -> str | None:
+    """Return the secret that ``file`` has now, so that a change of it needs no restart, else the ``given`` one."""
+    now = None if file is None else read_secret(file)
+    return now or (None if given is None else given.get_secret_value())
+
+
 def secrets_of(settings: BaseModel) -> set[str]:
     """Return every secret value in ``settings``, and the passwords inside secret URLs: no log may show them."""
     found: set[str] = set()

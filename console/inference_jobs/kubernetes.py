@@ -20,6 +20,7 @@ from console.inference_settings import InferenceJobsSettings
 from infra.errors import SettingsError
 from infra.failure.backoff import Backoff
 from infra.failure.settings import RetrySettings
+from infra.network.responses import read_bounded
 from infra.texts import shortened
 
 logger = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ class KubernetesLauncher:
         while True:
             try:
                 async with self._cluster.session() as session, session.request(method, path, json=body) as response:
-                    data = await response.content.read(_LARGEST_RESPONSE)
+                    data = await read_bounded(response, _LARGEST_RESPONSE)
                     status = response.status
                     if status < _HTTP_ERROR:
                         return dict(orjson.loads(data))

@@ -20,6 +20,7 @@ from infra.database.pool import Database
 from infra.encryption.box import SecretBox, SecretUnreadableError
 from infra.failure.rounds import Rounds, run_rounds
 from infra.failure.settings import RetrySettings
+from infra.network.responses import read_bounded
 from infra.process.health import HealthPart
 
 logger = logging.getLogger(__name__)
@@ -148,9 +149,7 @@ class MediaTokens:
             aiohttp.ClientSession(trust_env=False, cookie_jar=aiohttp.DummyCookieJar()) as session,
             session.post(url, json={"refreshToken": refresh_token}, allow_redirects=False) as response,
         ):
-            data = await response.content.read(_MOST_ANSWER)
-            while len(data) < _MOST_ANSWER and (more := await response.content.read(_MOST_ANSWER - len(data))):
-                data += more
+            data = await read_bounded(response, _MOST_ANSWER)
         try:
             answer = orjson.loads(data)
         except ValueError:

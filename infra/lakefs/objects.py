@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 from infra.lakefs.entries import LakeFsDownload, LakeFsObject
 from infra.lakefs.errors import LakeFsObjectMissingError, LakeFsTooLargeError, LakeFsUnavailableError
-from infra.lakefs.requests import PAGE, LakeFsRequests, read_bounded
+from infra.lakefs.requests import PAGE, LakeFsRequests
+from infra.network.responses import read_bounded
 
 BINARY = "application/octet-stream"
 _CHUNK_BYTES = 1 << 20

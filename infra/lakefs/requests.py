@@ -29,6 +29,7 @@ from infra.lakefs.errors import (
     LakeFsRequestError,
     LakeFsUnavailableError,
 )
+from infra.network.responses import read_bounded
 from schemas.errors import StandgaleError
 
 PAGE = 1_000
@@ -224,16 +225,6 @@ class LakeFsRequests:
             limit = f"{self.access.timeout_s:g} s ({self.access.variable('timeout_s')})"
             why = str(error) or f"no response within {limit}"
             raise LakeFsUnavailableError(f"cannot {what} in {self.where}: {why}; is it up and reachable?") from error
-
-
-async def read_bounded(response: ClientResponse, most_bytes: int) -> bytes:
-    """Return the body; of one that is longer than ``most_bytes``, one byte more than that at least."""
-    data = bytearray()
-    async for chunk in response.content.iter_chunked(1 << 16):
-        data += chunk
-        if len(data) > most_bytes:
-            break
-    return bytes(data)
 
 
 def _message_in(body: str) -> str:

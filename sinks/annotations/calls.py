@@ -10,6 +10,7 @@ from uuid import UUID
 
 import aiohttp
 
+from infra.network.responses import read_bounded, retry_after_s
 from sinks.annotations.errors import AnnotationsUnavailableError
 from sinks.annotations.settings import AnnotationsSettings
 
@@ -29,7 +30,8 @@ class PostResponse:
 
     status: int
     body: bytes | None
-    retry_after: str
+    retry_after_s: float | None = None
+    """How long the service asks to wait"""
 
     @property
     def is_taken(self) -> bool:
@@ -72,8 +74,12 @@ class AnnotationsClient:
                 asyncio.timeout(self._settings.timeout_s),
                 self._opened().post(self._url, data=body, headers=headers, allow_redirects=False) as response,
             ):
-                data = await _read(response)
-                return PostResponse(response.status, data, response.headers.get("Retry-After", ""))
+                data = await read_bounded(response, MOST_RESPONSE + 1)
+                return PostResponse(
+                    response.status,
+                    data if len(data) <= MOST_RESPONSE else None,
+                    retry_after_s(response.headers.get("Retry-After", "")),
+                )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             reason = getattr(getattr(error, "os_error", None), "strerror", None) or type(error).__name__
             raise AnnotationsUnavailableError(f"{self.where} cannot be connected to: {reason}") from error
@@ -102,14 +108,3 @@ class AnnotationsClient:
                 trust_env=False,
             )
         return self._session
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes | None:
-    """Return the body; None where it is larger than is read."""
-    data = bytearray()
-    async for piece in response.content.iter_chunked(65_536):
-        data += piece
-        if len(data) > MOST_RESPONSE:
-            response.close()
-            return None
-    return bytes(data)

@@ -235,7 +235,7 @@ class AnnotationsSink:
         text = response.text(token)
         if response.is_later:
             ANNOTATIONS.labels("failed").inc()
-            self._pause_for(response.retry_after)
+            self._pause_for(response.retry_after_s)
             return self._attempts.error_after(post.key, f"{self._client.where} {text}")
         ANNOTATIONS.labels("refused").inc()
         if 300 <= response.status < 400 or response.status < 200:
@@ -260,10 +260,9 @@ class AnnotationsSink:
                 await ask_for_refresh(connection, run, kept.encrypted)
         return True
 
-    def _pause_for(self, retry_after: str) -> None:
-        if retry_after.isascii() and retry_after.isdigit():
-            pause_s = min(float(retry_after[:6]), _LONGEST_PAUSE_S)
-            self._quiet_until = max(self._quiet_until, time.monotonic() + pause_s)
+    def _pause_for(self, asked_s: float | None) -> None:
+        if asked_s is not None:
+            self._quiet_until = max(self._quiet_until, time.monotonic() + min(asked_s, _LONGEST_PAUSE_S))
 
     def _require_no_pause(self) -> None:
         left_s = self._quiet_until - time.monotonic()

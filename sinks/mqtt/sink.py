@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from infra.failure.error_texts import error_text
-from infra.secrets import read_secret
+from infra.secrets import present_secret
 from schemas.errors import StandgaleError
 from schemas.events import DetectionsMade
 from schemas.topics import DETECTIONS
@@ -124,16 +124,9 @@ class MqttSink:
         if current is not None and current.was_refused:
             # Said once, before the next attempt: a new connection would hide that two processes fight for a name.
             raise current.end_error()
-        connection = await connect(self._settings, self.client_id, await self._password(), self._tls)
-        self._connection = connection
-        return connection
-
-    async def _password(self) -> str | None:
-        """Return the password that the file has now, else the one of the settings."""
-        now = None if self._password_file is None else await asyncio.to_thread(read_secret, self._password_file)
-        if now is None and self._settings.password is not None:
-            return self._settings.password.get_secret_value()
-        return now
+        password = await asyncio.to_thread(present_secret, self._password_file, self._settings.password)
+        self._connection = await connect(self._settings, self.client_id, password, self._tls)
+        return self._connection
 
     async def _stay_connected(self) -> None:
         """Connect again while no event does, so that the broker has the right status after its own restart."""

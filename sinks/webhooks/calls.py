@@ -6,8 +6,6 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -15,12 +13,11 @@ import aiohttp
 
 from infra.network.addresses import AddressRefusedError, AddressRules
 from infra.network.checked_http import checked_connector, find_allowed, is_address
-from schemas.timestamps import utc_now
+from infra.network.responses import retry_after_s
 from sinks.webhooks.settings import WebhookSettings
 
 _NO_LONGER = 410
 _SHOWN = 200
-_MOST_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +105,3 @@ def _outcome(response: aiohttp.ClientResponse) -> Outcome:
             status, f"the receiver answered {status}; redirects are not followed, because they may lead inside"
         )
     return Outcome(status, f"the receiver answered {status}", retry_after_s(response.headers.get("Retry-After", "")))
-
-
-def retry_after_s(text: str) -> float | None:
-    """Return how many seconds a header ``Retry-After`` asks to wait: a number, or a date; None where it is neither."""
-    if text.isascii() and text.isdigit():
-        # How long is granted is limited; a number of thousands of digits is not converted.
-        return float(text[:_MOST_DIGITS])
-    try:
-        asked = parsedate_to_datetime(text)
-        # Without a zone it is UTC, as dates of HTTP are.
-        asked = asked.replace(tzinfo=UTC) if asked.tzinfo is None else asked.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-    return max(0.0, (asked - utc_now()).total_seconds())

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from infra.extras import install_extra
 from infra.process.settings_sources import secret_file
-from infra.secrets import read_secret
+from infra.secrets import present_secret
 from sinks.mqtt.settings import MqttSettings
 from sinks.mqtt.tls import load_tls
 from standgale.doctor.examine import in_thread
@@ -33,9 +33,7 @@ class MqttCheck:
         from sinks.mqtt.connection import connect  # noqa: PLC0415
 
         settings, file = self._settings, secret_file("mqtt.password")
-        password = None if file is None else await in_thread(lambda: read_secret(file))
-        if password is None and settings.password is not None:
-            password = settings.password.get_secret_value()
+        password = await in_thread(lambda: present_secret(file, settings.password))
         client_id = f"{settings.client_id}-doctor-{os.getpid()}"
         connection = await connect(settings, client_id, password, load_tls(settings), has_status=False)
         await connection.close(has_status=False)

@@ -12,7 +12,7 @@ from infra.failure.backoff import Backoff
 from infra.texts import counted
 from infra.waiting import wait_until_set
 from ingest.edge.sending.gateway import GatewayConnection, NotSentError, Response
-from ingest.edge.sending.responses import NotSent, error_of, retry_after_s
+from ingest.edge.sending.responses import NotSent, asked_wait_s, error_of
 from ingest.edge.settings import EdgeSettings
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ async def _ask(connection: GatewayConnection, flight: str, count: int) -> _Close
     code, message = error_of(response.body)
     said = f"the gateway responds {response.status}" + (f" {code}: {message}" if code else "")
     is_final = response.status not in (408, 429) and response.status < 500
-    return NotSent(said, code or f"HTTP_{response.status}", retry_after_s(response.headers), needs_person=is_final)
+    return NotSent(said, code or f"HTTP_{response.status}", asked_wait_s(response.headers), needs_person=is_final)
 
 
 def _closed(response: Response) -> _Closed | NotSent:

@@ -12,7 +12,8 @@ from typing import Self
 
 import aiohttp
 
-from infra.errors import SettingsError
+from infra.network.responses import read_bounded
+from infra.network.tls import trusting_tls
 from infra.secrets import read_secret
 from infra.telemetry.logs import add_secrets_to_mask
 from ingest.edge.sending.responses import NotSent
@@ -53,7 +54,7 @@ class GatewayConnection:
         self._settings = settings
         self._token_file = token_file
         self._token = settings.token.get_secret_value() if settings.token else ""
-        self._tls = _tls(settings) if self.url.startswith("https:") else None
+        self._tls = trusting_tls(settings.ca_file, settings.named("ca_file")) if self.url.startswith("https:") else None
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -126,17 +127,4 @@ class GatewayConnection:
 
 async def read_response(response: aiohttp.ClientResponse) -> Response:
     """Return ``response`` with its body, of which no more is read than the gateway's have."""
-    content = await response.content.read(MOST_RESPONSE_BYTES)
-    while not response.content.at_eof() and len(content) < MOST_RESPONSE_BYTES:
-        content += await response.content.read(MOST_RESPONSE_BYTES - len(content))
-    return Response(response.status, response.headers, content)
-
-
-def _tls(settings: EdgeSettings) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=None if settings.ca_file is None else str(settings.ca_file))
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(
-            f"{settings.named('ca_file')} is {settings.ca_file}, which cannot be used: {error.strerror or error}; it "
-            "takes a PEM file with certificates"
-        ) from error
+    return Response(response.status, response.headers, await read_bounded(response, MOST_RESPONSE_BYTES))

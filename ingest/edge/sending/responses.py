@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 
 import orjson
 
-from schemas.timestamps import utc_now
+from infra.network.responses import retry_after_s
 
 LONGEST_RETRY_AFTER_S = 3_600.0
 
@@ -78,9 +76,9 @@ def outcome_of(status: int, headers: Mapping[str, str], body: bytes, sha256: str
         target = headers.get("Location", "")[:200]
         return NotSent(f"{said} and names {target!r}; set edge.url to the gateway itself", "REDIRECTED", 0.0, True)
     if status in (408, 429) or status >= 500 or code in TRANSIENT_CODES:
-        return NotSent(said, code or f"HTTP_{status}", retry_after_s(headers), may_be_frame=status == 500)
+        return NotSent(said, code or f"HTTP_{status}", asked_wait_s(headers), may_be_frame=status == 500)
     hint = HINTS.get(status, "something between this device and the gateway answers, or edge.url is wrong")
-    return NotSent(f"{said}; {hint}", code or f"HTTP_{status}", retry_after_s(headers), needs_person=True)
+    return NotSent(f"{said}; {hint}", code or f"HTTP_{status}", asked_wait_s(headers), needs_person=True)
 
 
 def error_of(body: bytes) -> tuple[str, str]:
@@ -117,11 +115,6 @@ def _text(value: object) -> str:
     return value[:500] if isinstance(value, str) else ""
 
 
-def retry_after_s(headers: Mapping[str, str]) -> float:
+def asked_wait_s(headers: Mapping[str, str]) -> float:
     """Return the seconds of Retry-After, a number or a date; 0 without one, an hour at most."""
-    text = headers.get("Retry-After", "").strip()
-    try:
-        seconds = float(text) if text[:1].isdigit() else (parsedate_to_datetime(text) - utc_now()).total_seconds()
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S) if math.isfinite(seconds) else 0.0
+    return min(retry_after_s(headers.get("Retry-After", "")) or 0.0, LONGEST_RETRY_AFTER_S)

@@ -19,7 +19,7 @@ from infra.broker.port import GroupSpec, OutRecord
 from infra.broker.settings import BrokerSettings
 from infra.broker.sizes import record_bytes
 from infra.errors import BrokerUnavailableError, RecordTooLargeError, RefusedError, TopicMismatchError
-from infra.secrets import read_secret
+from infra.secrets import present_secret
 from schemas.errors import StandgaleError
 from schemas.topics import TopicSpec
 
@@ -81,7 +81,7 @@ class Link:
             "ssl_context": self._ssl_context(),
             "sasl_mechanism": settings.sasl_mechanism,
             "sasl_plain_username": settings.sasl_username,
-            "sasl_plain_password": self._password(),
+            "sasl_plain_password": present_secret(self._password_file, self.settings.sasl_password),
             "request_timeout_ms": int(1000 * (request_timeout_s or self.timeout_s)),
         }
 
@@ -227,12 +227,6 @@ class Link:
         """Return how many bytes a record of ``topic`` may have according to its declaration."""
         spec = self.topics.get(topic)
         return _DEFAULT_MESSAGE_BYTES if spec is None else spec.max_message_bytes
-
-    def _password(self) -> str | None:
-        """Return the present password: a file is read again, so that a rotation needs no restart."""
-        current = None if self._password_file is None else read_secret(self._password_file)
-        given = self.settings.sasl_password
-        return current or (None if given is None else given.get_secret_value())
 
     def _ssl_context(self) -> ssl.SSLContext | None:
         if self.settings.security_protocol not in ("SSL", "SASL_SSL"):

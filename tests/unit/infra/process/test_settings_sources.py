@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, ValidationError
 from infra.errors import SettingsError
 from infra.process.settings_reference import describe_settings, markdown_table
 from infra.process.settings_sources import read_settings, secret_file
-from infra.secrets import read_secret, secrets_of
+from infra.secrets import present_secret, read_secret, secrets_of
 from infra.sections import Port, PositiveInt, PositiveSeconds, Section
 
 
@@ -239,3 +239,13 @@ def test_a_section_names_its_settings_in_errors() -> None:
     assert three.startswith("server.port, server.url and server.kind (STANDGALE_SERVER__PORT, STANDGALE_SERVER__URL, ")
     with pytest.raises(ValueError, match=r"received 20; it takes at most server\.max_bytes .*, which is 10"):
         ServerSettings().require_at_most("min_side", "max_bytes")
+
+
+def test_present_secret_is_that_of_the_file_while_it_has_one(tmp_path: Path) -> None:
+    file, given = tmp_path / "password", SecretStr("given")
+    assert present_secret(None, None) is None
+    assert present_secret(file, given) == "given", "the file is missing, as while it is replaced"
+    file.write_text("rotated\n", encoding="ascii")
+    assert (present_secret(file, given), present_secret(file, None)) == ("rotated", "rotated")
+    file.write_text("", encoding="ascii")
+    assert present_secret(file, given) == "given"

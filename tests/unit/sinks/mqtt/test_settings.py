@@ -50,7 +50,7 @@ def test_settings_that_cannot_work_are_refused_with_a_reason(wrong: dict[str, ob
 
 def test_certificate_files_that_cannot_be_used_are_named_with_their_setting(tmp_path: Path) -> None:
     assert load_tls(MqttSettings(url="mqtt://broker", ca_file=tmp_path / "no.pem")) is None
-    with pytest.raises(SettingsError, match=r"mqtt.ca_file \(STANDGALE_MQTT__CA_FILE\): .*no.pem cannot be used"):
+    with pytest.raises(SettingsError, match=r"mqtt.ca_file \(STANDGALE_MQTT__CA_FILE\) is .*no.pem, which cannot be"):
         load_tls(MqttSettings(url="mqtts://broker", ca_file=tmp_path / "no.pem"))
     with pytest.raises(SettingsError, match=r"mqtt.certificate_file and mqtt.key_file"):
         load_tls(MqttSettings(url="mqtts://broker", certificate_file=tmp_path / "a", key_file=tmp_path / "b"))

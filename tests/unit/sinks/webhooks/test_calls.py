@@ -7,13 +7,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from email.utils import format_datetime
 from typing import Any
 
 import pytest
 
-from schemas.timestamps import utc_now
-from sinks.webhooks.calls import Caller, retry_after_s
+from infra.network.responses import retry_after_s
+from sinks.webhooks.calls import Caller
 from sinks.webhooks.schedule import delay_after
 from sinks.webhooks.settings import WebhookSettings
 
@@ -47,20 +46,6 @@ async def test_look_ups_that_hang_end_in_time_and_leave_other_threads_free(schem
     await caller.close()
 
 
-@pytest.mark.parametrize(
-    "text", ["", "soon", "-5", "\u00b2", "1.5", "Wed, 30 Nov 99999 08:00:00 GMT", "Mon, 31 Dec 9999 23:59:59 -2300"]
-)
-def test_retry_after_that_is_no_time_is_not_there(text: str) -> None:
-    assert retry_after_s(text) is None
-
-
 @pytest.mark.parametrize("text", ["99999", "99999999", "9" * 5_000, "Mon, 01 Jan 2096 00:00:00 GMT"])
 def test_retry_after_of_years_is_granted_for_an_hour(text: str) -> None:
     assert delay_after(1, retry_after_s(text)) == timedelta(hours=1)
-
-
-def test_retry_after_can_be_a_date() -> None:
-    later, former = (utc_now() + timedelta(seconds=each) for each in (600, -600))
-    assert 590 < (retry_after_s(format_datetime(later, usegmt=True)) or 0) <= 600
-    assert 590 < (retry_after_s(format_datetime(later.replace(tzinfo=None))) or 0) <= 600
-    assert retry_after_s(format_datetime(former, usegmt=True)) == 0
