@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
+from infra.error_groups import first_error
 from infra.errors import RecordError, TransientError
 from infra.failure.backoff import Backoff
 from ingest.acceptance.acceptance import Acceptance, ExaminedImage
@@ -71,7 +72,7 @@ class Replay:
                 await self._finish_all()
                 counting.cancel()
         except BaseExceptionGroup as group:
-            raise _first(group) from group
+            raise first_error(group) from group
         self._state.finished_at = format_utc(utc_now())
         await self._write()
 
@@ -256,9 +257,3 @@ class Replay:
                 if waits:
                     self._progress.wait(what, None)
                 return result
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first error in ``group`` that is no group."""
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

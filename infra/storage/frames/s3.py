@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from botocore.exceptions import ClientError
 
+from infra.error_groups import first_error
 from infra.errors import ImageMissingError, StoreUnavailableError
 from infra.process.monotonic import monotonic_s
 from infra.storage.file_digests import file_digest
@@ -122,9 +123,10 @@ class S3FrameStore:
             async with asyncio.TaskGroup() as tasks:
                 for digest, places in addresses.items():
                     tasks.create_task(look_up(digest, places))
-        except* StoreUnavailableError as errors:
+        except ExceptionGroup as group:
             # One outage fails them all; the others say the same.
-            raise errors.exceptions[0] from None
+            error = first_error(group)
+            raise error from error.__cause__
         return found
 
     async def delete(self, uri: str) -> None:

@@ -182,3 +182,22 @@ async def test_mark_of_killed_sweep_expires(store: S3FrameStore, server: Server)
     server.now += timedelta(minutes=11)
     await put(store)
     assert key_of(uri) in server.objects
+
+
+async def test_an_outage_while_images_are_looked_up_keeps_its_cause(store: S3FrameStore, server: Server) -> None:
+    def refuse(_: str) -> None:
+        raise _refusal("SlowDown", 503)
+
+    server.before = refuse
+    with pytest.raises(StoreUnavailableError, match="SlowDown") as caught:
+        await store.find([SHA256, "0" * 64])
+    assert isinstance(caught.value.__cause__, ClientError)
+
+
+async def test_a_defect_while_images_are_looked_up_is_no_group_of_errors(store: S3FrameStore, server: Server) -> None:
+    def fail(what: str) -> None:
+        raise _refusal("SlowDown", 503) if SHA256 in what else KeyError("defect")
+
+    server.before = fail
+    with pytest.raises(KeyError, match="defect"):
+        await store.find([SHA256, "0" * 64])
