@@ -25,7 +25,7 @@ from schemas.events import DetectionsMade
 from schemas.topics import DETECTIONS, load_topics
 from sinks.statistics.counter import StatisticsCounter
 from sinks.statistics.counts import count_events
-from sinks.statistics.settings import StatisticsSettings
+from sinks.statistics.settings import FAUST_GROUP, StatisticsSettings
 
 _BATCH = 500
 """Events, as the sink takes them by default."""
@@ -89,7 +89,7 @@ async def _faust_rate(folder: Path, loads: list[list[DetectionsMade]]) -> float 
 
 async def _count_with_faust(servers: str, loads: list[list[DetectionsMade]]) -> float:
     # Faust is an extra.
-    from sinks.statistics.on_faust.application import GROUP, kafka_access
+    from sinks.statistics.on_faust.application import kafka_access
     from sinks.statistics.on_faust.component import StatisticsOnFaust
 
     topics = load_topics()
@@ -106,7 +106,7 @@ async def _count_with_faust(servers: str, loads: list[list[DetectionsMade]]) -> 
 
     async def wait_for_lag(most: int) -> None:
         async def is_behind() -> bool:
-            return sum((await admin.group_lag(GROUP, (DETECTIONS,))).values()) > most
+            return sum((await admin.group_lag(FAUST_GROUP, (DETECTIONS,))).values()) > most
 
         async with asyncio.timeout(_LONGEST_S):
             while await is_behind():  # noqa: ASYNC110 (the broker tells nobody)

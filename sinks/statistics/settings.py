@@ -8,6 +8,8 @@ from pydantic import Field
 
 from infra.sections import Interval, PositiveSeconds, Section
 
+FAUST_GROUP = "sink.statistics.faust"
+"""The consumer group in which Faust counts; here, because Faust is an extra"""
 _Days = Annotated[float, Field(ge=1, le=36_500)]
 
 

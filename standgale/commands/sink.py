@@ -90,7 +90,7 @@ async def _rebuild(settings: Settings, name: str, dry_run: bool) -> list[GroupRe
     from standgale.opening import open_command_broker
     from standgale.services.sinks import sink_groups
 
-    groups = sink_groups(name, load_topics(settings.topics_file))
+    groups = sink_groups(name, settings, load_topics(settings.topics_file))
     if not groups:
         raise SettingsError(f"the sink {name} reads without a consumer group, so there is nothing to rebuild")
     async with open_command_broker(settings, make=False, as_it_is=True) as broker:

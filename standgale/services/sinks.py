@@ -41,6 +41,7 @@ from sinks.sse.pictures.addresses import PictureAddresses
 from sinks.statistics.counter import StatisticsCounter
 from sinks.statistics.forgetting import StatisticsForgetting
 from sinks.statistics.publisher import StatisticsPublisher
+from sinks.statistics.settings import FAUST_GROUP
 from sinks.statistics.table import StatisticsTable
 from sinks.webhooks.intake import DetectionWebhooks, JobWebhooks
 from sinks.webhooks.sender import WebhookSender
@@ -48,6 +49,7 @@ from standgale.plugins import SINK_PLUGINS, make_sink
 from standgale.services.composition import Composition
 from standgale.services.drawn_frames import FrameDrawer
 from standgale.services.publishing import PublishingComponent
+from standgale.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -112,11 +114,13 @@ def sink_names() -> list[str]:
     return [*SINKS, *(name for name in plugin_names(SINK_PLUGINS) if name not in SINKS)]
 
 
-def sink_groups(name: str, declared: Mapping[str, TopicSpec]) -> dict[str, tuple[str, ...]]:
-    """Return the consumer groups of the sink ``name`` with the topics that each reads; none for the live stream.
+def sink_groups(name: str, settings: Settings, declared: Mapping[str, TopicSpec]) -> dict[str, tuple[str, ...]]:
+    """Return the consumer groups that the sink ``name`` has with ``settings``, with the topics that each reads.
 
-    Raises SettingsError for a plug-in that cannot be loaded.
+    None for the live stream. Raises SettingsError for a plug-in that cannot be loaded.
     """
+    if name == "statistics" and settings.statistics.engine == "faust":
+        return {FAUST_GROUP: (topics.DETECTIONS,), group_of(StatisticsTable.name): StatisticsTable.topics}
     parts = SINKS[name].parts if name in SINKS else (make_sink(name, declared),)
     return {group_of(part.name): part.topics for part in parts}
 
@@ -264,7 +268,7 @@ class ShippedSink:
 
     make: Callable[[Composition, str | None], list[Component]]
     parts: tuple[type[Sink[Any]], ...] = ()
-    """Each is a consumer group; none: it reads without one"""
+    """Each is a consumer group; none: it reads without one. Faust counts in a group of its own (:func:`sink_groups`)"""
 
 
 SINKS: dict[str, ShippedSink] = {

@@ -17,8 +17,8 @@ from yarl import URL
 from infra.broker.kafka.connection.link import Link
 from infra.broker.settings import BrokerSettings
 from schemas.topics import DETECTIONS, REDRIVE, TopicSpec
+from sinks.statistics.settings import FAUST_GROUP
 
-GROUP = "sink.statistics.faust"
 TABLE = "parts"
 _SESSION_S = 10.0
 # A change that cannot be sent is sent again for so long; its event is not acknowledged meanwhile.
@@ -83,7 +83,7 @@ def make_application(access: KafkaAccess, topics: Mapping[str, TopicSpec], folde
     largest = max(topics[name].max_message_bytes for name in (DETECTIONS, REDRIVE))
     servers = [URL(f"kafka://{each.strip()}") for each in settings.bootstrap_servers.split(",")]
     app = faust.App(
-        GROUP,
+        FAUST_GROUP,
         broker=servers,
         broker_credentials=_credentials(access),
         broker_session_timeout=_SESSION_S,

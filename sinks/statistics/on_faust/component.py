@@ -18,9 +18,9 @@ from infra.failure.retry import ConsumerContext, StoppedError
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
 from schemas.topics import DETECTIONS, TopicSpec
-from sinks.statistics.on_faust.application import GROUP, KafkaAccess, make_application
+from sinks.statistics.on_faust.application import KafkaAccess, make_application
 from sinks.statistics.on_faust.counting import FaustCounting
-from sinks.statistics.settings import StatisticsSettings
+from sinks.statistics.settings import FAUST_GROUP, StatisticsSettings
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class FaustStuckError(Exception):
 class StatisticsOnFaust:
     """Is the component that counts detections on Kafka with Faust, and publishes the windows."""
 
-    name = GROUP
+    name = FAUST_GROUP
 
     def __init__(  # ``access`` is asked at each start, because a password may have changed
         self,
@@ -57,7 +57,7 @@ class StatisticsOnFaust:
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
         """Count until ``stop`` is set; after an error of Faust it is not ready, and begins anew."""
-        context = ConsumerContext(self._retry, stop, health, GROUP)
+        context = ConsumerContext(self._retry, stop, health, FAUST_GROUP)
         backoff = Backoff(self._retry)
         with suppress(StoppedError):
             async with AsyncExitStack() as stack:
@@ -159,7 +159,7 @@ async def _watch(app: Any, counting: FaustCounting, context: ConsumerContext, ad
         if app.crashed:
             raise app.crash_reason or FaustStuckError("Faust has crashed, and gives no reason")
         lag = await context.retry(lambda: _read_lag(admin), "reading the lag")
-        CONSUMER_LAG.labels(GROUP, DETECTIONS).set(lag)
+        CONSUMER_LAG.labels(FAUST_GROUP, DETECTIONS).set(lag)
         # The marks of transactions count as lag that nobody commits, so only its growth says that events wait.
         if counting.acknowledged != seen or lag <= least or context.health.reason is not None:
             seen, since, least = counting.acknowledged, loop.time(), lag
@@ -172,4 +172,4 @@ async def _watch(app: Any, counting: FaustCounting, context: ConsumerContext, ad
 
 async def _read_lag(admin: Admin) -> int:
     async with asyncio.timeout(_REQUEST_S):
-        return sum((await admin.group_lag(GROUP, (DETECTIONS,))).values())
+        return sum((await admin.group_lag(FAUST_GROUP, (DETECTIONS,))).values())

@@ -15,6 +15,15 @@ from standgale.settings import load_settings
 
 @pytest.mark.parametrize("name", SINKS)
 async def test_sink_groups_are_those_of_the_components_that_run(name: str, tmp_path: Path) -> None:
-    process = Composition(load_settings(None, {"data_dir": tmp_path}), "test")
+    settings = load_settings(None, {"data_dir": tmp_path})
+    process = Composition(settings, "test")
     running = [each.name for each in make_sink_components(process, name, None) if isinstance(each, SinkRunner)]
-    assert list(sink_groups(name, load_topics())) == running
+    assert list(sink_groups(name, settings, load_topics())) == running
+
+
+def test_a_rebuild_of_statistics_by_faust_sets_the_group_of_faust_back(tmp_path: Path) -> None:
+    settings = load_settings(None, {"data_dir": tmp_path, "statistics.engine": "faust"})
+    assert sink_groups("statistics", settings, load_topics()) == {
+        "sink.statistics.faust": ("detections",),
+        "sink.statistics-table": ("stats",),
+    }
