@@ -69,6 +69,8 @@ class Created:
     manifest: Manifest
     is_new: bool
     """False: it was there already, made from the same"""
+    unusable: int
+    """Corrections with a box that cannot be used, which was left out"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class Preview:
     boxes: int
     corrected: int
     duplicates: int
+    unusable: int
+    """Corrections with a box that cannot be used, which would be left out"""
     classes: tuple[str, ...]
     splits: Mapping[str, int]
     """Pictures of each"""
@@ -101,7 +105,7 @@ async def create_dataset(parts: DatasetParts, request: DatasetRequest, progress:
                     f"another name, or delete it: standgale dataset delete {request.name}"
                 )
             await parts.store.complete(request.name)
-            return Created(existing.manifest, is_new=False)
+            return Created(existing.manifest, is_new=False, unusable=selection.unusable)
         async with parts.store.writing(request.name, digest) as writer:
             files = DatasetFiles(
                 parts.frames,
@@ -128,7 +132,7 @@ async def create_dataset(parts: DatasetParts, request: DatasetRequest, progress:
             finally:
                 files.close()
             await writer.finish(manifest)
-        return Created(manifest, is_new=True)
+        return Created(manifest, is_new=True, unusable=selection.unusable)
 
 
 async def preview_dataset(parts: DatasetParts, request: DatasetRequest, progress: Progress) -> Preview:
@@ -144,6 +148,7 @@ async def preview_dataset(parts: DatasetParts, request: DatasetRequest, progress
         selection.boxes,
         selection.corrected,
         selection.duplicates,
+        selection.unusable,
         tuple(sorted(selection.labels)),
         counts,
     )

@@ -57,9 +57,3 @@ class DatasetPictureError(StandgaleError):
     """Pictures that a query selects cannot be had from the frame store."""
 
     code = "DATASET_PICTURES_MISSING"
-
-
-class CorrectionError(StandgaleError):
-    """A correction of the table data_annotations has no box that can be used."""
-
-    code = "INVALID_CORRECTION"

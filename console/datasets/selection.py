@@ -15,7 +15,7 @@ from typing import BinaryIO
 import orjson
 
 from console.datasets.errors import DatasetEmptyError, DatasetOptionError
-from console.datasets.query.reader import SelectedBox, SelectedPicture
+from console.datasets.query.reader import ReadPicture, SelectedBox, SelectedPicture
 from console.datasets.settings import DatasetSettings
 from console.datasets.splits import Scenes
 
@@ -31,6 +31,8 @@ class Selection:
     boxes: int = 0
     corrected: int = 0
     duplicates: int = 0
+    unusable: int = 0
+    """Corrections of its pictures with a box that cannot be used, which is left out"""
     labels: set[str] = field(default_factory=set)
     scenes: Scenes = field(default_factory=Scenes)
     digest: str = ""
@@ -44,7 +46,7 @@ class Selection:
 
 
 async def gather(
-    pictures: AsyncIterator[SelectedPicture],
+    pictures: AsyncIterator[ReadPicture],
     file: Path,
     settings: DatasetSettings,
     progress: Callable[[int], None],
@@ -52,13 +54,15 @@ async def gather(
     """Return what ``pictures`` are. Raises DatasetOptionError for too many, DatasetEmptyError for none."""
     selection, digest, contents = Selection(file), hashlib.sha256(), set[bytes]()
     with file.open("xb") as out:
-        async for picture in pictures:
+        async for read in pictures:
+            picture = read.picture
             content = bytes.fromhex(picture.sha256)
             if content in contents:
                 # The same picture in two splits would be one scene in two.
                 selection.duplicates += 1
                 continue
             contents.add(content)
+            selection.unusable += read.unusable
             _count(selection, picture, settings)
             line = orjson.dumps(picture) + b"\n"
             digest.update(line)

@@ -12,7 +12,14 @@ import typer
 from infra.errors import SettingsError
 from infra.texts import counted
 from standgale.commands.context import Context, JsonOption, context_of, print_json, run_async, table
-from standgale.commands.dataset_output import diff_json, diff_lines, print_manifest, print_preview, summary
+from standgale.commands.dataset_output import (
+    diff_json,
+    diff_lines,
+    print_manifest,
+    print_preview,
+    print_unusable,
+    summary,
+)
 
 if TYPE_CHECKING:
     from console.datasets.create import Created, Preview, Progress
@@ -96,11 +103,19 @@ def create(  # noqa: PLR0913, PLR0917 (one per option of the verb)
         return
     created, address = run_async(make())
     if as_json:
-        print_json({**summary(created.manifest), "is_new": created.is_new, "address": address})
+        print_json(
+            {
+                **summary(created.manifest),
+                "is_new": created.is_new,
+                "unusable": created.unusable,
+                "address": address,
+            }
+        )
         return
     what = "made" if created.is_new else "is there already, made from the same"
     context_of(context).out.print(f"data set {name} {what}: {address}", highlight=False, soft_wrap=True)
     print_manifest(context_of(context), created.manifest)
+    print_unusable(context_of(context), created.unusable)
 
 
 @app.command(name="list")

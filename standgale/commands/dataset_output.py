@@ -40,6 +40,7 @@ def print_preview(here: Context, request: DatasetRequest, preview: Preview, *, a
         soft_wrap=True,
     )
     _print_empty(here, [split for split, pictures in preview.splits.items() if not pictures])
+    print_unusable(here, preview.unusable)
 
 
 def print_manifest(here: Context, manifest: Manifest) -> None:
@@ -63,6 +64,17 @@ def print_manifest(here: Context, manifest: Manifest) -> None:
         here.out.print(line, highlight=False, markup=False, soft_wrap=True)
     wanted = manifest.options.get("shares", {})
     _print_empty(here, [split for split in wanted if split not in manifest.splits])
+
+
+def print_unusable(here: Context, corrections: int) -> None:
+    """Say how many corrections have a box that was left out, if any have."""
+    if corrections:
+        here.notes.print(
+            f"{counted(corrections, 'correction')} in data_annotations with a box that cannot be used: these boxes are "
+            "left out (docs/datasets.md: corrections)",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _print_empty(here: Context, splits: list[str]) -> None:

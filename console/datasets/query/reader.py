@@ -7,15 +7,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from asyncpg import QueryCanceledError
 
-from console.datasets.errors import CorrectionError, DatasetOptionError
+from console.datasets.errors import DatasetOptionError
 from console.datasets.query.statement import Statement
 from console.datasets.settings import DatasetSettings
 from infra.database.pool import Connection, Database
-from infra.texts import shortened
 
 _ROWS = 1_000
 _CORNERS = ("x1", "y1", "x2", "y2")
@@ -55,12 +53,21 @@ class SelectedPicture:
     boxes: tuple[SelectedBox, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ReadPicture:
+    """Is a picture with what is known of the corrections that are not in it."""
+
+    picture: SelectedPicture
+    unusable: int
+    """Corrections with a box that cannot be used"""
+
+
 async def read_pictures(
     database: Database, statement: Statement, *, timeout_s: float
-) -> AsyncGenerator[SelectedPicture, None]:
+) -> AsyncGenerator[ReadPicture, None]:
     """Yield the pictures, by capture time and id.
 
-    Raises CorrectionError, DatasetOptionError when the time limit is over, and the errors of the database.
+    Raises DatasetOptionError when the time limit is over, and the errors of the database.
 
     All are of one snapshot of the database, whatever is written meanwhile.
     """
@@ -75,13 +82,13 @@ async def read_pictures(
         boxes: list[SelectedBox] = []
         async for row in _rows(connection, statement, timeout_s):
             if first is not None and row["id"] != first["id"]:
-                yield _picture(first, boxes)
+                yield ReadPicture(_picture(first, boxes), first["unusable"])
                 first, boxes = None, []
             first = first or row
             if row["box_id"] is not None:
                 boxes.append(_box(row))
         if first is not None:
-            yield _picture(first, boxes)
+            yield ReadPicture(_picture(first, boxes), first["unusable"])
 
 
 async def _rows(connection: Connection, statement: Statement, timeout_s: float) -> AsyncIterator[Any]:
@@ -119,7 +126,7 @@ def _box(row: Any) -> SelectedBox:
     if corrected is None:
         box, corners = tuple(row[side] for side in _CORNERS), row["corners"]
     else:
-        box, corners = corrected_box(corrected, row["correction"]), None
+        box, corners = tuple(json.loads(corrected)), None
     left, top, right, bottom = (round(side, 6) for side in box)
     return SelectedBox(
         row["label"],
@@ -128,25 +135,3 @@ def _box(row: Any) -> SelectedBox:
         None if corners is None else tuple(round(side, 6) for side in corners),
         row["by_person"],
     )
-
-
-def corrected_box(text: str, correction: UUID) -> Box:
-    """Return the box in the JSON ``text`` of a correction: [x1, y1, x2, y2], or an object with these names.
-
-    Raises CorrectionError when it is none, or not inside of its picture.
-    """
-    found = json.loads(text)
-    sides = [found.get(name) for name in _CORNERS] if isinstance(found, dict) else found
-    if (
-        not isinstance(sides, list)
-        or len(sides) != len(_CORNERS)
-        or not all(isinstance(side, int | float) and not isinstance(side, bool) and 0 <= side <= 1 for side in sides)
-        or sides[0] >= sides[2]
-        or sides[1] >= sides[3]
-    ):
-        raise CorrectionError(
-            f"the row {correction} of data_annotations has the corrected_bbox {shortened(text, 100)}; it takes x1, y1, "
-            "x2, y2 as shares of the picture, from 0 to 1, x1 < x2 and y1 < y2. Correct that row, or delete it"
-        )
-    left, top, right, bottom = sides
-    return left, top, right, bottom

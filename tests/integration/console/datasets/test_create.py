@@ -11,7 +11,6 @@ import pytest
 
 from console.datasets.create import DatasetRequest, preview_dataset
 from console.datasets.errors import (
-    CorrectionError,
     DatasetEmptyError,
     DatasetExistsError,
     DatasetNotFoundError,
@@ -149,14 +148,38 @@ async def test_corrections_win_over_detections(site: DatasetSite, tmp_path: Path
     assert only.boxes == 2
 
 
-@pytest.mark.parametrize("bbox", ["text", [0, 0, 1], [0.5, 0, 0.5, 1], [0, 0, 1, 2], {"x": 1}, [0, 0, True, 1]])
-async def test_correction_without_a_box_is_refused(site: DatasetSite, tmp_path: Path, bbox: object) -> None:
-    frame = await site.add()
+@pytest.mark.parametrize(
+    "bbox",
+    [
+        "text",
+        7,
+        {},
+        [],
+        [0, 0, 1],
+        [0.5, 0, 0.5, 1],
+        [0.5, 0, 0.5000001, 1],
+        [0, 0, None, 1],
+        [0, 0, "1", 1],
+        [0, 0, 1, 2],
+        {"x": 1},
+        [0, 0, True, 1],
+    ],
+)
+async def test_corrections_with_a_box_that_cannot_be_used_are_left_out_and_counted(
+    site: DatasetSite, tmp_path: Path, bbox: object
+) -> None:
+    frame = await site.add("cam-1", [("bird", 0.9), ("bird", 0.8), ("bird", 0.7)])
     await site.correct(frame, 0, "incorrect_bbox", bbox=bbox)
-    store = FolderDatasets(tmp_path / "datasets")
-    with pytest.raises(CorrectionError, match="Correct that row, or delete it"):
-        await site.create(store)
-    assert await store.names() == []
+    await site.correct(frame, 1, "incorrect_bbox", bbox=bbox, label="kite")
+    await site.correct(frame, 2, "false_positive", bbox=bbox)
+    await site.correct(frame, None, "missed_detection", bbox=bbox, label="boat")
+    created = await site.create(FolderDatasets(tmp_path / "datasets"))
+    assert (created.unusable, created.manifest.boxes, created.manifest.corrected) == (3, 2, 1)
+    line = json.loads(content_of(tmp_path / "datasets" / "birds")["pictures.jsonl"])
+    assert {(box["label"], tuple(box["box"]), box["confidence"]) for box in line["boxes"]} == {
+        ("bird", (0.0, 0.25, 0.1, 0.75), 0.9),
+        ("kite", (0.1, 0.25, 0.2, 0.75), 1.0),
+    }
 
 
 async def test_newest_session_counts_unless_a_model_is_named(site: DatasetSite, tmp_path: Path) -> None:
