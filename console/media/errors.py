@@ -56,6 +56,10 @@ class MediumFetchError(MediumError):
     code = "MEDIA_FETCH_FAILED"
 
 
+class UnauthorizedFetchError(MediumFetchError):
+    """The server of a medium wants another token, or one at all."""
+
+
 class MediumTooLargeError(MediumError):
     """The medium has more bytes, or more frames, than the settings allow."""
 

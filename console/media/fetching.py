@@ -10,7 +10,7 @@ from urllib.parse import quote, urljoin, urlsplit
 import aiohttp
 
 from console.media.config import MediaRequest
-from console.media.errors import MediumFetchError, MediumTooLargeError
+from console.media.errors import MediumFetchError, MediumTooLargeError, UnauthorizedFetchError
 from console.media.settings import MediaSettings
 from infra.errors import TransientError
 from infra.network.addresses import AddressRefusedError, AddressRules
@@ -94,7 +94,8 @@ class MediaFetcher:
                 if response.status in _LATER:
                     raise FetchLaterError(f"{host} answered {response.status}")
                 if response.status != 200:
-                    raise MediumFetchError(f"{host} answered {response.status} when the medium was fetched")
+                    kind = UnauthorizedFetchError if response.status == 401 else MediumFetchError
+                    raise kind(f"{host} answered {response.status} when the medium was fetched")
                 if (response.content_length or 0) > self._settings.max_bytes:
                     raise self._too_large()
                 await self._write(response, path)

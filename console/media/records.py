@@ -54,7 +54,7 @@ WHERE id = $1 AND owner = $2 AND finished_at IS NULL RETURNING id
 """
 _DURATION = "UPDATE media_runs SET duration_s = $3 WHERE id = $1 AND owner = $2 RETURNING id"
 _READ = "UPDATE media_runs SET is_read = TRUE WHERE id = $1 AND owner = $2 RETURNING id"
-_SECRETS = "SELECT source, token FROM media_runs WHERE id = $1"
+_SECRETS = "SELECT source, token, refresh_token FROM media_runs WHERE id = $1"
 _ADD_FRAME = """
 INSERT INTO media_frames (run_id, position, frame_id, device_id, captured_at, video_time_s, image_uri, sha256,
     size_bytes, media_type, width, height, camera)
@@ -276,9 +276,9 @@ async def set_read(connection: Connection, run: UUID, owner: UUID) -> None:
 
 
 async def secrets_of_run(connection: Connection, run: UUID) -> Secrets:
-    """Return the address of the bytes, and the token that is valid now."""
+    """Return the address of the bytes, the token that is valid now, and what refreshes it."""
     row: Any = await connection.fetchrow(_SECRETS, run)
-    return Secrets() if row is None else Secrets(row["source"], row["token"])
+    return Secrets() if row is None else Secrets(row["source"], row["token"], row["refresh_token"])
 
 
 async def add_frame(connection: Connection, run: UUID, owner: UUID | None, frame: MediaFrame) -> None:

@@ -18,7 +18,13 @@ from typing import TypeVar
 from uuid import UUID, uuid4
 
 from console.media import records
-from console.media.errors import LeaseLostError, MediumError, MediumFetchError, MediumTooLargeError
+from console.media.errors import (
+    LeaseLostError,
+    MediumError,
+    MediumFetchError,
+    MediumTooLargeError,
+    UnauthorizedFetchError,
+)
 from console.media.fetching import FetchLaterError, MediaFetcher
 from console.media.frames import KeptMedia
 from console.media.records import PURPOSE, MediaFrame, Medium, Run
@@ -33,7 +39,9 @@ from infra.failure.error_texts import error_code, error_text, is_transient
 from infra.failure.rounds import Rounds, run_rounds
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
+from infra.process.monotonic import monotonic_s
 from schemas.errors import StandgaleError
+from sinks.annotations.records import ask_for_refresh
 from sinks.postgres.job_failures import public_text
 
 logger = logging.getLogger(__name__)
@@ -42,6 +50,8 @@ ResultT = TypeVar("ResultT")
 
 LEASE_S = 30.0
 _IDLE_S = 0.2
+_REFRESH_TURN_S = 5.0
+"""How long a token may wait for its turn to be refreshed."""
 _ROUND_S = 0.1
 _MOST_FETCHES = 6
 _MOST_TAKEOVERS = 5
@@ -155,7 +165,26 @@ class MediaRunner:
             await self._fetcher.from_source(self._box.decrypt(secrets.source, PURPOSE), path)
             return
         token = None if secrets.token is None else self._box.decrypt(secrets.token, PURPOSE)
-        await self._fetcher.from_annotations(run.media_id, token, path)
+        try:
+            await self._fetcher.from_annotations(run.media_id, token, path)
+        except UnauthorizedFetchError as error:
+            if secrets.token is None or secrets.refresh_token is None:
+                raise
+            # Not every token says when it expires.
+            await self._refresh(run, secrets.token)
+            raise FetchLaterError(f"{error}, and its token is refreshed") from error
+
+    async def _refresh(self, run: Run, refused: bytes) -> None:
+        """Ask for another token than ``refused``, and wait until it is there or it is known that there is none."""
+        async with self._database.acquire(writing=True) as connection:
+            await ask_for_refresh(connection, run.id, refused)
+        until_s = monotonic_s() + self._settings.refresh_timeout_s + _REFRESH_TURN_S
+        while monotonic_s() < until_s:
+            await asyncio.sleep(_IDLE_S)
+            async with self._database.acquire() as connection:
+                kept = await records.secrets_of_run(connection, run.id)
+            if kept.token != refused or kept.refresh_token is None:
+                return
 
     async def _detect(self, run: Run, medium: Medium) -> tuple[str, str] | None:
         """Make the frames, wait for their ends, and return the error if none has a result, or some are missing."""

@@ -49,6 +49,8 @@ UPDATE media_runs SET token = $2, refresh_token = coalesce($3, refresh_token),
 WHERE id = $1 AND token IS NOT NULL
 """
 _GIVE_UP = "UPDATE media_runs SET refresh_at = NULL WHERE id = $1"
+# One that was replaced meanwhile stays.
+_REFUSED = "UPDATE media_runs SET refresh_at = NULL, refresh_token = NULL WHERE id = $1 AND refresh_token = $2"
 
 
 def expiry_of(token: str) -> datetime | None:
@@ -68,7 +70,7 @@ def expiry_of(token: str) -> datetime | None:
 
 
 def refresh_time(token: str) -> datetime | None:
-    """Return when ``token`` is to be refreshed; None: never, because it does not say when it expires."""
+    """Return when ``token`` is to be refreshed; None: once it is refused, because it does not say when it expires."""
     expires = expiry_of(token)
     # A long way back: the database's earliest times are later than Python's.
     return None if expires is None else max(expires, datetime(1980, 1, 1, tzinfo=UTC)) - timedelta(seconds=BEFORE_S)
@@ -121,7 +123,8 @@ class MediaTokens:
             status, answer = await self._ask(self._box.decrypt(encrypted, PURPOSE))
         except SecretUnreadableError as error:
             logger.error("the refresh token of a medium cannot be read: %s", error, extra={"code": error.code})
-            await self._give_up(run)
+            # What was encrypted with another key may be readable again.
+            await self._write(_GIVE_UP, run)
             return "refused"
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             # Not its text, which may have the request.
@@ -131,15 +134,14 @@ class MediaTokens:
         if status != 200 or not _is_token(token):
             if 400 <= status < 500 and status not in (408, 429):
                 logger.warning("the Annotations service refused to refresh a token of a medium: %d", status)
-                await self._give_up(run)
+                await self._write(_REFUSED, run, encrypted)
                 return "refused"
             logger.warning("a token of a medium could not be refreshed (status %d); it is tried again", status)
             return "unavailable"
         new = answer.get("refreshToken")
         kept = self._box.encrypt(new, PURPOSE) if _is_token(new) else None
         due = refresh_time(token)
-        async with self._database.acquire(writing=True) as connection:
-            await connection.execute(_KEEP, run, self._box.encrypt(token, PURPOSE), kept, due, _AGAIN)
+        await self._write(_KEEP, run, self._box.encrypt(token, PURPOSE), kept, due, _AGAIN)
         return "refreshed"
 
     async def _ask(self, refresh_token: str) -> tuple[int, dict[str, Any]]:
@@ -156,6 +158,6 @@ class MediaTokens:
             answer = None
         return response.status, answer if isinstance(answer, dict) else {}
 
-    async def _give_up(self, run: UUID) -> None:
+    async def _write(self, statement: str, *values: object) -> None:
         async with self._database.acquire(writing=True) as connection:
-            await connection.execute(_GIVE_UP, run)
+            await connection.execute(statement, *values)

@@ -73,11 +73,12 @@ class Attempts:
         """Note that the service cannot be connected to: no failure before says anything about a post."""
         self._failing = Recent()
 
-    def error_after(self, key: Key, reason: str, *, is_callers: bool = False) -> Exception:
+    def error_after(self, key: Key, reason: str, *, is_callers: bool = False, is_elsewhere: bool = False) -> Exception:
         """Return the error of the post of ``key``, which failed now because of ``reason``.
 
         An AnnotationFailedError, which makes it a dead letter, once its time is over: annotations.retry_s when others
         are taken, or when the reason is the caller's token; annotations.give_up_s when not. Before it a transient one.
+        ``is_elsewhere``: something else than the service has answered, so it is no dead letter while no other is taken.
         """
         now = self._clock()
         failing = self._failing.get(key)
@@ -89,6 +90,8 @@ class Attempts:
         self._failing.put(key, failing)
         names = ("retry_s",) if failing.is_alone or is_callers else ("give_up_s",)
         patience_s = float(getattr(self._settings, names[0]))
+        if is_elsewhere and not failing.is_alone:
+            patience_s = float("inf")
         if now - failing.first_at < patience_s:
             return AnnotationsUnavailableError(reason)
         self._failing.drop(key)

@@ -32,6 +32,7 @@ class PostResponse:
     body: bytes | None
     retry_after_s: float | None = None
     """How long the service asks to wait"""
+    media_type: str = ""
 
     @property
     def is_taken(self) -> bool:
@@ -79,6 +80,7 @@ class AnnotationsClient:
                     response.status,
                     data if len(data) <= MOST_RESPONSE else None,
                     retry_after_s(response.headers.get("Retry-After", "")),
+                    response.content_type,
                 )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             reason = getattr(getattr(error, "os_error", None), "strerror", None) or type(error).__name__

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +16,7 @@ Key = tuple[UUID, UUID]
 """Names what is posted once: a run of a medium, and a frame of it"""
 
 CHECK = (
-    "SELECT annotate, token, refresh_at FROM media_runs LIMIT 0; "
+    "SELECT annotate, token, refresh_token, refresh_at FROM media_runs LIMIT 0; "
     "SELECT run_id, frame_id, posted, annotation_id, returned FROM annotation_posts LIMIT 0; "
     "SELECT id, image_id, detection_id FROM data_annotations LIMIT 0"
 )
@@ -26,10 +25,11 @@ _NOTED = """
 SELECT p.run_id, p.frame_id FROM annotation_posts p
 JOIN unnest($1::uuid[], $2::uuid[]) AS w (run_id, frame_id) ON w.run_id = p.run_id AND w.frame_id = p.frame_id
 """
-_KEPT = "SELECT token, refresh_at FROM media_runs WHERE id = $1"
-# Not where another attempt has been given a new token meanwhile.
+_KEPT = "SELECT token, refresh_token IS NOT NULL AS is_refreshable FROM media_runs WHERE id = $1"
+# Not where another attempt has been given a new token meanwhile. A token that does not say when it expires has no time.
 _REFRESH_NOW = """
-UPDATE media_runs SET refresh_at = clock_timestamp() WHERE id = $1 AND token = $2 AND refresh_at > clock_timestamp()
+UPDATE media_runs SET refresh_at = clock_timestamp() WHERE id = $1 AND token = $2 AND refresh_token IS NOT NULL
+    AND (refresh_at IS NULL OR refresh_at > clock_timestamp())
 """
 # Nothing of a medium that was forgotten meanwhile.
 _NOTE = """
@@ -70,8 +70,8 @@ class CallersToken:
 
     encrypted: bytes | None
     """None: it was forgotten"""
-    refresh_at: datetime | None
-    """When it is refreshed next; None: never"""
+    is_refreshable: bool
+    """Whether the caller has given a token that refreshes it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ async def noted_among(connection: Connection, keys: Collection[Key]) -> set[Key]
 async def token_of(connection: Connection, run: UUID) -> CallersToken:
     """Return the token of ``run``."""
     row = await connection.fetchrow(_KEPT, run)
-    return CallersToken(None, None) if row is None else CallersToken(row["token"], row["refresh_at"])
+    return CallersToken(None, False) if row is None else CallersToken(row["token"], row["is_refreshable"])
 
 
 async def ask_for_refresh(connection: Connection, run: UUID, token: bytes) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import UUID, uuid5
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from infra.storable import StorableText, StorableTime
 from schemas.events import DetectionsMade
@@ -17,6 +17,7 @@ from sinks.annotations.payloads import post_id
 _ANNOTATION = UUID("a3e9f0f2-3b9e-5d0b-8f0c-5f1a9a3b7c11")
 _MOST = 1_000
 _MOST_ID = 255
+_NOTHING_THERE = "false_positive"
 _Name = Annotated[StorableText, Field(min_length=1, max_length=100)]
 
 
@@ -51,6 +52,15 @@ class ReturnedAnnotation(BaseModel):
             "y2": round(min(1.0, self.centerY + half_y), 6),
         }
 
+    @model_validator(mode="after")
+    def _area(self) -> Self:
+        box = self.box
+        # Who says that nothing is there needs no box.
+        has_area = box is None or (box["x1"] < box["x2"] and box["y1"] < box["y2"])
+        if not has_area and self.annotationType != _NOTHING_THERE:
+            raise ValueError("the box has no area")
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Returned:
@@ -64,12 +74,24 @@ class Returned:
     """Annotations that are none"""
 
 
-def read_response(body: bytes | None, event: DetectionsMade) -> Returned:
-    """Return what the response to the post about ``event`` says; a response that says nothing is one, too."""
+def is_of_service(body: bytes | None, media_type: str) -> bool:
+    """Whether a response with success can be the service's: it is JSON, or has no content.
+
+    The page of a proxy or of a sign-in says nothing about the post. Of a response that is too large to be read the
+    media type decides.
+    """
+    if body is None:
+        return media_type == "application/json" or media_type.endswith("+json")
     try:
-        response = orjson.loads(body or b"null")
+        orjson.loads(body or b"null")
     except orjson.JSONDecodeError:
-        return Returned()
+        return False
+    return True
+
+
+def read_response(body: bytes | None, event: DetectionsMade) -> Returned:
+    """Return what the JSON response to the post about ``event`` says; a response that says nothing is one, too."""
+    response = orjson.loads(body or b"null")
     named = response.get("id") if isinstance(response, dict) else None
     given = response.get("annotations") if isinstance(response, dict) else response
     listed = given if isinstance(given, list) else []
@@ -104,7 +126,7 @@ def _row(given: ReturnedAnnotation, place: int, event: DetectionsMade) -> dict[s
         "id": str(uuid5(_ANNOTATION, own)),
         "detection_id": detection,
         "annotation_type": given.annotationType,
-        "corrected_bbox": given.box,
+        "corrected_bbox": None if given.annotationType == _NOTHING_THERE else given.box,
         "corrected_label": given.label,
         "annotator": given.annotator,
         "annotated_at": None if given.annotatedAt is None else given.annotatedAt.isoformat(),

@@ -42,7 +42,7 @@ from sinks.annotations.records import (
     token_of,
     write_notes,
 )
-from sinks.annotations.responses import Returned, read_response
+from sinks.annotations.responses import Returned, is_of_service, read_response
 from sinks.annotations.settings import AnnotationsSettings
 from sinks.metrics import ANNOTATIONS
 
@@ -199,6 +199,14 @@ class AnnotationsSink:
             raise
         if not response.is_taken:
             raise await self._error_of(post, response, kept, token)
+        if not is_of_service(response.body, response.media_type):
+            ANNOTATIONS.labels("failed").inc()
+            reason = (
+                f"{self._client.where} {response.text(token)}. That is no JSON, so a proxy or a sign-in page may have "
+                "sent it, and nothing counts as posted; correct media.annotations_url "
+                "(STANDGALE_MEDIA__ANNOTATIONS_URL), or what stands between"
+            )
+            raise self._attempts.error_after(post.key, reason, is_elsewhere=True)
         ANNOTATIONS.labels("taken").inc()
         self._attempts.note_taken(post.key)
         # When this token expires, too, another one is asked for.
@@ -252,7 +260,7 @@ class AnnotationsSink:
     async def _may_be_refreshed(self, run: UUID, kept: CallersToken) -> bool:
         """Ask for a new token instead of one that was refused; return False where that is a new one already."""
         stale = self._stale.get(run)
-        if kept.encrypted is None or kept.refresh_at is None or stale not in (None, kept.encrypted):
+        if kept.encrypted is None or not kept.is_refreshable or stale not in (None, kept.encrypted):
             return False
         if stale is None:
             self._stale.put(run, kept.encrypted)

@@ -134,6 +134,28 @@ async def test_a_failed_refresh_does_not_stop_the_run(site: MediaSite, annotatio
     assert len(annotations.refreshed) == 1
 
 
+async def test_a_token_that_does_not_say_when_it_expires_is_refreshed_when_it_is_refused(
+    site: MediaSite, annotations: Annotations
+) -> None:
+    """C-S3-026."""
+    annotations.refreshes["refresh-1"] = ("new", None)
+    await site.start("clip", headers=bearer("opaque", "refresh-1"))
+    async with running(*site.components()):
+        assert (await site.events("clip"))[-1]["mediaStatus"] == "AIProcessed"
+    assert annotations.bearers[0] == "Bearer opaque"
+    assert annotations.bearers[-1] == "Bearer new"
+    assert len(annotations.refreshed) == 1
+
+
+async def test_a_refused_refresh_is_not_asked_for_again(site: MediaSite, annotations: Annotations) -> None:
+    annotations.refresh_status = 401
+    await site.start("clip", headers=bearer("opaque", "refresh-1"))
+    async with running(*site.components()):
+        last = (await site.events("clip"))[-1]
+    assert (last["mediaStatus"], last["error"]["code"]) == ("Error", "MEDIA_FETCH_FAILED")
+    assert len(annotations.refreshed) == 1
+
+
 @pytest.mark.parametrize("wrong", ["a\0b", "a\r\nX-More: 1", "\u00e4", ""])
 async def test_a_refreshed_token_that_no_header_takes_is_not_kept(
     site: MediaSite, annotations: Annotations, wrong: str

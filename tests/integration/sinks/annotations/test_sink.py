@@ -162,7 +162,7 @@ async def test_a_post_that_fails_while_others_are_taken_is_given_up_after_its_ti
     bad = str(post_id(run, events[0].frame_id))
 
     async def answer_post(post: Posted) -> web.Response:
-        return web.Response(status=500 if post.key == bad else 201, text="the disk of the service is full")
+        return web.Response(status=500, text="the disk of the service is full") if post.key == bad else web.Response()
 
     service.answer_post = answer_post
     with pytest.raises(TransientError):
@@ -207,6 +207,37 @@ async def test_a_redirect_is_not_followed_and_holds(site: AnnotationSite, servic
     with pytest.raises(RefusedError, match=r"media\.annotations_url"):
         await site.sink().write([found_event(0, run)])
     assert len(service.posts) == 1
+
+
+async def test_the_page_of_a_proxy_holds_and_counts_nothing_as_posted(
+    site: AnnotationSite, service: Annotations
+) -> None:
+    run, sink = await site.run(), site.sink(retry_s=0.0, give_up_s=0.0)
+    answering(service, 200, text="<html>sign in, caller</html>", content_type="text/html")
+    for _ in range(2):
+        with pytest.raises(TransientError, match=r"answered 200: <html>sign in, \*+</html>.*media\.annotations_url"):
+            await sink.write([found_event(0, run)])
+    assert await site.rows(NOTED, run) == []
+    answering(service, 204)
+    await sink.write([found_event(0, run)])
+    assert len(await site.rows(NOTED, run)) == 1
+
+
+async def test_a_token_that_does_not_say_when_it_expires_is_refreshed_when_it_is_refused(
+    site: AnnotationSite, service: Annotations
+) -> None:
+    """C-S3-026."""
+    run, sink = await site.run("clip", "opaque", refresh="again"), site.sink()
+    await site.execute("UPDATE media_runs SET refresh_at = NULL WHERE id = $1", run)
+    with pytest.raises(TransientError, match="answered 401"):
+        await sink.write([found_event(0, run)])
+    [row] = await site.rows("SELECT refresh_at <= clock_timestamp() AS due FROM media_runs WHERE id = $1", run)
+    assert row["due"]
+    # The console was refused a new one.
+    await site.execute("UPDATE media_runs SET refresh_at = NULL, refresh_token = NULL WHERE id = $1", run)
+    with pytest.raises(AnnotationRefusedError):
+        await sink.write([found_event(0, run)])
+    assert service.taken == []
 
 
 async def test_an_expired_token_is_refreshed_at_once_and_the_new_one_is_used(

@@ -40,6 +40,17 @@ def test_a_post_that_fails_with_all_others_is_tried_for_the_long_time(attempts: 
     assert fails_until(attempts, clock, ONE) == 1_000
 
 
+def test_an_answer_of_something_else_is_given_up_only_while_others_are_taken(
+    attempts: Attempts, clock: ManualClock
+) -> None:
+    for _ in range(3):
+        assert isinstance(attempts.error_after(ONE, "answered 200", is_elsewhere=True), TransientError)
+        clock.now += 1_000
+    attempts.note_taken(OTHER)
+    error = attempts.error_after(ONE, "answered 200", is_elsewhere=True)
+    assert isinstance(error, AnnotationFailedError)
+
+
 def test_a_success_before_its_first_failure_changes_nothing(attempts: Attempts, clock: ManualClock) -> None:
     attempts.note_taken(OTHER)
     clock.now += 1
