@@ -10,15 +10,13 @@ from typing import Any
 from uuid import UUID
 
 from console.inference_jobs.records import FOLDER, PURPOSE
+from infra.database.clock_tests import is_over
 from infra.database.pool import Connection
 from infra.encryption.box import SecretBox, SecretUnreadableError
 
-# A job that was given back has no lease; one that is far longer than any was given before the clock of the database was
-# set back.
-_FREE = """
-completed_at IS NULL AND (
-    leased_until IS NULL OR leased_until < now() OR leased_until > now() + greatest(10 * $2::interval, '2 hours'))
-"""
+# A job that was given back has no lease.
+_IS_OVER = is_over("leased_until", "greatest(10 * $2::interval, '2 hours')")
+_FREE = f"completed_at IS NULL AND (leased_until IS NULL OR {_IS_OVER})"
 _CLAIM = f"""
 UPDATE inference_jobs SET status = 'running', started_at = coalesce(started_at, now()), attempts = attempts + 1,
     runner = $1, leased_until = now() + $2::interval

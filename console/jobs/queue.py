@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from infra.database.clock_tests import is_older
 from infra.database.pool import Connection
 from sinks.postgres.job_counts import LOCK_JOBS
 
@@ -47,8 +48,7 @@ turns AS (
 )
 SELECT job_id, position FROM turns ORDER BY client_turn, created_at, job_id LIMIT $3
 """
-# One in the future was noted before the clock of the database was set back.
-_IS_LATE = "(f.published_at < clock_timestamp() - $1::interval OR f.published_at > clock_timestamp() + interval '1 h')"
+_IS_LATE = is_older("f.published_at", "$1::interval")
 _LATE = f"""
 SELECT f.job_id, f.position FROM job_files AS f JOIN jobs AS j ON j.id = f.job_id
 WHERE f.status = 'published' AND j.finished_at IS NULL AND {_IS_LATE}

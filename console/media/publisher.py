@@ -14,6 +14,7 @@ from console.settings import ConsoleSettings
 from infra.broker.event_records import event_record
 from infra.broker.limited_publish import publish_acceptable
 from infra.broker.port import OutRecord, Publisher
+from infra.database.clock_tests import is_older
 from infra.database.pool import Database
 from infra.database.transaction import transaction
 from infra.failure.rounds import Rounds, run_rounds
@@ -27,14 +28,12 @@ _MOST = 100
 _BUSY_S = 0.02
 _IDLE_S = 0.1
 _PUBLISH_TIMEOUT_S = 10.0
-_TAKE = """
+_TAKE = f"""
 SELECT f.*, r.media_id, r.config, r.created_at FROM media_frames f JOIN media_runs r ON r.id = f.run_id
 WHERE r.finished_at IS NULL AND (f.status = 'queued'
-    OR (f.status = 'published' AND (f.published_at < clock_timestamp() - $1::interval
-        -- Noted before the clock of the database was set back.
-        OR f.published_at > clock_timestamp() + interval '1 min')))
+    OR (f.status = 'published' AND {is_older("f.published_at", "$1::interval")}))
 ORDER BY r.media_id IS NULL DESC, f.position, r.created_at LIMIT $2 FOR UPDATE OF f SKIP LOCKED
-"""
+"""  # noqa: S608 (constants)
 _MARK = """
 UPDATE media_frames AS f SET status = 'published', published_at = clock_timestamp()
 FROM unnest($1::uuid[], $2::int[]) AS t (run_id, position)

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from console.media.config import MediaConfig
 from console.media.errors import LeaseLostError, MediaRunningError, TooManyMediaError
+from infra.database.clock_tests import is_older, is_over
 from infra.database.pool import Connection
 from schemas.geometry import CameraGeometry
 
@@ -24,9 +25,11 @@ INSERT INTO media_runs (id, client_id, media_id, state, config, source, token, r
     medium_sha256, medium_bytes, medium_type, annotate)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING created_at
 """
-# A lease that is longer than any was given before the clock of the database was set back.
-_IS_LEASED = "(leased_until > clock_timestamp() AND leased_until <= clock_timestamp() + interval '10 minutes')"
-_BUSY = f"SELECT count(*) FROM media_runs WHERE finished_at IS NULL AND media_id IS NOT NULL AND {_IS_LEASED}"  # noqa: S608
+_IS_LEASED = "NOT " + is_over("{row}.leased_until", "interval '10 minutes'")
+_BUSY = f"""
+SELECT count(*) FROM media_runs r
+WHERE finished_at IS NULL AND media_id IS NOT NULL AND {_IS_LEASED.format(row="r")}
+"""  # noqa: S608 (constants)
 # A client with many media has those of others between its own.
 _CLAIM = f"""
 UPDATE media_runs SET state = 'processing', started_at = coalesce(started_at, clock_timestamp()), owner = $1,
@@ -35,10 +38,10 @@ UPDATE media_runs SET state = 'processing', started_at = coalesce(started_at, cl
 WHERE id = (
     SELECT r.id FROM media_runs r
     WHERE r.finished_at IS NULL AND r.media_id IS NOT NULL
-        AND {_IS_LEASED} IS NOT TRUE
+        AND ({_IS_LEASED.format(row="r")}) IS NOT TRUE
     ORDER BY r.state = 'waiting', (
-        SELECT count(*) FROM media_runs b WHERE b.client_id = r.client_id AND b.leased_until > clock_timestamp()
-            AND b.finished_at IS NULL), r.created_at, r.id
+        SELECT count(*) FROM media_runs b WHERE b.client_id = r.client_id AND b.finished_at IS NULL
+            AND {_IS_LEASED.format(row="b")}), r.created_at, r.id
     LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 RETURNING *
@@ -99,17 +102,16 @@ UPDATE media_runs SET state = $3::varchar, finished_at = clock_timestamp(),
     owner = NULL, leased_until = NULL
 WHERE id = $1 AND owner = $2 AND finished_at IS NULL RETURNING id
 """
-# A run that ended in the future ended before the clock of the database was set back.
-_FORGET_TOKENS = """
+_FORGET_TOKENS = f"""
 UPDATE media_runs r SET token = NULL, refresh_token = NULL, refresh_at = NULL
 WHERE r.finished_at IS NOT NULL AND r.token IS NOT NULL AND (
-    r.finished_at < clock_timestamp() - $1::interval OR r.finished_at > clock_timestamp() + interval '1 min'
+    {is_older("r.finished_at", "$1::interval")}
     OR NOT EXISTS (
         SELECT FROM media_frames f WHERE f.run_id = r.id AND f.status = 'detected'
             AND NOT EXISTS (SELECT FROM annotation_posts p WHERE p.run_id = f.run_id AND p.frame_id = f.frame_id)
     )
 )
-"""
+"""  # noqa: S608 (constants)
 _FRAME_END = "SELECT status, session_id, error_code, error_message FROM media_frames WHERE run_id = $1"
 _FOUND = """
 SELECT session_id, label, class_id, confidence, bbox_x1, bbox_y1, bbox_x2, bbox_y2 FROM detections

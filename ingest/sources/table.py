@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import orjson
 
+from infra.database.clock_tests import is_ahead
 from infra.database.pool import Connection, Database
 from ingest.sources.errors import SourceError
 from schemas.event_base import DEVICE_ID_PATTERN
@@ -49,14 +50,15 @@ ON CONFLICT (puller) DO UPDATE SET alive_until = EXCLUDED.alive_until,
         ELSE EXCLUDED.joined_at END
 """
 _LEAVE = "DELETE FROM video_pullers WHERE puller = $1"
-# Times that are far ahead were noted before the clock of the database was set back; who is alive renews them in time.
-_AHEAD = "> clock_timestamp() + greatest(10 * $1 * interval '1 second', '2 hours')"
+_LONGEST = "greatest(10 * $1 * interval '1 second', '2 hours')"
+# After the clock of the database was set back; who is alive renews them in time.
 _BRING_BACK_PULLERS = f"""
-UPDATE video_pullers SET alive_until = clock_timestamp() + $1 * interval '1 second' WHERE alive_until {_AHEAD}
+UPDATE video_pullers SET alive_until = clock_timestamp() + $1 * interval '1 second'
+WHERE {is_ahead("alive_until", _LONGEST)}
 """  # noqa: S608 (constants)
 _BRING_BACK_LEASES = f"""
 UPDATE video_sources SET lease_until = clock_timestamp() + $1 * interval '1 second' WHERE name IN (
-    SELECT name FROM video_sources WHERE lease_until {_AHEAD} ORDER BY name FOR UPDATE
+    SELECT name FROM video_sources WHERE {is_ahead("lease_until", _LONGEST)} ORDER BY name FOR UPDATE
 )
 """  # noqa: S608 (constants)
 _BURY = "DELETE FROM video_pullers WHERE alive_until <= clock_timestamp() - interval '1 hour'"

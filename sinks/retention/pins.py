@@ -16,6 +16,20 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MOST_REASON = 1_000
 _PART = 10_000
+_HOLDS = "(p.expires_at IS NULL OR p.expires_at > now())"
+# Whether a pin keeps the picture of {row}, or the frame {row} of the table images.
+IS_PINNED_PICTURE = f"""
+EXISTS (SELECT FROM retention_pinned_pictures pp JOIN retention_pins p ON p.name = pp.pin
+    WHERE pp.sha256 = {{row}}.sha256 AND {_HOLDS})
+"""
+IS_PINNED_FRAME = f"""
+EXISTS (SELECT FROM retention_pins p JOIN devices d ON d.id = {{row}}.device_id
+    WHERE NOT p.by_digest AND {_HOLDS}
+        AND (p.device_id IS NULL OR p.device_id = d.device_id)
+        AND (p.flight_id IS NULL OR p.flight_id = {{row}}.flight_id)
+        AND (p.since IS NULL OR {{row}}.captured_at >= p.since)
+        AND (p.until IS NULL OR {{row}}.captured_at < p.until))
+"""
 _INSERT = """
 INSERT INTO retention_pins (name, reason, device_id, flight_id, since, until, expires_at, by_digest)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)

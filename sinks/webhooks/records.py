@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+from infra.database.clock_tests import is_over
 from infra.database.pool import Connection
 from sinks.webhooks.payloads import EventName
 
@@ -31,8 +32,8 @@ FROM new JOIN webhooks ON webhooks.id = new.webhook LEFT JOIN waiting ON waiting
 CROSS JOIN LATERAL (SELECT coalesce(waiting.deliveries, 0) + new.before >= $5 AS full_up) AS room
 ON CONFLICT (id) DO NOTHING
 """
-# No wait is longer than this; one that is was noted before the clock of the database was set back.
-_IS_DUE = "(d.next_at <= now() OR d.next_at > now() + interval '13 hours')"
+# No wait is longer than half a day.
+_IS_DUE = is_over("d.next_at", "interval '13 hours'")
 # The time until which a call must have ended is the next attempt: a process that is killed gives its calls back.
 # Clients take turns, each with its web-hooks in turn: what many receivers of one client do delays no other client.
 _CLAIM = f"""

@@ -76,7 +76,7 @@ class FrameStore(Protocol):
 
         For retention. It never removes an object that a put has stored or is storing: the time is read again, and
         a put of the same content either renews the time before that, or finds no object and stores it again. ``cutoff``
-        must be more than REFRESH_AFTER_S ago, and only one process may do this at a time.
+        must be more than REFRESH_AFTER_S ago. Several processes may do this at the same time.
         """
         ...
 

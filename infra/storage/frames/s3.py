@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO
+from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
@@ -139,13 +140,14 @@ class S3FrameStore:
     async def delete_older(self, uri: str, cutoff: datetime) -> bool:
         """Remove the object at ``uri`` unless it is younger than ``cutoff``; see the port.
 
-        A mark says that it may be removed at any moment; a put of the same content looks for the mark after its upload.
-        So either the put sees the mark, or this call sees the new time of the object.
+        A mark says that it may be removed at any moment; a put of the same content looks for marks after its upload. So
+        either the put sees the mark, or this call sees the new time of the object. Each call has a mark of its own: the
+        end of one must not hide another one.
         """
         address = self._key(uri)
         client = await self._connection.client()
         where = {"Bucket": self._settings.bucket, "Key": self._prefix + address.relative}
-        mark = where | {"Key": self._mark(address)}
+        mark = where | {"Key": f"{self._marks(address)}/{uuid4().hex}"}
         began_s = monotonic_s()
         async with self._translated("delete in"):
             await client.put_object(**mark, Body=b"")
@@ -259,15 +261,18 @@ class S3FrameStore:
     async def _is_old(self, address: ContentAddress) -> bool:
         """Whether the object needs a new time."""
         found = await self._head(self._prefix + address.relative)
-        return found is None or _age_s(found) > REFRESH_AFTER_S
+        return found is None or _age_s(found, found["LastModified"]) > REFRESH_AFTER_S
 
     async def _await_sweep(self, address: ContentAddress) -> None:
         """Check that retention, which may have seen the former time of the uploaded object, does not remove it.
 
         Raises StoreUnavailableError when it is about to remove it, or has removed it: the put is then tried again.
         """
-        mark = await self._head(self._mark(address))
-        marked = mark is not None and _age_s(mark) < _MARK_LASTS_S
+        client = await self._connection.client()
+        async with self._translated("list"):
+            page = await client.list_objects_v2(Bucket=self._settings.bucket, Prefix=self._marks(address))
+        newest = max((entry["LastModified"] for entry in page.get("Contents", ())), default=None)
+        marked = newest is not None and _age_s(page, newest) < _MARK_LASTS_S
         if marked or await self._head(self._prefix + address.relative) is None:
             raise self._unavailable("write", f"retention is removing {address.relative} now; it is tried again")
 
@@ -282,7 +287,7 @@ class S3FrameStore:
                 return None
             return found
 
-    def _mark(self, address: ContentAddress) -> str:
+    def _marks(self, address: ContentAddress) -> str:
         return f"{self._prefix}{_SWEPT}/{address.sha256}"
 
     def _key(self, uri: str) -> ContentAddress:
@@ -306,8 +311,7 @@ def _md5(data: bytes) -> str:
     return b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
-def _age_s(found: Mapping[str, Any]) -> float:
-    """Return the age of the object in the response, by the server's clock alone."""
-    now = parsedate_to_datetime(found["ResponseMetadata"]["HTTPHeaders"]["date"])
-    age: timedelta = now - found["LastModified"]
+def _age_s(response: Mapping[str, Any], modified_at: datetime) -> float:
+    """Return the age of an object that ``response`` names, by the server's clock alone."""
+    age: timedelta = parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"]) - modified_at
     return age.total_seconds()

@@ -13,6 +13,7 @@ from infra.storage.frames.port import FrameStore, StoredObject
 from sinks.retention.errors import StoresDifferError
 from sinks.retention.looking.plan import Planned
 from sinks.retention.looking.stored import StoredPictures
+from sinks.retention.pins import IS_PINNED_PICTURE
 from sinks.retention.policy import Policy, Tally
 from sinks.retention.settings import RetentionSettings
 
@@ -23,15 +24,15 @@ _SHOWN = 20
 _FIRST = UUID(int=0)
 _EVER = datetime(1, 1, 1, tzinfo=UTC)
 # A picture of an upload or a medium belongs to it until its own bytes are removed; its row may stay for longer.
-_UNKNOWN = """
+_UNKNOWN = f"""
 SELECT d.sha256 FROM unnest($1::varchar[]) AS d (sha256)
 WHERE NOT EXISTS (SELECT FROM images WHERE images.sha256 = d.sha256)
     AND NOT EXISTS (SELECT FROM uploaded_files f JOIN uploads ON uploads.id = f.upload_id
         WHERE f.sha256 = d.sha256 AND uploads.removed_at IS NULL)
     AND NOT EXISTS (SELECT FROM media_frames m WHERE m.sha256 = d.sha256)
     AND NOT EXISTS (SELECT FROM media_runs m WHERE m.medium_sha256 = d.sha256 AND m.medium_removed_at IS NULL)
-    AND NOT EXISTS (SELECT FROM retention_pinned_pictures p WHERE p.sha256 = d.sha256)
-"""
+    AND NOT {IS_PINNED_PICTURE.format(row="d")}
+"""  # noqa: S608 (constants)
 # What a former run has planned is carried out by itself.
 _NEW = f"{_UNKNOWN} AND NOT EXISTS (SELECT FROM retention_intents t WHERE t.sha256 = d.sha256)"
 _ROWS = """

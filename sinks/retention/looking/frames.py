@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from infra.database.pool import Connection, Database
+from sinks.retention.pins import IS_PINNED_FRAME, IS_PINNED_PICTURE
 from sinks.retention.policy import Policy
 
 _PAGE = 1_000
@@ -16,16 +17,10 @@ _EVER = datetime(1, 1, 1, tzinfo=UTC)
 # Frames of jobs that are known keep their rows, which are the job's results; their bytes belong to the job's upload.
 _IS_FRAME = "NOT EXISTS (SELECT FROM jobs WHERE jobs.id = {row}.job_id)"
 # In the order of who needs to know: what a person wants kept is named before what keeps itself.
-_KEPT = """
+_KEPT = f"""
     CASE
-        WHEN EXISTS (SELECT FROM retention_pinned_pictures pp JOIN retention_pins p ON p.name = pp.pin
-            WHERE pp.sha256 = f.sha256 AND (p.expires_at IS NULL OR p.expires_at > now())) THEN 'pinned'
-        WHEN bool_or(EXISTS (SELECT FROM retention_pins p JOIN devices d ON d.id = f.device_id
-            WHERE NOT p.by_digest AND (p.expires_at IS NULL OR p.expires_at > now())
-                AND (p.device_id IS NULL OR p.device_id = d.device_id)
-                AND (p.flight_id IS NULL OR p.flight_id = f.flight_id)
-                AND (p.since IS NULL OR f.captured_at >= p.since)
-                AND (p.until IS NULL OR f.captured_at < p.until))) THEN 'pinned'
+        WHEN {IS_PINNED_PICTURE.format(row="f")} THEN 'pinned'
+        WHEN bool_or({IS_PINNED_FRAME.format(row="f")}) THEN 'pinned'
         WHEN bool_or(f.is_flagged) THEN 'flagged'
         WHEN bool_or(EXISTS (SELECT FROM data_annotations a WHERE a.image_id = f.id)) THEN 'annotated'
         WHEN EXISTS (SELECT FROM uploaded_files u JOIN uploads ON uploads.id = u.upload_id
@@ -39,7 +34,7 @@ _KEPT = """
         WHEN bool_or(EXISTS (SELECT FROM inference_sessions s
             WHERE s.image_id = f.id AND s.max_confidence >= $3::real)) THEN 'confident'
     END
-"""
+"""  # noqa: S608 (constants)
 _PICTURES = f"""
 SELECT f.sha256, min(f.image_uri) AS image_uri, max(f.size_bytes) AS size_bytes, max(f.uploaded_at) AS received_at,
     (array_agg(f.id ORDER BY f.uploaded_at DESC, f.id DESC))[1] AS last_id, count(*) AS frames,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+from infra.database.clock_tests import is_over
 from infra.database.pool import Connection, Database
 from infra.process.monotonic import monotonic_s
 from sinks.retention.errors import RetentionBusyError
@@ -12,14 +13,13 @@ from sinks.retention.errors import RetentionBusyError
 LEASE_S = 120.0
 # The part of a lease that is not used, because two clocks differ and a call is on its way for a moment.
 _USED = 0.5
-# One that is far longer than any was given before the clock of the database was set back.
-_TAKE = """
+_IS_OVER = is_over("retention_owner.leased_until", "10 * $2::interval")
+_TAKE = f"""
 INSERT INTO retention_owner (holder, leased_until) VALUES ($1, clock_timestamp() + $2::interval)
 ON CONFLICT (id) DO UPDATE SET holder = EXCLUDED.holder, leased_until = EXCLUDED.leased_until
-WHERE retention_owner.holder = $1 OR retention_owner.leased_until < clock_timestamp()
-    OR retention_owner.leased_until > clock_timestamp() + 10 * $2::interval
+WHERE retention_owner.holder = $1 OR {_IS_OVER}
 RETURNING TRUE
-"""
+"""  # noqa: S608 (constants)
 _GIVE_BACK = "DELETE FROM retention_owner WHERE holder = $1"
 
 

@@ -102,6 +102,19 @@ async def test_pictures_without_a_row_are_removed_when_they_are_old(site: Retent
     assert (orphan.exists(), young.exists()) == (False, True)
 
 
+async def test_a_pin_keeps_pictures_without_a_row_until_it_expires(site: RetentionSite) -> None:
+    frame = Frame(2, 3)
+    await site.add([Frame(1, 3)])
+    site.put(frame)
+    await site.execute(
+        "INSERT INTO retention_pins (name, reason, by_digest, expires_at) VALUES ('set', 'x', TRUE, now() + '1 h')"
+    )
+    await site.execute("INSERT INTO retention_pinned_pictures (sha256, pin) VALUES ($1, 'set')", frame.digest)
+    assert (await site.retention().audit()).orphans.pictures == 0
+    await site.execute("UPDATE retention_pins SET expires_at = now() - interval '1 s'")
+    assert (await site.retention().audit()).orphans.pictures == 1
+
+
 async def test_the_picture_of_two_frames_stays_for_the_younger_one(site: RetentionSite) -> None:
     older, younger = Frame(1, 100), Frame(1, 50)
     await site.add([older, younger])
