@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -178,11 +177,6 @@ class VideoSettings(Section):
     @classmethod
     def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
         return cls.with_networks("networks", networks)
-
-    @property
-    def allowed_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        """The networks as objects."""
-        return tuple(ip_network(each, strict=False) for each in self.networks)
 
     @model_validator(mode="after")
     def _pauses(self) -> Self:

@@ -39,20 +39,25 @@ class Attributes:
     traceparent: str | None = None
     tracestate: str | None = None
 
+    def named(self) -> list[tuple[str, str]]:
+        """Return them by their names in CloudEvents, in a fixed order; without the trace, which is no part of it."""
+        named = [
+            ("specversion", "1.0"),
+            ("id", self.id),
+            ("source", self.source),
+            ("type", self.type),
+            ("time", format_utc(self.time)),
+            ("partitionkey", self.partition_key),
+        ]
+        if self.subject is not None:
+            named.append(("subject", self.subject))
+        return named
+
 
 def to_headers(attributes: Attributes) -> Headers:
     """Return ``attributes`` as record headers, in a fixed order."""
-    headers = [
-        ("ce_specversion", "1.0"),
-        ("ce_id", attributes.id),
-        ("ce_source", attributes.source),
-        ("ce_type", attributes.type),
-        ("ce_time", format_utc(attributes.time)),
-        ("ce_partitionkey", attributes.partition_key),
-        ("content-type", CONTENT_TYPE),
-    ]
-    if attributes.subject is not None:
-        headers.append(("ce_subject", attributes.subject))
+    headers = [(f"ce_{name}", text) for name, text in attributes.named()]
+    headers.append(("content-type", CONTENT_TYPE))
     if attributes.traceparent is not None:
         headers.append(("traceparent", attributes.traceparent))
     if attributes.tracestate is not None:

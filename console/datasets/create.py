@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from console.datasets.errors import DatasetExistsError, DatasetOptionError
-from console.datasets.manifest import FORMATS, PICTURES, DatasetFormat, Manifest, read_picture
+from console.datasets.manifest import FORMATS, PICTURES, DatasetFormat, Manifest, pictures_in
 from console.datasets.names import require_name
 from console.datasets.query.language import parse_query
 from console.datasets.query.reader import read_pictures
@@ -180,12 +180,9 @@ async def _known_scenes(store: DatasetStore, name: str, folder: Path) -> tuple[s
 
 
 def _scenes_in(file: Path) -> dict[Scene, str]:
-    known: dict[Scene, str] = {}
-    with file.open("rb") as lines:
-        for line in lines:
-            entry = read_picture(line)
-            known[scene_of(entry.device, datetime.fromisoformat(entry.captured_at))] = entry.split
-    return known
+    return {
+        scene_of(entry.device, datetime.fromisoformat(entry.captured_at)): entry.split for entry in pictures_in(file)
+    }
 
 
 def _options(request: DatasetRequest, like: str | None) -> dict[str, Any]:

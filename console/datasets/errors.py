@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from schemas.errors import StandgaleError
 
 
@@ -39,6 +41,11 @@ class DatasetNotFoundError(StandgaleError):
     """There is no data set of that name."""
 
     code = "DATASET_NOT_FOUND"
+
+    @classmethod
+    def of(cls, name: str, where: str) -> Self:
+        """Return the error for ``name`` in the store ``where``."""
+        return cls(f"there is no data set {name} in {where}; `standgale dataset list` shows all")
 
 
 class DatasetBusyError(StandgaleError):

@@ -67,7 +67,7 @@ async def find_dataset(store: DatasetStore, name: str) -> StoredDataset:
     """Return a data set. Raises DatasetNotFoundError and DatasetNameError."""
     found = await store.open(require_name(name))
     if found is None:
-        raise DatasetNotFoundError(f"there is no data set {name} in {store.where}; `standgale dataset list` shows all")
+        raise DatasetNotFoundError.of(name, store.where)
     return found
 
 

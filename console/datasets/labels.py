@@ -57,12 +57,13 @@ def picture_labels(
     entry: PictureEntry, numbers: Mapping[str, int], formats: Sequence[DatasetFormat]
 ) -> Iterator[LabelFile]:
     """Yield the label files of one picture."""
-    found, folder, picture = found_in(entry, numbers), f"images/{entry.split}", _named(entry)
-    stem = picture.filename.rpartition(".")[0]
+    found, picture, split = found_in(entry, numbers), _named(entry), entry.split
     if "yolo" in formats:
-        yield LabelFile(f"labels/{entry.split}/{stem}.txt", as_yolo(found, scores=False).encode(), entry.split, "yolo")
+        yield LabelFile(f"labels/{split}/{entry.stem}.txt", as_yolo(found, scores=False).encode(), split, "yolo")
     if "voc" in formats:
-        yield LabelFile(f"voc/{entry.split}/{stem}.xml", as_voc(picture, found, folder).encode(), entry.split, "voc")
+        yield LabelFile(
+            f"voc/{split}/{entry.stem}.xml", as_voc(picture, found, f"images/{split}").encode(), split, "voc"
+        )
 
 
 def yolo_document(splits: Sequence[str], classes: Sequence[str]) -> LabelFile:
@@ -117,4 +118,4 @@ class CocoWriter:
 
 
 def _named(entry: PictureEntry) -> _Picture:
-    return _Picture(entry.file.rpartition("/")[2], entry.width, entry.height)
+    return _Picture(entry.name, entry.width, entry.height)

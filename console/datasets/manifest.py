@@ -6,8 +6,9 @@ The three documents have the same bytes whenever the same data set is made, so t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import orjson
@@ -58,6 +59,16 @@ class PictureEntry:
     """name@version of the model whose detections it has"""
     boxes: tuple[Mapping[str, Any], ...] = ()
     """label, box, confidence, corners of a rotated one, and by_person where a person corrected or added it"""
+
+    @property
+    def name(self) -> str:
+        """The name of the file, without its folder."""
+        return self.file.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        """The same without its ending: what its label files are called."""
+        return self.name.rpartition(".")[0]
 
     def line(self) -> bytes:
         """Return its line."""
@@ -158,6 +169,12 @@ def read_picture(line: bytes) -> PictureEntry:
         return PictureEntry(**{**fields, "boxes": tuple(fields["boxes"])})
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise _damaged(PICTURES, str(error)) from error
+
+
+def pictures_in(file: Path) -> Iterator[PictureEntry]:
+    """Yield the pictures of a ``pictures.jsonl``, a line at a time. Raises DatasetDamagedError."""
+    with file.open("rb") as lines:
+        yield from map(read_picture, lines)
 
 
 def total_bytes(entries: Iterable[FileEntry]) -> int:

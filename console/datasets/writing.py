@@ -228,7 +228,7 @@ class DatasetFiles:
             self._pictures.write(entry.line())
             if entry.split in self._coco:
                 self._coco[entry.split].add(entry, self._numbers)
-            self._voc[entry.split].append(entry.file.rpartition("/")[2].rpartition(".")[0])
+            self._voc[entry.split].append(entry.stem)
             self._counts[entry.split][0] += 1
             self._counts[entry.split][1] += len(entry.boxes)
             self._corrected += sum(box.by_person for box in picture.boxes)

@@ -34,7 +34,7 @@ class MediaFetcher:
 
     def __init__(self, settings: MediaSettings) -> None:
         self._settings = settings
-        self._rules = AddressRules(settings.allowed_networks, settings.named("networks"), public_too=True)
+        self._rules = AddressRules.of(settings, public_too=True)
 
     async def from_source(self, url: str, path: Path) -> None:
         """Write what is at ``url`` to ``path``; each redirect is checked as the address was.

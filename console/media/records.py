@@ -12,6 +12,7 @@ from console.media.config import MediaConfig
 from console.media.errors import LeaseLostError, MediaRunningError, TooManyMediaError
 from infra.database.clock_tests import is_older, is_over
 from infra.database.pool import Connection
+from infra.database.results import rows_changed
 from schemas.geometry import CameraGeometry
 
 PURPOSE = "media"
@@ -344,7 +345,7 @@ async def end_run(connection: Connection, run: UUID, owner: UUID, error: tuple[s
 
 async def forget_tokens(connection: Connection, keep: timedelta) -> int:
     """Remove the tokens of ended runs whose detections are posted, or for which ``keep`` is over; return how many."""
-    return int((await connection.execute(_FORGET_TOKENS, keep)).rpartition(" ")[2])
+    return rows_changed(await connection.execute(_FORGET_TOKENS, keep))
 
 
 async def frame_end(connection: Connection, run: UUID) -> Mapping[str, Any] | None:

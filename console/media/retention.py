@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from infra.database.pool import Database
+from infra.database.results import rows_changed
 from infra.database.transaction import transaction
 from infra.failure.rounds import Rounds, run_rounds
 from infra.failure.settings import RetrySettings
@@ -70,4 +71,4 @@ class MediaRetention:
                     await self._store.delete_older(row["medium_uri"], utc_now() - _UNTOUCHED_FOR)
                 await connection.execute(_REMOVED, row["id"])
             forgotten = await connection.execute(_FORGET, self._keep, OTHER)
-        return len(rows) + int(forgotten.rpartition(" ")[2])
+        return len(rows) + rows_changed(forgotten)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -70,11 +69,6 @@ class MediaSettings(Section):
     @classmethod
     def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
         return cls.with_networks("networks", networks)
-
-    @property
-    def allowed_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        """The networks as objects."""
-        return tuple(ip_network(each, strict=False) for each in self.networks)
 
     @property
     def sends_annotations(self) -> bool:

@@ -12,6 +12,7 @@ from console.ids import is_id, new_id
 from console.webhooks.bodies import DeliveryBody, NewWebhook, Webhook
 from console.webhooks.errors import TooManyWebhooksError, webhook_not_found
 from infra.database.pool import Connection
+from infra.database.results import rows_changed
 from infra.encryption.box import SecretBox
 from schemas.timestamps import utc_now
 from sinks.webhooks.payloads import test_payload
@@ -116,7 +117,7 @@ async def redrive(connection: Connection, client_id: str, webhook_id: str) -> in
     """
     row, _ = await find_webhook(connection, client_id, webhook_id)
     await connection.execute(_ENABLE, row)
-    return int((await connection.execute(_REDRIVE, row)).rpartition(" ")[2])
+    return rows_changed(await connection.execute(_REDRIVE, row))
 
 
 async def add_test(connection: Connection, client_id: str, webhook_id: str, max_waiting: int) -> UUID:

@@ -8,7 +8,8 @@ import numpy as np
 
 from detectors.card.card import ClassCard
 from detectors.geometry.arrays import BoolArray, Candidates, DoubleArray
-from detectors.geometry.boxes import longer_sides
+from detectors.geometry.boxes import areas, longer_sides
+from detectors.geometry.quads import quad_areas
 
 # Boxes are not exact, ground is not flat, and a box around a turned object is longer than the object.
 TOLERANCE = 1.25
@@ -55,17 +56,6 @@ def with_area(candidates: Candidates, least_px: float) -> Candidates:
     """Return those of ``candidates`` with at least ``least_px`` square pixels; of rotated boxes their own area."""
     if least_px <= 0:
         return candidates
-    kept: BoolArray = _areas(candidates) >= least_px
+    found = areas(candidates.boxes) if candidates.quads is None else quad_areas(candidates.quads)
+    kept: BoolArray = found >= least_px
     return candidates if kept.all() else candidates.take(kept)
-
-
-def _areas(candidates: Candidates) -> DoubleArray:
-    """Return float64 (K,): the area of each of ``candidates`` in square pixels of the frame."""
-    if candidates.quads is None:
-        boxes = candidates.boxes.astype(np.float64)
-        areas: DoubleArray = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        return areas
-    corners = candidates.quads.astype(np.float64)
-    one, other = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 1]
-    rotated: DoubleArray = np.abs(one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0])
-    return rotated

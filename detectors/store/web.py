@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -30,38 +29,34 @@ Body = Callable[[CountingReader], dict[str, Any]]
 class Web:
     """Sends requests to one server only. Use it from one event loop."""
 
-    def __init__(self, base: str, settings: ModelStoreSettings, user: str | None = None, secret: str = "") -> None:
-        """``user`` and ``secret`` are sent with every request. Connects at the first request."""
-        self._base = base.rstrip("/")
+    def __init__(self, base: str, settings: ModelStoreSettings) -> None:
+        """Connects at the first request. ``base`` is the server's address, without a / at its end."""
+        self._base = base
         self._timeout_s = settings.timeout_s
-        # Without compression, sizes are those of the files, and a small response cannot unpack into a large one.
-        self._headers = {"Accept-Encoding": "identity"}
-        if user is not None:
-            self._headers["Authorization"] = f"Basic {b64encode(f'{user}:{secret}'.encode()).decode()}"
         self._session: ClientSession | None = None
 
     @asynccontextmanager
     async def download(self, method: str, path: str, **request: Any) -> AsyncIterator[Download]:
         """Read the body of a response. Raises BlobMissingError when the server has none (404, 410)."""
-        with self.translate_errors(f"read {path}"):
+        with self._translated(f"read {path}"):
             response = await self._open_session().request(method, self._url(path), allow_redirects=False, **request)
         async with response:
             if response.status in _MISSING:
                 raise BlobMissingError(path)
-            with self.translate_errors(f"read {path}"):
+            with self._translated(f"read {path}"):
                 await self._raise_for_status(path, response)
             yield Download(response.content_length, self._chunks(path, response))
 
-    async def post(self, path: str, **request: Any) -> int:
-        """Send a small request and return the status: of a success, or 412 when a condition of the request fails."""
-        with self.translate_errors(f"write {path}"):
+    async def post(self, path: str, **request: Any) -> None:
+        """Send a small request."""
+        with self._translated(f"write {path}"):
             async with asyncio.timeout(self._timeout_s):
-                return await self._post(path, request)
+                await self._post(path, request)
 
     async def upload(self, path: str, file: Path, body: Body, moved: Callable[[int, int], None]) -> None:
         """Send ``file``; ``moved`` is called with the bytes sent and the bytes in all. Gives up without progress."""
         total = file.stat().st_size
-        with self.translate_errors(f"write {path}"):
+        with self._translated(f"write {path}"):
             async with progress_deadline(self._timeout_s) as on_progress:
 
                 def on_read(count: int) -> None:
@@ -78,7 +73,7 @@ class Web:
             self._session = None
 
     @contextmanager
-    def translate_errors(self, verb: str) -> Iterator[None]:
+    def _translated(self, verb: str) -> Iterator[None]:
         """Turn errors of client and network into ModelStoreUnavailableError that says what to check."""
         try:
             yield
@@ -88,34 +83,30 @@ class Web:
                 f"cannot {verb} in the model store at {self._base}: {why}; is it up and reachable?"
             ) from error
 
-    def error_for_status(self, verb: str, status: int, body: str) -> StandgaleError:
+    def _error_for_status(self, verb: str, status: int, body: str) -> StandgaleError:
         """Return the error for a response with ``status``: a transient one, or one that a person must solve."""
         quoted = " ".join(body.split())[:_QUOTED_CHARACTERS]
         text = f"the model store at {self._base} does not {verb}: HTTP {status} {quoted}".rstrip()
         if status >= 500 or status in _TRANSIENT:
             return ModelStoreUnavailableError(f"{text}; try again")
-        if status in (401, 403):
-            return ModelStoreError(f"{text}; check STANDGALE_MODELS__ACCESS_KEY and __SECRET_KEY, and what they may do")
         if 300 <= status < 400:
             return ModelStoreError(f"{text}; redirects are not followed, correct STANDGALE_MODELS__ENDPOINT_URL")
         return ModelStoreError(f"{text}; check STANDGALE_MODELS__*")
 
-    async def _post(self, path: str, request: dict[str, Any]) -> int:
+    async def _post(self, path: str, request: dict[str, Any]) -> None:
         url = self._url(path)
         async with self._open_session().post(url, allow_redirects=False, **request) as response:
-            if response.status != 412:
-                await self._raise_for_status(path, response, "take")
-            return response.status
+            await self._raise_for_status(path, response, "take")
 
     async def _raise_for_status(self, path: str, response: ClientResponse, verb: str = "give") -> None:
         if not 200 <= response.status < 300:
             body = (await response.content.read(_RESPONSE_BYTES)).decode(errors="replace")
-            raise self.error_for_status(f"{verb} {path}", response.status, body)
+            raise self._error_for_status(f"{verb} {path}", response.status, body)
 
     async def _chunks(self, path: str, response: ClientResponse) -> AsyncIterator[bytes]:
         chunks = response.content.iter_chunked(CHUNK_BYTES)
         while True:
-            with self.translate_errors(f"read {path}"):
+            with self._translated(f"read {path}"):
                 chunk = await anext(chunks, b"")
             if not chunk:
                 return
@@ -128,7 +119,8 @@ class Web:
         if self._session is None:
             self._session = ClientSession(
                 cookie_jar=DummyCookieJar(),
-                headers=self._headers,
+                # Without compression, sizes are those of files, and a small response cannot unpack into a large one.
+                headers={"Accept-Encoding": "identity"},
                 auto_decompress=False,
                 timeout=ClientTimeout(total=None, connect=self._timeout_s, sock_read=self._timeout_s),
             )

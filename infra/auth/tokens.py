@@ -14,6 +14,7 @@ from uuid import UUID
 from infra.auth.kinds import API_KEYS, DEVICE_TOKENS, TokenKind
 from infra.auth.scopes import DeviceScope
 from infra.database.pool import Connection, Database
+from infra.database.results import rows_changed
 from infra.database.transaction import transaction
 from schemas.event_base import DEVICE_ID_PATTERN
 from schemas.ids import device_uuid
@@ -160,7 +161,7 @@ class Tokens:
                     f"{', '.join(valid) or 'none'}"
                 )
             done = await connection.execute(self._sql.revoke, holder_id, token_id)
-            return int(done.rpartition(" ")[2])
+            return rows_changed(done)
 
     async def list(self) -> Sequence[TokenInfo]:
         """Return all tokens, with revoked and expired ones, by holder, the oldest first."""

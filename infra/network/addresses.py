@@ -10,7 +10,7 @@ import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol, Self
 
 from schemas.errors import StandgaleError
 
@@ -35,6 +35,19 @@ class AddressRefusedError(StandgaleError):
     code: ClassVar[str] = "ADDRESS_REFUSED"
 
 
+class NetworkSection(Protocol):
+    """Is the part of a settings section that names networks."""
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The networks, such as 192.168.7.0/24."""
+        ...
+
+    def named(self, *fields: str) -> str:
+        """Return paths and variables of ``fields``, for errors."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class AddressRules:
     """Says which addresses may be reached."""
@@ -45,6 +58,12 @@ class AddressRules:
     """The name of the setting, for errors"""
     public_too: bool = False
     """Public addresses besides ``networks``, and private ones only inside them"""
+
+    @classmethod
+    def of(cls, section: NetworkSection, *, public_too: bool = False) -> Self:
+        """Return the rules that the setting ``networks`` of ``section`` makes."""
+        networks = tuple(ipaddress.ip_network(each, strict=False) for each in section.networks)
+        return cls(networks, section.named("networks"), public_too)
 
     def allow(self, address: Address) -> bool:
         """Return whether ``address`` may be reached."""

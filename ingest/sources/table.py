@@ -13,6 +13,8 @@ import orjson
 
 from infra.database.clock_tests import is_ahead
 from infra.database.pool import Connection, Database
+from infra.database.results import rows_changed
+from infra.database.transaction import transaction
 from ingest.sources.errors import SourceError
 from schemas.event_base import DEVICE_ID_PATTERN
 
@@ -39,8 +41,6 @@ SELECT name, device_id, address, has_login, options, created_at, removed_at, hol
        extract(epoch FROM clock_timestamp() - reported_at)::float8 AS report_age_s
 FROM video_sources ORDER BY name
 """
-# A process that is frozen inside a transaction would keep the rows of its sources locked, and nobody could take them.
-_LIMIT_IDLE = "SELECT set_config('idle_in_transaction_session_timeout', $1, true)"
 _JOIN = """
 INSERT INTO video_pullers (puller, joined_at, alive_until)
 VALUES ($1, clock_timestamp(), clock_timestamp() + $2 * interval '1 second')
@@ -194,7 +194,7 @@ class SourceTable:
     async def remove(self, name: str) -> None:
         """Remove the source ``name``; it is gone once no process pulls it. Raises SourceError if it is unknown."""
         async with self._database.acquire() as connection:
-            if (await connection.execute(_REMOVE, name)).endswith(" 0"):
+            if not rows_changed(await connection.execute(_REMOVE, name)):
                 raise SourceError(f"there is no source {name[:80]!a}; standgale source list shows all")
             await connection.execute(_CLEAN)
 
@@ -215,8 +215,8 @@ class SourceTable:
 
         All in one transaction, which the caller limits in time.
         """
-        async with self._database.acquire() as connection, connection.transaction():
-            await connection.execute(_LIMIT_IDLE, str(round(lease_s * 500)))
+        # Shorter than a lease: a process that is frozen in here would keep its rows locked, and nobody could take them.
+        async with self._database.acquire() as connection, transaction(connection, idle_limit_s=lease_s / 2):
             await connection.execute(_JOIN, puller, lease_s)
             renewed = await _renew(connection, puller, reports, lease_s)
             await connection.execute(_BRING_BACK_LEASES, lease_s)
@@ -232,7 +232,7 @@ class SourceTable:
 
     async def leave(self, puller: str, reports: Sequence[Report]) -> None:
         """Give up all sources of ``puller``, which ends."""
-        async with self._database.acquire() as connection, connection.transaction():
+        async with self._database.acquire() as connection, transaction(connection):
             await _renew(connection, puller, reports, 0.0)
             await connection.execute(_LEAVE, puller)
             await connection.execute(_CLEAN)

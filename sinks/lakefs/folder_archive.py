@@ -25,12 +25,11 @@ from infra.errors import StoreFullError, StoreUnavailableError
 from infra.storage.durable_files import locked_folder, make_folder, sync_file, sync_folder, write_synced
 from infra.storage.frames.port import FrameStore
 from schemas.timestamps import format_utc
-from sinks.lakefs.port import Committed, PlacedImage
+from sinks.lakefs.port import MAIN, Committed, PlacedImage
 from sinks.metrics import ARCHIVE_IMAGES
 
 T = TypeVar("T")
 
-MAIN = "main"
 COMMITS, HEADS, PENDING, UNFINISHED = ".commits", ".heads", ".pending", ".unfinished"
 _SEARCHED = 200
 _NO_LINKS = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -84,14 +83,13 @@ class FolderArchive:
                 await self._run("write", partial(self._place, file, each.path))
             self._added[each.path] = each.image.sha256, each.image.size_bytes
 
-    async def add_document(self, path: str, data: bytes, media_type: str) -> None:
+    async def add_document(self, path: str, data: bytes) -> None:
         """Keep a document until the commit."""
-        del media_type
         self._documents[path] = data
 
     async def add_picture(self, path: str, data: bytes) -> None:
         """Write a picture; it is part of the next commit."""
-        await self._run("write", partial(self._place_bytes, data, path))
+        await self._run("write", partial(self._replace, self._file(path), data))
         self._added[path] = hashlib.sha256(data).hexdigest(), len(data)
         ARCHIVE_IMAGES.labels("drawn").inc()
 
@@ -143,19 +141,12 @@ class FolderArchive:
         if target.exists() and target.stat().st_size == source.stat().st_size:
             return
         draft = self._root / UNFINISHED / uuid4().hex
-        # First: it fails where the disk of the archive is not mounted, and nothing is written below the mount point.
+        # First, as in _replace.
         _link_or_copy(source, draft)
         make_folder(target.parent)
         draft.replace(target)
         sync_folder(target.parent)
         ARCHIVE_IMAGES.labels("linked" if target.stat().st_nlink > 1 else "uploaded").inc()
-
-    def _place_bytes(self, data: bytes, path: str) -> None:
-        draft, target = self._root / UNFINISHED / uuid4().hex, self._file(path)
-        write_synced(draft, data)
-        make_folder(target.parent)
-        draft.replace(target)
-        sync_folder(target.parent)
 
     def _commit(self, batch: str, message: str, metadata: dict[str, str]) -> Committed | None:
         with locked_folder(self._root, exclusive=True):
@@ -207,9 +198,7 @@ class FolderArchive:
             return
         commit = pending["commit"]
         for path, text in pending["documents"].items():
-            target = self._root / branch / path
-            make_folder(target.parent)
-            self._replace(target, text.encode("latin-1"))
+            self._replace(self._root / branch / path, text.encode("latin-1"))
         for change in commit["changes"]:
             if change.get("removed"):
                 (self._root / branch / change["path"]).unlink(missing_ok=True)
@@ -246,7 +235,9 @@ class FolderArchive:
     def _replace(self, path: Path, data: bytes) -> None:
         """Write a file whole or not at all."""
         draft = self._root / UNFINISHED / uuid4().hex
+        # First: it fails where the disk of the archive is not mounted, and nothing is written below the mount point.
         write_synced(draft, data)
+        make_folder(path.parent)
         draft.replace(path)
         sync_folder(path.parent)
 

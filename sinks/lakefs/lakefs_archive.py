@@ -14,13 +14,12 @@ from infra.lakefs.repository import LakeFsRepository
 from infra.process.monotonic import monotonic_s
 from infra.storage.frames.port import FrameStore
 from schemas.events import ImageRef
-from sinks.lakefs.port import Committed, PlacedImage
+from sinks.lakefs.port import MAIN, Committed, PlacedImage
 from sinks.lakefs.settings import LakeFsSettings
 from sinks.metrics import ARCHIVE_IMAGES
 
 logger = logging.getLogger(__name__)
 
-MAIN = "main"
 _AT_ONCE = 16
 _MOST_DOCUMENT_BYTES = 16 << 20
 _TRY_LINKS_AGAIN_S = 600.0
@@ -86,9 +85,9 @@ class LakeFsArchive:
             ]
         )
 
-    async def add_document(self, path: str, data: bytes, media_type: str) -> None:
+    async def add_document(self, path: str, data: bytes) -> None:
         """Upload a document."""
-        await self._lakefs.objects.upload(self.branch, path, data, media_type=media_type)
+        await self._lakefs.objects.upload(self.branch, path, data, media_type="application/json")
 
     async def add_picture(self, path: str, data: bytes) -> None:
         """Upload a picture."""

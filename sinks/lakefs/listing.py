@@ -18,6 +18,7 @@ from infra.errors import RefusedError
 from schemas.archive_paths import LEAST_DIGITS, archive_path
 from schemas.events import DetectionsMade
 from schemas.timestamps import format_utc
+from sinks.lakefs.port import Archive
 
 VERSION = 1
 DOCUMENT = "metadata.json"
@@ -152,29 +153,32 @@ class Listing:
         yield from self.earlier
 
 
-def read_listing(folder: str, data: bytes | None) -> Listing:
-    """Return the listing in ``data``, without what is in its parts. Raises ArchiveDamagedError."""
+async def read_listing(archive: Archive, folder: str) -> Listing:
+    """Return the listing of ``folder``, without what is in its parts. Raises ArchiveDamagedError."""
+    path = f"{folder}/{DOCUMENT}"
+    data = await archive.read(path)
     if data is None:
         return Listing(folder)
-    document = _document(f"{folder}/{DOCUMENT}", data)
+    document = _document(path, data)
     parts = document.get("parts") or []
     try:
         return Listing(folder, document["images"], [str(name) for name in parts])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(f"{folder}/{DOCUMENT}", str(error)) from error
+        raise _damaged(path, str(error)) from error
 
 
-def read_part(path: str, data: bytes | None) -> Part:
-    """Return the part in ``data``. Raises ArchiveDamagedError, also when it is missing."""
-    entries = read_entries(path, data)
+async def read_part(archive: Archive, path: str) -> Part:
+    """Return the part at ``path``. Raises ArchiveDamagedError, also when it is missing."""
+    entries = await read_entries(archive, path)
     try:
         return Part.of(entries)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, str(error)) from error
 
 
-def read_entries(path: str, data: bytes | None) -> list[Entry]:
-    """Return the entries of the part in ``data``; raises as :func:`read_part`."""
+async def read_entries(archive: Archive, path: str) -> list[Entry]:
+    """Return the entries of the part at ``path``; raises as :func:`read_part`."""
+    data = await archive.read(path)
     if data is None:
         raise _damaged(path, "it is missing although metadata.json names it")
     images = _document(path, data).get("images")

@@ -9,6 +9,9 @@ from typing import Protocol
 
 from schemas.events import ImageRef
 
+MAIN = "main"
+"""The branch from which others begin"""
+
 
 @dataclass(frozen=True, slots=True)
 class PlacedImage:
@@ -59,8 +62,8 @@ class Archive(Protocol):
         """Add images. Raises ImageMissingError and ImageCorruptError for one that the frame store does not have."""
         ...
 
-    async def add_document(self, path: str, data: bytes, media_type: str) -> None:
-        """Add a document, in place of an older one."""
+    async def add_document(self, path: str, data: bytes) -> None:
+        """Add a JSON document, in place of an older one."""
         ...
 
     async def add_picture(self, path: str, data: bytes) -> None:

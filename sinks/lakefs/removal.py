@@ -7,10 +7,8 @@ from contextlib import asynccontextmanager
 from uuid import NAMESPACE_URL, uuid5
 
 from infra.texts import counted
-from sinks.lakefs.listing import DOCUMENT, Entry, Listing, drawn_path, read_entries, read_listing
+from sinks.lakefs.listing import Entry, Listing, drawn_path, read_entries, read_listing
 from sinks.lakefs.port import Archive
-
-_JSON = "application/json"
 
 
 class ArchivedFrames:
@@ -48,32 +46,32 @@ class ArchivedFrames:
 async def _remove_from_folder(archive: Archive, folder: str, names: Collection[str]) -> None:
     """Strike ``names`` out of the listing, then remove the images; a crash between leaves both to be done again."""
     unused: list[str] = []
-    for part in read_listing(folder, await archive.read(f"{folder}/{DOCUMENT}")).parts:
-        kept = _without(read_entries(f"{folder}/{part}", await archive.read(f"{folder}/{part}")), names)
+    for part in (await read_listing(archive, folder)).parts:
+        kept = _without(await read_entries(archive, f"{folder}/{part}"), names)
         if kept is not None:
             unused.append(part)
             await _replace_part(archive, folder, part, kept)
     # Read again: a sink may have listed further images meanwhile.
-    listing = read_listing(folder, await archive.read(f"{folder}/{DOCUMENT}"))
+    listing = await read_listing(archive, folder)
     kept = _without(listing.entries, names)
     if kept is not None:
         changed = Listing(folder, kept, listing.parts)
-        await archive.add_document(changed.path, changed.document(), _JSON)
+        await archive.add_document(changed.path, changed.document())
     images = [f"{folder}/{name}" for name in sorted(names)]
     await archive.remove([*images, *map(drawn_path, images), *(f"{folder}/{part}" for part in unused)])
 
 
 async def _replace_part(archive: Archive, folder: str, part: str, kept: list[Entry]) -> None:
     """Put another part in place of ``part``; a part never changes, so that sinks may keep what they have read."""
-    listing = read_listing(folder, await archive.read(f"{folder}/{DOCUMENT}"))
+    listing = await read_listing(archive, folder)
     place = listing.parts.index(part)
     if kept:
         name, data = listing.new_part(kept)
-        await archive.add_document(f"{folder}/{name}", data, _JSON)
+        await archive.add_document(f"{folder}/{name}", data)
         listing.parts[place] = name
     else:
         del listing.parts[place]
-    await archive.add_document(listing.path, listing.document(), _JSON)
+    await archive.add_document(listing.path, listing.document())
 
 
 def _without(entries: Sequence[Entry], names: Collection[str]) -> list[Entry] | None:

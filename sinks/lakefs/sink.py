@@ -39,7 +39,6 @@ from sinks.metrics import ARCHIVE_COMMITS as COMMITS_METRIC
 
 _SOURCE = "/standgale/archive"
 _CACHED_ENTRIES = 200_000
-_JSON = "application/json"
 
 Draw = Callable[[DetectionsMade], Awaitable[bytes | None]]
 """Returns the frame with its boxes as JPEG, None when it cannot be drawn."""
@@ -165,15 +164,15 @@ class ArchiveSink:
                 raise ArchiveRaceError(f"{folder}/{file} was taken by another image meanwhile")
             listing.add(entry_of(event, file))
         for path, data in listing.documents():
-            await self._archive.add_document(path, data, _JSON)
+            await self._archive.add_document(path, data)
 
     async def _listing(self, folder: str) -> Listing:
-        listing = read_listing(folder, await self._archive.read(f"{folder}/metadata.json"))
+        listing = await read_listing(self._archive, folder)
         for name in listing.parts:
             path = f"{folder}/{name}"
             part = self._parts.get(path)
             if part is None:
-                part = read_part(path, await self._archive.read(path))
+                part = await read_part(self._archive, path)
                 self._parts.add(path, part)
             listing.earlier.append(part)
         return listing

@@ -96,14 +96,17 @@ class MqttConnection:
         self._client_id = client_id
         self._window = min(settings.in_flight, getattr(client.broker, "ReceiveMaximum", 65_535))
         self._most_bytes: int | None = getattr(client.broker, "MaximumPacketSize", None)
-        self.was_refused = False
-        """Whether the broker ended it for a reason that a person has to change, such as another process of its name"""
         client.ended.add_done_callback(self._note_end)
 
     @property
     def is_open(self) -> bool:
         """Whether the connection has not ended, as far as is known."""
         return not self._client.ended.done()
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether the broker ended it for a reason that a person has to change, such as another process of its name."""
+        return not self.is_open and isinstance(self.end_error(), RefusedError)
 
     async def publish(self, messages: Sequence[Message], taken: Callable[[int], None] = lambda _: None) -> None:
         """Publish ``messages`` in order; call ``taken`` with the index of each that the broker has confirmed.
@@ -205,7 +208,6 @@ class MqttConnection:
 
     def _note_end(self, ended: asyncio.Future[None]) -> None:
         error = None if ended.cancelled() else ended.exception()
-        self.was_refused = isinstance(self.end_error(), RefusedError)
         logger.debug("the connection to %s has ended: %s", self._settings.url, error)
         self._client.news.set()
 

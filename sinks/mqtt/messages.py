@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from schemas.cloudevents import CONTENT_TYPE
+from schemas.cloudevents import CONTENT_TYPE, Attributes
 from schemas.events import DetectionsMade
-from schemas.timestamps import format_utc
 from sinks.mqtt.settings import DEVICE
 
 SOURCE = "/standgale/detector"
@@ -32,15 +31,14 @@ def detections_message(event: DetectionsMade, topic: str, *, retain: bool) -> Me
     The same event always makes the same message. A path of this server (``file:``) is left out of it.
     """
     left_out = _ADDRESS if event.image.uri.startswith(_PATH) else None
-    attributes = [
-        ("specversion", "1.0"),
-        ("id", str(event.id)),
-        ("source", SOURCE),
-        ("type", event.event_type()),
-        ("time", format_utc(event.detected_at)),
-        ("subject", str(event.frame_id)),
-        ("partitionkey", event.device_id),
-    ]
+    attributes = Attributes(
+        id=str(event.id),
+        source=SOURCE,
+        type=event.event_type(),
+        time=event.detected_at,
+        partition_key=event.device_id,
+        subject=str(event.frame_id),
+    ).named()
     if event.job_id is not None:
         attributes.append(("jobid", str(event.job_id)))
     return Message(

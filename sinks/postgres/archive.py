@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Sequence
 
 from infra.database.pool import Connection, Database
+from infra.database.results import rows_changed
 from infra.database.transaction import transaction
-from infra.failure.retry import StoppedError, retry
+from infra.failure.rounds import Rounds, run_rounds
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
 from schemas.archive_events import ArchiveCommitted
@@ -77,28 +78,23 @@ class PendingCommits:
 
     name = "archive-pending"
 
-    def __init__(self, database: Database, policy: RetrySettings, *, every_s: float = _EVERY_S) -> None:
+    def __init__(self, database: Database, retry: RetrySettings, *, every_s: float = _EVERY_S) -> None:
         self._database = database
-        self._policy = policy
-        self._every_s = every_s
+        self._retry = retry
+        self._rounds = Rounds("noting commits of the archive", "frames wait for their commit", every_s)
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
         """Look every few seconds until ``stop`` is set."""
-        try:
-            while not stop.is_set():
-                what = "noting commits of the archive"
-                await retry(self._note, policy=self._policy, stop=stop, health=health, what=what)
-                health.set_ready()
-                await health.pause(self._every_s, stop)
-        except StoppedError:
-            return
+        await run_rounds(self._rounds, self._note, stop, health, self._retry)
 
-    async def _note(self) -> None:
+    async def _note(self) -> int:
         async with self._database.acquire(writing=True) as connection, transaction(connection):
             await connection.execute(_FORGET)
-            await note_pending(connection)
+            noted = await note_pending(connection)
+        # Where there are more, the next round is at once.
+        return noted if noted == _AT_ONCE else 0
 
 
-async def note_pending(connection: Connection) -> None:
-    """Note all frames that wait and have a row now; at most so many at once that it stays quick."""
-    await connection.execute(_NOTE, _AT_ONCE)
+async def note_pending(connection: Connection) -> int:
+    """Note frames that wait and have a row now, and return how many; at most so many at once that it stays quick."""
+    return rows_changed(await connection.execute(_NOTE, _AT_ONCE))

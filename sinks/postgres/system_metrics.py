@@ -16,6 +16,7 @@ from typing import Any
 from prometheus_client import REGISTRY, Metric
 
 from infra.database.pool import Database
+from infra.database.results import rows_changed
 from infra.failure.rounds import Rounds, run_rounds
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
@@ -96,7 +97,7 @@ class SystemMetrics:
         age = timedelta(days=self._settings.keep_days)
         async with self._database.acquire(writing=True) as connection:
             done: Any = await connection.execute(_REMOVE, age, _REMOVED_AT_ONCE)
-        return int(done.rpartition(" ")[2])
+        return rows_changed(done)
 
 
 def samples_of(metrics: Iterable[Metric], process: dict[str, str]) -> Iterator[Sample]:

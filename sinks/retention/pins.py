@@ -10,6 +10,7 @@ from datetime import datetime
 import asyncpg
 
 from infra.database.pool import Connection
+from infra.database.transaction import transaction
 from sinks.retention.errors import PinError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
@@ -98,7 +99,7 @@ async def pin_pictures(
     if wrong is not None:
         raise PinError(f"{wrong[:80]!r} is no SHA-256, which has 64 lower-case hexadecimal digits")
     listed = list(digests)
-    async with connection.transaction():
+    async with transaction(connection):
         await _insert(connection, name, reason, Selection(), expires_at, by_digest=True)
         for start in range(0, len(listed), _PART):
             await connection.execute(_INSERT_PICTURES, listed[start : start + _PART], name)

@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 
 from infra.database.pool import Database
+from infra.database.results import rows_changed
 from infra.failure.rounds import Rounds, run_rounds
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
@@ -50,5 +51,5 @@ class StatisticsForgetting:
                 (FORGET_WINDOWS, self._keep),
             ):
                 done = await connection.execute(statement, keep, _MOST)
-                removed += int(done.rpartition(" ")[2])
+                removed += rows_changed(done)
         return removed

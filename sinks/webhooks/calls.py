@@ -38,7 +38,7 @@ class Caller:
     """Makes calls; :meth:`close` it at the end."""
 
     def __init__(self, settings: WebhookSettings) -> None:
-        self._rules = AddressRules(settings.allowed_networks, settings.named("networks"), public_too=True)
+        self._rules = AddressRules.of(settings, public_too=True)
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
 

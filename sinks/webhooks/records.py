@@ -10,6 +10,7 @@ from uuid import UUID
 
 from infra.database.clock_tests import is_over
 from infra.database.pool import Connection
+from infra.database.results import rows_changed
 from sinks.webhooks.payloads import EventName
 
 CHECK = "SELECT id FROM webhooks LIMIT 0; SELECT id FROM webhook_deliveries LIMIT 0"
@@ -164,4 +165,4 @@ async def disable(connection: Connection, webhook: UUID, reason: str) -> None:
 
 async def forget_finished(connection: Connection, keep: timedelta) -> int:
     """Remove deliveries that ended longer than ``keep`` ago; return how many, a thousand at most."""
-    return int((await connection.execute(_FORGET, keep)).rpartition(" ")[2])
+    return rows_changed(await connection.execute(_FORGET, keep))

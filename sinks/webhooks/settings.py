@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated
 
 from pydantic import Field, field_validator
@@ -45,8 +44,3 @@ class WebhookSettings(Section):
     @classmethod
     def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
         return cls.with_networks("networks", networks)
-
-    @property
-    def allowed_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        """The networks as objects."""
-        return tuple(ip_network(each, strict=False) for each in self.networks)

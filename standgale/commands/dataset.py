@@ -270,7 +270,7 @@ def delete(
 
     there, where = run_async(work())
     if not there:
-        raise DatasetNotFoundError(f"there is no data set {name} in {where}; `standgale dataset list` shows all")
+        raise DatasetNotFoundError.of(name, where)
     context_of(context).out.print(f"data set {name} deleted", highlight=False)
 
 

@@ -121,18 +121,14 @@ async def _dataset_digests(settings: Settings, name: str) -> list[str]:
     import tempfile
 
     from console.datasets.export import find_dataset
-    from console.datasets.manifest import PICTURES, read_picture
+    from console.datasets.manifest import PICTURES, pictures_in
     from standgale.datasets import opened_datasets
-
-    def digests_in(file: Path) -> list[str]:
-        with file.open("rb") as lines:
-            return [read_picture(line).sha256 for line in lines]
 
     with tempfile.TemporaryDirectory(prefix="standgale-pin-") as folder:
         file = Path(folder) / "pictures"
         async with opened_datasets(settings) as store:
             await (await find_dataset(store, name)).fetch(PICTURES, file)
-        return await asyncio.to_thread(digests_in, file)
+        return await asyncio.to_thread(lambda: [picture.sha256 for picture in pictures_in(file)])
 
 
 def _kept(pin_: Pin) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from infra.lakefs.errors import LakeFsNotFoundError
 from infra.lakefs.repository import LakeFsRepository
-from sinks.lakefs.lakefs_archive import MAIN, access_of
+from sinks.lakefs.lakefs_archive import access_of
+from sinks.lakefs.port import MAIN
 from standgale.doctor.port import Finding, ok
 from standgale.settings import Settings
 

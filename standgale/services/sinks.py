@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.consuming.consumer_loop import SinkRunner, group_of
+from infra.consuming.gathering import Gathering
 from infra.consuming.port import Sink
+from infra.consuming.settings import BatchSettings
 from infra.encryption.box import SecretBox
 from infra.errors import SettingsError
 from infra.plugin_names import plugin_names, warn_of_hidden_plugins
@@ -89,16 +91,7 @@ def make_archive_sink(process: Composition, instance_id: str | None) -> list[Com
     batches = process.settings.sinks.model_copy(
         update={"batch_records": MOST_RECORDS, "batch_wait_s": settings.batch_timeout_s}
     )
-    return [
-        SinkRunner(
-            sink,
-            process.broker(),
-            batches=batches,
-            retry=process.settings.retry,
-            instance_id=instance_id,
-            gathering=CommitGathering(settings.frames_per_commit),
-        )
-    ]
+    return [_make_runner(process, sink, instance_id, batches, CommitGathering(settings.frames_per_commit))]
 
 
 def make_sink_components(process: Composition, name: str, instance_id: str | None) -> list[Component]:
@@ -125,9 +118,21 @@ def sink_groups(name: str, settings: Settings, declared: Mapping[str, TopicSpec]
     return {group_of(part.name): part.topics for part in parts}
 
 
-def _make_runner(process: Composition, sink: Sink[Any], instance_id: str | None) -> Component:
-    settings = process.settings
-    return SinkRunner(sink, process.broker(), batches=settings.sinks, retry=settings.retry, instance_id=instance_id)
+def _make_runner(
+    process: Composition,
+    sink: Sink[Any],
+    instance_id: str | None,
+    batches: BatchSettings | None = None,
+    gathering: Gathering | None = None,
+) -> Component:
+    return SinkRunner(
+        sink,
+        process.broker(),
+        batches=batches or process.settings.sinks,
+        retry=process.settings.retry,
+        instance_id=instance_id,
+        gathering=gathering,
+    )
 
 
 def make_hub(process: Composition) -> DetectionHub:

@@ -43,7 +43,6 @@ T = TypeVar("T")
 _EMPTY = "standgale-empty"
 """The branch at the first commit of the repository, from which the branches of data sets are made."""
 _ATTEMPTS = 6
-_LEAST_BYTES_PER_S = 100_000
 _DIGEST = "sha256"
 
 
@@ -151,22 +150,11 @@ class LakeFsDatasets:
 
     async def upload_file(self, branch: str, path: str, source: Path, sha256: str, media_type: str) -> None:
         """Write the content of ``source`` to a branch; memory does not grow with its size."""
-
-        async def send() -> bool:
-            limit_s = self._access.timeout_s + source.stat().st_size / _LEAST_BYTES_PER_S
-            with source.open("rb") as body:
-                try:
-                    async with asyncio.timeout(limit_s):
-                        return await self._repository.objects.send(
-                            branch, path, body, media_type=media_type, metadata={_DIGEST: sha256}
-                        )
-                except TimeoutError as error:
-                    raise LakeFsUnavailableError(
-                        f"cannot write {branch}/{path} in {self.where}: not done within {limit_s:.0f} s "
-                        f"({self._access.variable('timeout_s')}); is it up and reachable?"
-                    ) from error
-
-        await self._again(send)
+        await self._again(
+            lambda: self._repository.objects.upload_file(
+                branch, path, source, media_type=media_type, metadata={_DIGEST: sha256}
+            )
+        )
 
     async def finish(self, name: str, branch: str, stale: Sequence[str], manifest: Manifest) -> None:
         """Commit what is on ``branch``, and give the commit the names of the data set."""

@@ -91,7 +91,7 @@ class Opener:
         require_library()
         self._settings = settings
         self._lookup = lookup
-        self._rules = AddressRules(settings.allowed_networks, settings.named("networks"))
+        self._rules = AddressRules.of(settings)
         self._current: Closable | None = None
         self._is_closed = False
 

@@ -42,8 +42,8 @@ def test_headers_in_a_fixed_order() -> None:
         ("ce_type", b"standgale.frame.captured.v1"),
         ("ce_time", b"2026-11-20T12:00:00.000000Z"),
         ("ce_partitionkey", b"drone-1"),
-        ("content-type", b"application/json"),
         ("ce_subject", b"frame"),
+        ("content-type", b"application/json"),
         ("traceparent", b"00-1-2-00"),
         ("tracestate", b"a=b"),
     )

@@ -177,11 +177,11 @@ async def test_damaged_listing_holds_the_sink_and_loses_nothing(archive: Archive
     await damaged.open()
     path = "images/d/2026-05-01/metadata.json"
     whole = archive.committed()[path]
-    await damaged.add_document(path, b"{ damaged", "application/json")
+    await damaged.add_document(path, b"{ damaged")
     await damaged.commit("damage", "damage", {})
     with pytest.raises(listing.ArchiveDamagedError, match="put the version of an earlier commit back"):
         await sink.write([archive.event(1, device="d")])
-    await damaged.add_document(path, whole, "application/json")
+    await damaged.add_document(path, whole)
     await damaged.commit("repair", "repair", {})
     await sink.write([archive.event(1, device="d")])
     assert len(archive.listed()) == 2
