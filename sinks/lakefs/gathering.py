@@ -8,9 +8,7 @@ from uuid import UUID
 import orjson
 
 from infra.broker.port import InRecord
-
-MOST_RECORDS = 1_000
-"""The most records of one write, also when batches wait for frames."""
+from sinks.lakefs.settings import MOST_RECORDS
 
 
 class CommitGathering:

@@ -13,6 +13,7 @@ from sinks.lakefs.settings import LakeFsSettings
 
 def open_archive(settings: LakeFsSettings, data_dir: Path, store: FrameStore) -> Archive:
     """Return the archive of ``settings``; its default folder is ``data_dir``/archive. Reaches nothing yet."""
-    if settings.kind == "lakefs":
+    folder = settings.folder_in(data_dir)
+    if folder is None:
         return LakeFsArchive(settings, store)
-    return FolderArchive(settings.folder or data_dir / "archive", settings.repository, settings.branch, store)
+    return FolderArchive(folder, settings.repository, settings.branch, store)

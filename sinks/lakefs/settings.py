@@ -9,6 +9,8 @@ from pydantic import Field, SecretStr, model_validator
 
 from infra.sections import HttpAddress, PositiveSeconds, Section
 
+MOST_RECORDS = 1_000
+"""The most frames of one commit that is made for its size, and the most records of one write"""
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
 
 
@@ -38,7 +40,7 @@ class LakeFsSettings(Section):
     commit_strategy: Literal["batch", "immediate"] = Field(
         default="batch", description="batch: commit after batch_size frames or batch_timeout_s; immediate: each frame"
     )
-    batch_size: Annotated[int, Field(ge=1, le=10_000)] = Field(
+    batch_size: Annotated[int, Field(ge=1, le=MOST_RECORDS)] = Field(
         default=10, description="how many frames are committed together; what a device sent as one batch always is"
     )
     batch_timeout_s: Annotated[float, Field(ge=0.05, le=86_400)] = Field(
@@ -58,6 +60,10 @@ class LakeFsSettings(Section):
                 "lakefs"
             )
         return self
+
+    def folder_in(self, data_dir: Path) -> Path | None:
+        """Return the folder of the archive; None where it is in LakeFS."""
+        return None if self.kind == "lakefs" else self.folder or data_dir / "archive"
 
     @property
     def frames_per_commit(self) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from infra.errors import RefusedError
 from infra.failure.error_texts import error_text
 from infra.secrets import present_secret
 from schemas.errors import StandgaleError
@@ -130,13 +131,25 @@ class MqttSink:
 
     async def _stay_connected(self) -> None:
         """Connect again while no event does, so that the broker has the right status after its own restart."""
+        said: str | None = None
         while True:
             await asyncio.sleep(_LOOK_S)
-            if self._lock.locked() or (self._connection is not None and self._connection.was_refused):
-                # Two processes with one client id would end each other's connections without an event to send.
+            if self._lock.locked():
                 continue
-            try:
-                async with self._lock:
-                    await self._connected()
-            except StandgaleError as error:
-                logger.debug("still not connected to the MQTT broker: %s", error_text(error))
+            error: StandgaleError | None = None
+            if self._connection is not None and self._connection.was_refused:
+                # Not connected again: two processes with one client id would end each other's connections without an
+                # event to send.
+                error = self._connection.end_error()
+            else:
+                try:
+                    async with self._lock:
+                        await self._connected()
+                except StandgaleError as failure:
+                    error = failure
+            text = None if error is None else error_text(error)
+            if text is not None:
+                # A person must act, and hears of it once; health says it only when an event waits.
+                level = logging.WARNING if isinstance(error, RefusedError) and text != said else logging.DEBUG
+                logger.log(level, "not connected to the MQTT broker: %s", text)
+            said = text

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 
 from infra.database.pool import Connection, Database
 from infra.database.results import rows_changed
@@ -36,8 +37,7 @@ WITH found AS (
 )
 DELETE FROM archive_pending p USING found f WHERE p.frame_id = f.frame_id
 """
-# As long as detections are kept in their topic: a row that is not there by then is not written any more.
-_FORGET = "DELETE FROM archive_pending WHERE noted_at < now() - interval '30 days'"
+_FORGET = "DELETE FROM archive_pending WHERE noted_at < now() - $1::interval"
 _AT_ONCE = 5_000
 _EVERY_S = 5.0
 
@@ -78,7 +78,14 @@ class PendingCommits:
 
     name = "archive-pending"
 
-    def __init__(self, database: Database, retry: RetrySettings, *, every_s: float = _EVERY_S) -> None:
+    def __init__(
+        self, database: Database, detections_kept_s: float, retry: RetrySettings, *, every_s: float = _EVERY_S
+    ) -> None:
+        """``detections_kept_s``: the retention of the topic ``detections``.
+
+        A frame whose row is not there by then is forgotten, because nothing is left from which it could be written.
+        """
+        self._kept = timedelta(seconds=detections_kept_s)
         self._database = database
         self._retry = retry
         self._rounds = Rounds("noting commits of the archive", "frames wait for their commit", every_s)
@@ -89,7 +96,7 @@ class PendingCommits:
 
     async def _note(self) -> int:
         async with self._database.acquire(writing=True) as connection, transaction(connection):
-            await connection.execute(_FORGET)
+            await connection.execute(_FORGET, self._kept)
             noted = await note_pending(connection)
         # Where there are more, the next round is at once.
         return noted if noted == _AT_ONCE else 0

@@ -37,7 +37,7 @@ def up(
 
     settings = context_of(context).settings(data_dir=data_dir, gateway__port=port)
     mqtt: tuple[Part, ...] = () if settings.mqtt.url is None else ("mqtt",)
-    require_startable(settings, ("gateway", "detector", "postgres", *mqtt))
+    require_startable(settings, ("gateway", "detector", "postgres", "archive", "retention", *mqtt))
     if with_input:
         from infra.process.stopping import stop_at_end_of_input
 

@@ -58,6 +58,8 @@ def run(
         "statistics": "statistics",
         "annotations": "annotations",
         "mqtt": "mqtt",
+        "lakefs": "archive",
+        "retention": "retention",
     }
     require_startable(settings, (known.get(name, "sink"),))
     run_until_stopped(lambda: run_sink(settings, name, instance_id))

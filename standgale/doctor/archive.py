@@ -1,8 +1,9 @@
-"""Checks that LakeFS can be reached with the key of the settings, and that its repository and branch are there."""
+"""Checks that LakeFS takes the key of the settings, has repository and branch, and lets the key write and remove."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import uuid4
 
 from infra.lakefs.errors import LakeFsNotFoundError
 from infra.lakefs.repository import LakeFsRepository
@@ -13,7 +14,10 @@ from standgale.settings import Settings
 
 
 class ArchiveCheck:
-    """Looks up repository and branch, with the key that the sink uses; an archive in a folder needs no check."""
+    """Looks up repository and branch, with the key that the sink uses, and writes and removes a small object.
+
+    Of an archive in a folder the disks are checked.
+    """
 
     subject = "archive"
 
@@ -35,6 +39,12 @@ class ArchiveCheck:
                 if settings.branch == MAIN:
                     raise
                 branch = f"the branch {settings.branch} will be created from {MAIN}"
+            else:
+                # Nothing is left that a commit of the sink could take.
+                path = f".standgale-doctor/{uuid4()}"
+                await lakefs.objects.upload(settings.branch, path, b"standgale")
+                await lakefs.objects.remove(settings.branch, [path])
+                branch += ", and an object was written to it and removed"
         finally:
             await lakefs.close()
         return [ok(f"lakefs://{settings.repository} at {settings.endpoint_url} takes the key, {branch}")]

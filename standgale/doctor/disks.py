@@ -31,6 +31,9 @@ def _disks(settings: Settings) -> Iterator[Finding]:
     folders = {"data_dir": settings.data_dir, "models.cache": settings.model_cache}
     if settings.frames.kind == "folder":
         folders["frames.folder"] = settings.frames_folder
+    archive = settings.lakefs.folder_in(settings.data_dir)
+    if archive is not None:
+        folders["lakefs.folder"] = archive
     seen: set[int] = set()
     for name, folder in folders.items():
         there = _existing(folder.absolute())

@@ -33,10 +33,14 @@ Part = Literal[
     "annotations",
     "statistics",
     "mqtt",
+    "archive",
+    "retention",
     "sink",
 ]
 """What a process runs besides its health page; "sink" is a plug-in, of which nothing is known."""
-_WITH_DATABASE = frozenset(("gateway", "console", "sources", "postgres", "webhooks", "annotations", "statistics"))
+_WITH_DATABASE = frozenset(
+    ("gateway", "console", "sources", "postgres", "webhooks", "annotations", "statistics", "retention")
+)
 
 
 def require_startable(settings: Settings, parts: Sequence[Part]) -> None:
@@ -174,8 +178,12 @@ def _folders(settings: Settings, parts: Sequence[Part]) -> Iterator[tuple[str, P
     embedded_database = settings.database.url is None and _has_database(settings, parts)
     if settings.broker.kind == "embedded" or embedded_database or "detector" in parts:
         yield "data_dir (STANDGALE_DATA_DIR)", settings.data_dir
-    if settings.frames.kind == "folder" and {"gateway", "console", "sources"} & set(parts):
+    if settings.frames.kind == "folder" and {"gateway", "console", "sources", "retention"} & set(parts):
         yield "frames.folder (STANDGALE_FRAMES__FOLDER)", settings.frames_folder
+    archive = settings.lakefs.folder_in(settings.data_dir)
+    # Retention removes frames from it, too.
+    if archive is not None and {"archive", "retention"} & set(parts):
+        yield "lakefs.folder (STANDGALE_LAKEFS__FOLDER)", archive
     if "detector" in parts:
         yield "models.cache (STANDGALE_MODELS__CACHE)", settings.model_cache
 

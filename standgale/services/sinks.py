@@ -21,9 +21,10 @@ from schemas import topics
 from schemas.topics import TopicSpec
 from sinks.annotations.returned import ReturnedAnnotations
 from sinks.annotations.sink import AnnotationsSink
-from sinks.lakefs.gathering import MOST_RECORDS, CommitGathering
+from sinks.lakefs.gathering import CommitGathering
 from sinks.lakefs.open import open_archive
 from sinks.lakefs.removal import ArchivedFrames
+from sinks.lakefs.settings import MOST_RECORDS
 from sinks.lakefs.sink import ArchiveSink
 from sinks.mqtt.sink import MqttSink
 from sinks.mqtt.tls import load_tls
@@ -67,7 +68,8 @@ def make_postgres_sinks(process: Composition, instance_id: str | None) -> list[C
         ArchiveCommits(database),
     )
     runners = [_make_runner(process, sink, instance_id) for sink in sinks]
-    return [*runners, PendingCommits(database, process.settings.retry), make_system_metrics(process)]
+    pending = PendingCommits(database, process.topics[topics.DETECTIONS].retention_s, process.settings.retry)
+    return [*runners, pending, make_system_metrics(process)]
 
 
 def make_system_metrics(process: Composition) -> Component:

@@ -17,7 +17,8 @@ from infra.process.health import Health, HealthPart
 from schemas.events import DetectionsMade, FrameBatch
 from schemas.ids import frame_batch_id
 from schemas.topics import DETECTIONS
-from sinks.lakefs.gathering import MOST_RECORDS, CommitGathering
+from sinks.lakefs.gathering import CommitGathering
+from sinks.lakefs.settings import MOST_RECORDS
 from standgale.testing.factories import out_record
 from standgale.testing.waiting import until
 from tests.harnesses.archive import FolderHarness

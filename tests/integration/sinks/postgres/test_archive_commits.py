@@ -71,7 +71,7 @@ async def test_commit_before_the_rows_is_noted_when_they_come(database: Database
     await sink.write(events[:4])
     assert await waiting(database) == 5
     stop, health = asyncio.Event(), Health().part("pending")
-    pending = PendingCommits(database, RetrySettings(), every_s=0.05)
+    pending = PendingCommits(database, 3_600, RetrySettings(), every_s=0.05)
     task = asyncio.create_task(pending.run(stop, health))
 
     async def done() -> bool:
@@ -81,6 +81,25 @@ async def test_commit_before_the_rows_is_noted_when_they_come(database: Database
     found = await noted(database)
     assert {frame for frame, (path, _) in found.items() if path} == {event.frame_id for event in events[:4]}
     assert health.reason is None
+    stop.set()
+    await task
+
+
+async def test_a_commit_waits_for_its_row_as_long_as_the_topic_keeps_detections(database: Database) -> None:
+    commits = ArchiveCommits(database)
+    events = [detections_made(number) for number in range(2)]
+    await commits.write([committed(*events)])
+    async with database.acquire(writing=True) as connection:
+        statement = "UPDATE archive_pending SET noted_at = now() - interval '2 h' WHERE frame_id = $1"
+        await connection.execute(statement, events[0].frame_id)
+    stop = asyncio.Event()
+    pending = PendingCommits(database, 3_600, RetrySettings(), every_s=0.05)
+    task = asyncio.create_task(pending.run(stop, Health().part("pending")))
+
+    async def done() -> bool:
+        return await waiting(database) == 1
+
+    await until(done, "nothing was forgotten")
     stop.set()
     await task
 

@@ -1,4 +1,4 @@
-"""The doctor looks up repository, key and branch of the archive in LakeFS, and writes nothing."""
+"""The doctor looks up repository, key and branch of the archive in LakeFS, and leaves nothing there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ async def test_doctor_names_what_is_wrong_with_the_archive(tmp_path: Path) -> No
             return ArchiveCheck(Settings.model_validate({"lakefs": fields}))
 
         [found] = await check().look()
-        assert "the branch main is there" in found.what
+        assert "the branch main is there, and an object was written to it and removed" in found.what
+        assert server.repositories["bird-detection"].changes("main") == {}
         [found] = await check(branch="experiment-yolo").look()
         assert "will be created from main" in found.what
         for change, words in (
@@ -34,4 +35,7 @@ async def test_doctor_names_what_is_wrong_with_the_archive(tmp_path: Path) -> No
         ):
             with pytest.raises(RefusedError, match=words):
                 await check(**change).look()
+        server.repositories["bird-detection"].branches["main"].protected = True
+        with pytest.raises(RefusedError, match="protected"):
+            await check().look()
         assert list(server.repositories["bird-detection"].branches) == ["main"]

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from infra.broker.port import InRecord
 from schemas.events import DetectionsMade, FrameBatch
-from sinks.lakefs.gathering import MOST_RECORDS, CommitGathering
-from sinks.lakefs.settings import LakeFsSettings
+from sinks.lakefs.gathering import CommitGathering
+from sinks.lakefs.settings import MOST_RECORDS, LakeFsSettings
 from standgale.testing.factories import detections_made
 
 

