@@ -1,4 +1,4 @@
-"""Says of each error code of the console what it means; the codes of the gateway are among them."""
+"""Says of each error code of the console what it means; those of the gateway and of the live stream are among them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from infra.http_api.errors.codes import ErrorCode
 from ingest.gateway.error_codes import GATEWAY_CODES
+from sinks.sse.error_codes import STREAM_CODES
 
 _IN_A_JOB = "500, in the error of a job or of its file"
 _OWN: Mapping[str, ErrorCode] = {
@@ -98,4 +99,4 @@ _OWN: Mapping[str, ErrorCode] = {
         "404", "There is no such upload, or it has expired or belongs to another client.", "Upload the pictures again."
     ),
 }
-CONSOLE_CODES: Mapping[str, ErrorCode] = {**GATEWAY_CODES, **_OWN}
+CONSOLE_CODES: Mapping[str, ErrorCode] = {**GATEWAY_CODES, **STREAM_CODES, **_OWN}

@@ -108,6 +108,8 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
                 "Content-Type",
                 "Content-Range",
                 "X-API-Token",
+                # Of the live stream, which is served beside it by `standgale up`.
+                *("X-API-Key", "Last-Event-ID", "Cache-Control"),
                 REQUEST_ID_HEADER,
                 *(HEADER_PREFIX + name.replace("_", "-") for name in (*KNOWN_FIELDS, *TIME_NAMES)),
             ],

@@ -25,9 +25,15 @@ _OWN: Mapping[str, ErrorCode] = {
     "FLIGHT_CLOSED": ErrorCode("409", "The flight was closed with another count.", "Ask for the flight to see it."),
     "FLIGHT_NOT_FOUND": ErrorCode("404", "The device has no such flight.", "Look at the list of its flights."),
     "IMAGE_CORRUPT": ErrorCode(
-        "422", "A detector could not decode the picture.", "Send the original file; this one is damaged inside."
+        "422; of a picture of the live stream 404",
+        "A detector could not decode the picture.",
+        "Send the original file; this one is damaged inside.",
     ),
-    "IMAGE_MISSING": ErrorCode("422", "The stored picture was removed before it was read.", "Send it again."),
+    "IMAGE_MISSING": ErrorCode(
+        "422; of a picture of the live stream 404",
+        "The stored picture was removed before it was read.",
+        "Send it again.",
+    ),
     "IMAGE_NOT_STORED": ErrorCode(
         "404", "No picture with this digest is stored that the proof belongs to.", "Send its bytes."
     ),

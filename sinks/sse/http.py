@@ -20,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from infra.errors import TransientError
+from infra.http_api.errors.pages import add_error_pages
 from infra.process.direct_writes import direct_write_of
 from infra.process.http_connections import address_of
 from infra.storage.frames.port import FrameStore
@@ -37,6 +38,7 @@ from sinks.sse.access.access import (
     UnauthorizedError,
 )
 from sinks.sse.access.token_route import TokenRoute
+from sinks.sse.error_codes import SSE_CODES
 from sinks.sse.filters import FilterError, parse_query
 from sinks.sse.hub import Client, DetectionHub
 from sinks.sse.pictures.addresses import IMAGES_PATH
@@ -96,6 +98,7 @@ def create_sse_app(
             )
         )
     app = Starlette(routes=sse_routes(hub, access, store), middleware=middleware)
+    add_error_pages(app, SSE_CODES)
     # It would redirect to http, also behind a proxy with TLS: then the client would send its token in clear.
     app.router.redirect_slashes = False
     return app
@@ -155,7 +158,8 @@ class _Stream:
         # A reconnecting browser sends the header, while the address still has the id from when the page was opened.
         in_query = next((value for name, value in parameters if name == _LAST_EVENT_ID), None)
         last = request.headers.get("last-event-id") or in_query or None
-        return Session(self._hub, wanted, last, direct_write_of(request.scope))
+        followed = self._access.followed_media(subscriber, query)
+        return Session(self._hub, wanted, last, direct_write_of(request.scope), followed)
 
 
 async def _write(client: Client, send: Send) -> None:

@@ -20,7 +20,7 @@ _PARAMETERS: dict[str, tuple[str, Json]] = {
         {"type": "array", "items": {"type": "string"}},
     ),
     "media": (
-        "Events of these media only, of their runs that have begun; may be repeated",
+        "Events of these media only, also of runs that begin later; may be repeated",
         {"type": "array", "items": {"type": "string"}},
     ),
     "label": ("Detections with these labels only; may be repeated", {"type": "array", "items": {"type": "string"}}),

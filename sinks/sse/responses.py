@@ -18,7 +18,7 @@ def error_answer(
     request: Request, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """Return the response to a request that cannot be served."""
-    body = error_body(code, message, request.scope.get("state", {}).get("request_id"))
+    body = error_body(code, message, request.scope.get("state", {}).get("request_id"), is_documented=True)
     return JSONResponse(body, status_code=status, headers=dict(headers or {}))
 
 

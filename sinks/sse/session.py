@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import replace
 from typing import Protocol
 
 from infra.broker.port import Reader
@@ -19,6 +20,7 @@ from infra.failure.backoff import Backoff
 from infra.process.direct_writes import WritePiece
 from sinks.metrics import SSE_DROPPED, SSE_EVENTS
 from sinks.settings import SseSettings
+from sinks.sse.access.media_runs import FollowedMedia
 from sinks.sse.filters import StreamFilter, shared_filter
 from sinks.sse.history import HistoryPart, read_history
 from sinks.sse.pictures.addresses import PictureAddresses
@@ -111,8 +113,14 @@ class Session:
         wanted: StreamFilter,
         last_event_id: str | None,
         write_piece: WritePiece | None = None,
+        followed: FollowedMedia | None = None,
     ) -> None:
-        """``write_piece`` writes to the client at once, where the server can do that."""
+        """``write_piece`` writes to the client at once, where the server can do that.
+
+        ``followed``: media whose runs that begin later are followed, too.
+        """
+        self._followed = followed
+        self._runs_backoff = hub.backoff()
         self._hub = hub
         self._wanted = shared_filter(wanted)
         self._last_event_id = last_event_id
@@ -152,6 +160,7 @@ class Session:
         write = self._write_piece
         if (
             write is None
+            or self._followed is not None
             or not self._idle
             or self._heartbeat_due
             or self._end_comment
@@ -186,7 +195,10 @@ class Session:
                 SSE_DROPPED.labels(STREAM).inc()
                 await write(overflow_bytes(pending, self._event_id()))
                 return
-            chunk = self._take_batch_bytes()
+            before = await self._ready_before(write)
+            if self._cursor < self._ring.first_number:
+                continue
+            chunk = self._take_batch_bytes(before)
             if chunk.data:
                 self._heartbeat_due = False
                 await write(chunk.data)
@@ -307,6 +319,7 @@ class Session:
         return end
 
     async def _send_history(self, part: HistoryPart, write: Write) -> None:
+        await self._follow_runs_of(part.events)
         out = [text for event in part.events if (text := self._own_bytes(event)) is not None]
         if part.gaps:
             logger.info("a client resumed at events that the topic no longer has: %s", part.gaps)
@@ -324,11 +337,38 @@ class Session:
         data = event.filtered_data(self._wanted)
         return None if data is None else event_bytes(DETECTIONS_EVENT, data, self._event_id())
 
-    def _take_batch_bytes(self) -> FilteredBatch:
-        """Move the cursor over pending batches and return their events; of a single batch the shared bytes."""
+    async def _ready_before(self, write: Write) -> int:
+        """Return the number before which batches can be taken: it is known whose the runs in them are."""
+        if self._followed is None:
+            return self._ring.next_number
+        before, events = self._cursor, list[StreamEvent]()
+        while before < self._ring.next_number and len(events) < _MAX_CHUNK_EVENTS:
+            events += self._ring.batch(before).events
+            before += 1
+        try:
+            await self._follow_runs_of(events)
+        except TransientError as error:
+            # Other clients do not wait for the database.
+            logger.warning("a client that follows media waits: %s", error)
+            await write(comment_bytes("waiting for the database"))
+            await asyncio.sleep(self._runs_backoff.next_delay_s())
+            return self._cursor
+        self._runs_backoff.reset()
+        return before
+
+    async def _follow_runs_of(self, events: Sequence[StreamEvent]) -> None:
+        """Add the runs in ``events`` that are of the media that are followed. Raises a TransientError."""
+        if self._followed is None:
+            return
+        jobs = {event.facts.job_id for event in events if event.facts.job_id is not None} - self._wanted.jobs
+        if jobs and (found := await self._followed.runs_among(jobs)):
+            self._wanted = shared_filter(replace(self._wanted, jobs=self._wanted.jobs | found))
+
+    def _take_batch_bytes(self, before: int) -> FilteredBatch:
+        """Move the cursor over batches up to ``before`` and return their events; of a single batch the shared bytes."""
         parts: list[FilteredBatch] = []
         size = seen = 0
-        while self._cursor < self._ring.next_number and size < _MAX_CHUNK_BYTES and seen < _MAX_CHUNK_EVENTS:
+        while self._cursor < before and size < _MAX_CHUNK_BYTES and seen < _MAX_CHUNK_EVENTS:
             seen += len(self._ring.batch(self._cursor).events)
             part = self._take_batch()
             self._cursor += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -25,7 +25,7 @@ _STYLE = (
 )
 
 
-def add_error_pages(app: FastAPI, codes: Mapping[str, ErrorCode]) -> None:
+def add_error_pages(app: Starlette, codes: Mapping[str, ErrorCode]) -> None:
     """Add the pages about ``codes`` to ``app``: a list of all, and one for each."""
 
     def page(title: str, body: str) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from starlette.datastructures import Headers
@@ -14,6 +14,7 @@ from infra.auth.kinds import API_KEYS
 from infra.auth.scopes import DeviceScope
 from schemas.errors import StandgaleError
 from sinks.settings import SseSettings
+from sinks.sse.access.media_runs import FollowedMedia, MediaRuns
 from sinks.sse.access.ports import KeyHolder, Keys, Owners
 from sinks.sse.access.stream_tokens import PREFIX, StreamTokens
 from sinks.sse.filters import StreamFilter, StreamQuery
@@ -69,6 +70,12 @@ class StreamAccess:
     """None where the server knows no API keys"""
     owners: Owners | None = None
     tokens: StreamTokens | None = None
+    _runs: MediaRuns | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Remember whose runs are for all clients together."""
+        if self.owners is not None:
+            object.__setattr__(self, "_runs", MediaRuns(self.owners))
 
     @property
     def is_open(self) -> bool:
@@ -126,6 +133,12 @@ class StreamAccess:
             if hidden:
                 raise ForbiddenError(f"the key or token may not see the device {hidden[0]}")
         return replace(wanted, scope=scope)
+
+    def followed_media(self, subscriber: Subscriber, query: StreamQuery) -> FollowedMedia | None:
+        """Return the media whose later runs the client follows, too; None: it follows none."""
+        if not query.media or subscriber.client_id is None or self._runs is None:
+            return None
+        return FollowedMedia(subscriber.client_id, query.media, self._runs)
 
     async def _of_jobs(self, subscriber: Subscriber, query: StreamQuery) -> StreamFilter:
         wanted = query.wanted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from uuid import UUID
 
 from infra.database.pool import Database
@@ -16,6 +16,7 @@ UNION ALL (
     WHERE client_id = $1 AND (media_id = ANY($4) OR id = ANY($3)) ORDER BY created_at DESC LIMIT $5
 )
 """
+_MEDIA = "SELECT id, client_id, media_id FROM media_runs WHERE id = ANY($1) AND media_id IS NOT NULL"
 
 
 class DatabaseOwners:
@@ -31,3 +32,9 @@ class DatabaseOwners:
         async with self._database.acquire() as connection:
             rows = await connection.fetch(_SELECT, client_id, list(job_names), list(ids), list(media), _MOST)
         return [(row["id"], row["name"]) for row in rows]
+
+    async def media_of(self, ids: Collection[UUID]) -> Mapping[UUID, tuple[str, str]]:
+        """Return what is found; see the port."""
+        async with self._database.acquire() as connection:
+            rows = await connection.fetch(_MEDIA, list(ids))
+        return {row["id"]: (row["client_id"], row["media_id"]) for row in rows}

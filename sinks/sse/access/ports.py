@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Protocol
 from uuid import UUID
 
@@ -50,4 +50,8 @@ class Owners(Protocol):
 
         Each with the name it has for its client. Raises a TransientError.
         """
+        ...
+
+    async def media_of(self, ids: Collection[UUID]) -> Mapping[UUID, tuple[str, str]]:
+        """Return client and medium of those of ``ids`` that are runs of media. Raises a TransientError."""
         ...

@@ -134,9 +134,7 @@ async def test_a_failed_refresh_does_not_stop_the_run(site: MediaSite, annotatio
     assert len(annotations.refreshed) == 1
 
 
-async def test_a_token_that_does_not_say_when_it_expires_is_refreshed_when_it_is_refused(
-    site: MediaSite, annotations: Annotations
-) -> None:
+async def test_an_opaque_token_is_refreshed_when_it_is_refused(site: MediaSite, annotations: Annotations) -> None:
     """C-S3-026."""
     annotations.refreshes["refresh-1"] = ("new", None)
     await site.start("clip", headers=bearer("opaque", "refresh-1"))

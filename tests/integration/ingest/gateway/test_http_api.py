@@ -39,6 +39,11 @@ async def test_cors_is_for_the_origins_in_the_settings(tmp_path: Path) -> None:
         assert allowed.headers["Access-Control-Allow-Origin"] == "https://map.example"
         continuing = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "content-range"}
         assert (await gateway.send(b"", method="OPTIONS", headers=friend | continuing)).status == 200
+        following = {
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Headers": "last-event-id,x-api-key",
+        }
+        assert (await gateway.send(b"", method="OPTIONS", headers=friend | following)).status == 200
         refused = await gateway.send(b"", method="OPTIONS", headers={"Origin": "https://evil.example"} | asked)
         assert "Access-Control-Allow-Origin" not in refused.headers
         unauthorized = await gateway.send(token=None, headers=friend)

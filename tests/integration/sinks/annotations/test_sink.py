@@ -223,9 +223,7 @@ async def test_the_page_of_a_proxy_holds_and_counts_nothing_as_posted(
     assert len(await site.rows(NOTED, run)) == 1
 
 
-async def test_a_token_that_does_not_say_when_it_expires_is_refreshed_when_it_is_refused(
-    site: AnnotationSite, service: Annotations
-) -> None:
+async def test_an_opaque_token_is_refreshed_when_it_is_refused(site: AnnotationSite, service: Annotations) -> None:
     """C-S3-026."""
     run, sink = await site.run("clip", "opaque", refresh="again"), site.sink()
     await site.execute("UPDATE media_runs SET refresh_at = NULL WHERE id = $1", run)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from uuid import UUID
 
 import aiohttp
 import orjson
@@ -19,6 +21,7 @@ from sinks.sse import STREAM_PATH, sse_routes
 from sinks.sse.access.access import TOKENS_PATH, StreamAccess
 from sinks.sse.access.stream_tokens import StreamTokens
 from sinks.sse.pictures.addresses import IMAGES_PATH
+from standgale.testing.waiting import until
 from tests.harnesses.sse_server import Page, Stream, listening, serving, started
 from tests.servers.stream import numbered
 
@@ -191,3 +194,50 @@ async def test_sse_routes_refuse_a_stranger_each_by_its_rule(tmp_path: Path) -> 
                 assert response.status == status
                 assert "error_code" in await response.json()
     await store.close()
+
+
+class Media:
+    """Owners whose media get new runs; ``away``: the database does not answer."""
+
+    def __init__(self) -> None:
+        self.runs: dict[UUID, tuple[str, str]] = {}
+        self.away = False
+
+    async def find(
+        self, client_id: str, job_names: Collection[str], ids: Collection[UUID], media: Collection[str]
+    ) -> Collection[tuple[UUID, str]]:
+        return [(run, name) for run, (client, name) in self.runs.items() if client == client_id and name in media]
+
+    async def media_of(self, ids: Collection[UUID]) -> Mapping[UUID, tuple[str, str]]:
+        if self.away:
+            raise DatabaseUnavailableError("away")
+        return {each: self.runs[each] for each in ids if each in self.runs}
+
+
+async def test_runs_of_a_medium_that_begin_later_are_followed_and_none_is_missed(tmp_path: Path) -> None:
+    media, page = Media(), Page()
+    first, again, other, of_desk = (UUID(int=number) for number in range(1, 5))
+    media.runs[first] = ("guest", "film")
+    async with serving(tmp_path, Keys(), media, access="keys", heartbeat_s=0.1) as stream:
+
+        async def send(number: int, run: UUID | None) -> None:
+            await stream.publish(numbered(number, device="jobs-01").model_copy(update={"job_id": run}))
+
+        _, body = await ask(stream, **KEY)
+        asked = (("token", str(body["token"])), ("media", "film"))
+        async with listening(stream, page, 4, *asked):
+            await send(0, first)
+            media.runs |= {again: ("guest", "film"), other: ("guest", "else"), of_desk: ("desk", "film")}
+            media.away = True
+            for number, run in enumerate((again, other, of_desk, None, again), start=1):
+                await send(number, run)
+            await until(lambda: any("database" in each for each in page.comments), "the client does not wait")
+            assert page.numbers == [0]
+            media.away = False
+            await send(6, first)
+        assert page.numbers == [0, 1, 5, 6]
+        # Who connects again with an older place gets the later runs, too.
+        resumed = Page(last_id=page.events[0][0])
+        async with listening(stream, resumed, 3, *asked):
+            pass
+    assert resumed.numbers == [1, 5, 6]

@@ -34,4 +34,5 @@ async def test_find_shows_nothing_of_another_client(database: Database) -> None:
     }
     assert set(await owners.find("desk", [], [job, first, of_guest], [])) == {(job, "job_abcd1234"), (first, "film")}
     assert set(await owners.find("guest", ["job_abcd1234"], [job], ["film"])) == {(of_guest, "film")}
+    assert await owners.media_of([job, first, of_guest]) == {first: ("desk", "film"), of_guest: ("guest", "film")}
     assert not await owners.find("nobody", ["job_abcd1234"], [job], ["film"])

@@ -40,9 +40,7 @@ def test_a_post_that_fails_with_all_others_is_tried_for_the_long_time(attempts: 
     assert fails_until(attempts, clock, ONE) == 1_000
 
 
-def test_an_answer_of_something_else_is_given_up_only_while_others_are_taken(
-    attempts: Attempts, clock: ManualClock
-) -> None:
+def test_a_page_of_a_proxy_is_given_up_only_while_others_are_taken(attempts: Attempts, clock: ManualClock) -> None:
     for _ in range(3):
         assert isinstance(attempts.error_after(ONE, "answered 200", is_elsewhere=True), TransientError)
         clock.now += 1_000

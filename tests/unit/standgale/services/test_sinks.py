@@ -21,7 +21,7 @@ async def test_sink_groups_are_those_of_the_components_that_run(name: str, tmp_p
     assert list(sink_groups(name, settings, load_topics())) == running
 
 
-def test_a_rebuild_of_statistics_by_faust_sets_the_group_of_faust_back(tmp_path: Path) -> None:
+def test_rebuild_of_statistics_by_faust_resets_the_group_of_faust(tmp_path: Path) -> None:
     settings = load_settings(None, {"data_dir": tmp_path, "statistics.engine": "faust"})
     assert sink_groups("statistics", settings, load_topics()) == {
         "sink.statistics.faust": ("detections",),

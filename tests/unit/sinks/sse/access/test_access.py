@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from uuid import UUID, uuid4
 
 import pytest
@@ -44,6 +44,9 @@ class Owners:
     ) -> Collection[tuple[UUID, str]]:
         rows = [(JOB, "job_abcd"), (RUN, "film"), (OTHER, "film")] if client_id == "desk" else []
         return [(id_, name) for id_, name in rows if name in {*job_names, *media} or id_ in ids]
+
+    async def media_of(self, ids: Collection[UUID]) -> Mapping[UUID, tuple[str, str]]:
+        return {each: ("desk", "film") for each in ids if each in (RUN, OTHER)}
 
 
 def access(**settings: object) -> StreamAccess:
