@@ -113,7 +113,9 @@ class Database:
             pool, self._pool = self._pool, None
         if pool is not None:
             try:
-                await asyncio.wait_for(pool.close(), min(_CLOSE_TIMEOUT_S, self._settings.command_timeout_s))
+                # Not wait_for: before Python 3.12 it may swallow a cancellation.
+                async with asyncio.timeout(min(_CLOSE_TIMEOUT_S, self._settings.command_timeout_s)):
+                    await pool.close()
             except TimeoutError:
                 pool.terminate()
         if self._embedded is not None:

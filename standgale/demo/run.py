@@ -177,7 +177,8 @@ async def _watching(
         watcher = StreamWatcher(f"{url}/api/v1/detections/stream", course.on_seen)
         watching = asyncio.create_task(watcher.watch(session))
         try:
-            await asyncio.wait_for(watcher.connected.wait(), _START_TIMEOUT_S)
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                await watcher.connected.wait()
             yield course, watcher
         finally:
             watching.cancel()

@@ -115,7 +115,8 @@ class SinkSite:
             yield task
         finally:
             stop.set()
-            await asyncio.wait_for(task, TIMEOUT_S)
+            async with asyncio.timeout(TIMEOUT_S):
+                await task
 
     async def close(self) -> None:
         """Close the broker."""

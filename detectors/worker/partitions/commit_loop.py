@@ -16,6 +16,7 @@ from infra.failure.backoff import Backoff
 from infra.failure.error_texts import error_text
 from infra.failure.metrics import RECORDS_DEAD
 from infra.failure.retry import ConsumerContext, StoppedError
+from infra.waiting import wait_until_set
 from schemas.topics import FRAMES_LIVE
 
 logger = logging.getLogger(__name__)
@@ -85,11 +86,7 @@ class CommitLoop:
         await asyncio.sleep(self._interval_s)
 
     async def _wait(self) -> None:
-        try:
-            async with asyncio.timeout(_CHECK_AGAIN_S):
-                await self._in_progress.finished.wait()
-        except TimeoutError:
-            return
+        await wait_until_set(self._in_progress.finished, _CHECK_AGAIN_S)
 
     def _has_work(self, queue: PartitionQueue) -> bool:
         return queue not in self._busy and queue not in self._given_up and queue.next_commit(1) is not None

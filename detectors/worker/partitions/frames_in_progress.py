@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import suppress
 
 from detectors.worker.partitions.partition_queue import Commit, FrameOutcome, PartitionQueue, PendingRecord
 from detectors.worker.partitions.window import DuplicateWindow
 from infra.broker.port import TopicPartition
+from infra.waiting import wait_until_set
 from schemas.topics import FRAMES_LIVE
 
 
@@ -101,8 +101,7 @@ class FramesInProgress:
 
     async def wait_for_slot(self, timeout_s: float) -> None:
         """Return when a slot became free since the last call, at the latest after ``timeout_s``."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._slot_freed.wait(), timeout_s)
+        await wait_until_set(self._slot_freed, timeout_s)
         # Cleared only here: one that is freed while the caller polls must not be missed.
         self._slot_freed.clear()
 

@@ -11,6 +11,7 @@ from detectors.worker.partitions.partition_queue import PartitionQueue, PendingR
 from infra.failure.backoff import Backoff
 from infra.failure.metrics import RETRIES
 from infra.failure.retry import ConsumerContext, StoppedError
+from infra.waiting import wait_until_set
 
 logger = logging.getLogger(__name__)
 
@@ -81,8 +82,4 @@ class Holds:
             if woken is not None and woken.is_set():
                 # Not at once and without end: other frames may succeed all the time while this one fails.
                 due = min(due, start + self._context.policy.first_delay_s)
-            try:
-                async with asyncio.timeout(min(left, _CHECK_S)):
-                    await self._context.stop.wait()
-            except TimeoutError:
-                continue
+            await wait_until_set(self._context.stop, min(left, _CHECK_S))

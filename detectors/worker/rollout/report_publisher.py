@@ -13,6 +13,7 @@ from infra.broker.port import OutRecord, Publisher
 from infra.errors import RefusedError, TopicMismatchError, TransientError
 from infra.failure.error_texts import error_text
 from infra.process.health import HealthPart
+from infra.waiting import wait_until_set
 from schemas.errors import StandgaleError
 from schemas.model_events import AvailabilityState, ModelAvailability, WorkerAvailability
 
@@ -111,9 +112,7 @@ class ReportPublisher:
                 await asyncio.sleep(interval_s / VALID_INTERVALS)
                 continue
             self.set_waiting_for_person(_PUBLISH, None)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(interval_s):
-                    await self._changed.wait()
+            await wait_until_set(self._changed, interval_s)
 
     def set_waiting_for_person(self, what: str, error: StandgaleError | None) -> None:
         """Report in health, and once in the log, that ``what`` waits because of ``error``, if a person must act.

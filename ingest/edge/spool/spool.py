@@ -14,6 +14,7 @@ from pathlib import Path
 from infra.process.monotonic import monotonic_s
 from infra.storage.durable_files import make_folder
 from infra.telemetry.sampled_log import SampledLog
+from infra.waiting import wait_until_set
 from ingest.edge.port import NewFrame, SpoolGoneError, SpoolUnavailableError, Taken
 from ingest.edge.settings import EdgeSettings
 from ingest.edge.spool import frame_file
@@ -120,18 +121,12 @@ class Spool:
     async def wait_for_space(self) -> None:
         """Wait until a frame has left the queue, or a second has passed (the disk may have got free space)."""
         self._left.clear()
-        # Not wait_for: before Python 3.12 it may swallow a cancellation.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_SPACE_CHECK_S):
-                await self._left.wait()
+        await wait_until_set(self._left, _SPACE_CHECK_S)
 
     async def wait_for_arrival(self, timeout_s: float) -> None:
         """Wait until a frame arrives, or ``timeout_s``: live frames become backlog by waiting alone."""
         self._arrived.clear()
-        # Not wait_for: before Python 3.12 it may swallow a cancellation.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._arrived.wait()
+        await wait_until_set(self._arrived, timeout_s)
 
     def next_of(self, lane: Lane) -> Entry | None:
         """Return the first frame of ``lane`` that is not being sent; frames stop being live with age.

@@ -25,6 +25,7 @@ from infra.broker.kafka.queries.committed import to_commit
 from infra.broker.kafka.records import to_record
 from infra.broker.port import CommitPoint, GroupSpec, InRecord, Loss, OutRecord, TopicPartition
 from infra.errors import BrokerUnavailableError, PartitionLostError
+from infra.waiting import wait_until_set
 
 logger = logging.getLogger(__name__)
 
@@ -167,11 +168,7 @@ class KafkaConsumer:
         return {} if fetch.cancelled() else fetch.result()
 
     async def _wait_for_change(self, wait_s: float) -> None:
-        try:
-            async with asyncio.timeout(max(0.0, wait_s)):
-                await self._membership.changed.wait()
-        except TimeoutError:
-            return
+        await wait_until_set(self._membership.changed, wait_s)
 
     def _check_owned(self, points: Mapping[TopicPartition, CommitPoint]) -> None:
         owned = self._membership.owned

@@ -24,6 +24,7 @@ from infra.broker.kafka.group.transactions import PartitionTransactions
 from infra.broker.kafka.queries.cluster_queries import ClusterQueries
 from infra.broker.port import GroupSpec, TopicPartition
 from infra.errors import BrokerUnavailableError, TopicMismatchError
+from infra.waiting import wait_until_set
 from schemas.errors import StandgaleError
 
 _COMMIT_TIMEOUT_S = 2.0
@@ -225,11 +226,7 @@ class KafkaMembership:
                 self._is_outdated = False
                 self._static.renew()
                 self._subscribe(self.member())
-            try:
-                async with asyncio.timeout(_PROBE_PAUSE_S):
-                    await self._broken.wait()
-            except TimeoutError:
-                continue
+            await wait_until_set(self._broken, _PROBE_PAUSE_S)
 
     async def _prepare(self, number: int, sources: Collection[TopicPartition], epoch: int) -> None:
         """Prepare the partitions of one number; try again until Kafka responds."""
