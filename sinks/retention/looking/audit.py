@@ -11,6 +11,7 @@ from infra.database.pool import Connection, Database
 from infra.storage.frames.addressing import ContentAddress
 from infra.storage.frames.port import FrameStore, StoredObject
 from sinks.retention.errors import StoresDifferError
+from sinks.retention.looking.needs import IS_FRAME_OF_MEDIUM, IS_MEDIUM, IS_OF_NO_JOB, IS_OF_UPLOAD
 from sinks.retention.looking.plan import Planned
 from sinks.retention.looking.stored import StoredPictures
 from sinks.retention.pins import IS_PINNED_PICTURE
@@ -23,25 +24,23 @@ _LEAST = 1_000
 _SHOWN = 20
 _FIRST = UUID(int=0)
 _EVER = datetime(1, 1, 1, tzinfo=UTC)
-# A picture of an upload or a medium belongs to it until its own bytes are removed; its row may stay for longer.
 _UNKNOWN = f"""
 SELECT d.sha256 FROM unnest($1::varchar[]) AS d (sha256)
 WHERE NOT EXISTS (SELECT FROM images WHERE images.sha256 = d.sha256)
-    AND NOT EXISTS (SELECT FROM uploaded_files f JOIN uploads ON uploads.id = f.upload_id
-        WHERE f.sha256 = d.sha256 AND uploads.removed_at IS NULL)
-    AND NOT EXISTS (SELECT FROM media_frames m WHERE m.sha256 = d.sha256)
-    AND NOT EXISTS (SELECT FROM media_runs m WHERE m.medium_sha256 = d.sha256 AND m.medium_removed_at IS NULL)
+    AND NOT {IS_OF_UPLOAD.format(row="d")}
+    AND NOT {IS_FRAME_OF_MEDIUM.format(row="d")}
+    AND NOT {IS_MEDIUM.format(row="d")}
     AND NOT {IS_PINNED_PICTURE.format(row="d")}
 """  # noqa: S608 (constants)
 # What a former run has planned is carried out by itself.
 _NEW = f"{_UNKNOWN} AND NOT EXISTS (SELECT FROM retention_intents t WHERE t.sha256 = d.sha256)"
-_ROWS = """
+_ROWS = f"""
 SELECT i.id, i.uploaded_at, i.sha256, i.image_uri,
-    NOT EXISTS (SELECT FROM jobs WHERE jobs.id = i.job_id)
+    {IS_OF_NO_JOB.format(row="i")}
         AND NOT EXISTS (SELECT FROM retention_intents t WHERE t.sha256 = i.sha256) AS needs_bytes
 FROM images i WHERE (i.uploaded_at, i.id) > ($1, $2) AND i.uploaded_at < $3
 ORDER BY i.uploaded_at, i.id LIMIT $4
-"""
+"""  # noqa: S608 (constants)
 
 
 @dataclass(slots=True)

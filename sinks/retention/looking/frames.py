@@ -8,14 +8,13 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from infra.database.pool import Connection, Database
+from sinks.retention.looking.needs import IS_FRAME_OF_MEDIUM, IS_MEDIUM, IS_OF_NO_JOB, IS_OF_UPLOAD
 from sinks.retention.pins import IS_PINNED_FRAME, IS_PINNED_PICTURE
 from sinks.retention.policy import Policy
 
 _PAGE = 1_000
 _FIRST = UUID(int=0)
 _EVER = datetime(1, 1, 1, tzinfo=UTC)
-# Frames of jobs that are known keep their rows, which are the job's results; their bytes belong to the job's upload.
-_IS_FRAME = "NOT EXISTS (SELECT FROM jobs WHERE jobs.id = {row}.job_id)"
 # In the order of who needs to know: what a person wants kept is named before what keeps itself.
 _KEPT = f"""
     CASE
@@ -23,11 +22,8 @@ _KEPT = f"""
         WHEN bool_or({IS_PINNED_FRAME.format(row="f")}) THEN 'pinned'
         WHEN bool_or(f.is_flagged) THEN 'flagged'
         WHEN bool_or(EXISTS (SELECT FROM data_annotations a WHERE a.image_id = f.id)) THEN 'annotated'
-        WHEN EXISTS (SELECT FROM uploaded_files u JOIN uploads ON uploads.id = u.upload_id
-            WHERE u.sha256 = f.sha256 AND uploads.removed_at IS NULL) THEN 'upload'
-        WHEN EXISTS (SELECT FROM media_frames m WHERE m.sha256 = f.sha256)
-            OR EXISTS (SELECT FROM media_runs m WHERE m.medium_sha256 = f.sha256 AND m.medium_removed_at IS NULL)
-            THEN 'medium'
+        WHEN {IS_OF_UPLOAD.format(row="f")} THEN 'upload'
+        WHEN {IS_FRAME_OF_MEDIUM.format(row="f")} OR {IS_MEDIUM.format(row="f")} THEN 'medium'
         WHEN bool_or(coalesce(f.processed_at, f.uploaded_at) >= $2
             OR EXISTS (SELECT FROM inference_sessions s WHERE s.image_id = f.id AND s.completed_at >= $2))
             THEN 'unread'
@@ -39,10 +35,10 @@ _PICTURES = f"""
 SELECT f.sha256, min(f.image_uri) AS image_uri, max(f.size_bytes) AS size_bytes, max(f.uploaded_at) AS received_at,
     (array_agg(f.id ORDER BY f.uploaded_at DESC, f.id DESC))[1] AS last_id, count(*) AS frames,
     bool_and(f.processing_status = 'completed') AND NOT bool_or(f.has_detections) AS is_empty, {_KEPT} AS kept
-FROM images f WHERE f.sha256 = ANY($1) AND {_IS_FRAME.format(row="f")} GROUP BY f.sha256
+FROM images f WHERE f.sha256 = ANY($1) AND {IS_OF_NO_JOB.format(row="f")} GROUP BY f.sha256
 """  # noqa: S608 (constants)
 _NEXT = f"""
-SELECT i.id, i.uploaded_at, i.sha256, {_IS_FRAME.format(row="i")} AS is_frame FROM images i
+SELECT i.id, i.uploaded_at, i.sha256, {IS_OF_NO_JOB.format(row="i")} AS is_frame FROM images i
 WHERE (i.uploaded_at, i.id) > ($1, $2) AND i.uploaded_at < $3 ORDER BY i.uploaded_at, i.id LIMIT $4
 """  # noqa: S608 (constants)
 

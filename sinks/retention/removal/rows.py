@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from infra.database.pool import Connection
+from sinks.retention.looking.needs import IS_OF_NO_JOB
 
 # Locked in one order, as the sink does, so that the two do not wait for each other. Sessions, detections and
-# annotations go with their image. Frames of jobs keep their rows, which are the job's results.
-_DELETE = """
+# annotations go with their image.
+_DELETE = f"""
 WITH wanted AS MATERIALIZED (
     SELECT id FROM images i
-    WHERE sha256 = ANY($1) AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = i.job_id) ORDER BY id FOR UPDATE
+    WHERE sha256 = ANY($1) AND {IS_OF_NO_JOB.format(row="i")} ORDER BY id FOR UPDATE
 ), gone AS (
     DELETE FROM images WHERE id IN (SELECT id FROM wanted) RETURNING device_id, flight_id, processing_status
 ), counted AS (
@@ -23,11 +24,11 @@ WITH wanted AS MATERIALIZED (
     FROM counted c WHERE f.device_id = c.device_id AND f.flight_id = c.flight_id
 )
 SELECT count(*) FROM gone
-"""
-_PATHS = """
+"""  # noqa: S608 (constants)
+_PATHS = f"""
 SELECT DISTINCT lakefs_path FROM images i WHERE sha256 = ANY($1) AND lakefs_path IS NOT NULL
-    AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = i.job_id)
-"""
+    AND {IS_OF_NO_JOB.format(row="i")}
+"""  # noqa: S608 (constants)
 _NOT_ARCHIVED = "UPDATE images SET lakefs_commit_id = NULL WHERE sha256 = ANY($1) AND lakefs_commit_id IS NOT NULL"
 
 
