@@ -89,7 +89,7 @@ class Preview:
 
 
 async def create_dataset(parts: DatasetParts, request: DatasetRequest, progress: Progress) -> Created:
-    """Make a data set. Killed at any moment, there is all of it or nothing; the same command goes on.
+    """Make a data set: all of it, or nothing when the process is killed; the same request then goes on.
 
     Raises the errors of :mod:`console.datasets.errors`, of the database and of the stores.
     """

@@ -20,7 +20,7 @@ _SAME = 0.999
 
 @dataclass(slots=True)
 class DatasetDiff:
-    """Says in what two data sets differ; lists have the first pictures only, counts all of them."""
+    """Holds the differences of two data sets; lists name the first pictures only, counts have all of them."""
 
     first: Manifest
     second: Manifest
@@ -63,7 +63,7 @@ class DatasetDiff:
 
 
 async def diff_datasets(first: StoredDataset, second: StoredDataset, *, iou: float) -> DatasetDiff:
-    """Return in what the data sets differ; boxes that overlap by at least ``iou`` are compared with each other."""
+    """Return the differences of the data sets; boxes that overlap by at least ``iou`` are compared with each other."""
     with tempfile.TemporaryDirectory(prefix="standgale-dataset-") as folder:
         files = Path(folder) / "first", Path(folder) / "second"
         for dataset, file in zip((first, second), files, strict=True):

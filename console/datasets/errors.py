@@ -61,6 +61,6 @@ class DatasetDamagedError(StandgaleError):
 
 
 class DatasetPictureError(StandgaleError):
-    """Pictures that a query selects cannot be had from the frame store."""
+    """The frame store does not have pictures that a query selects."""
 
     code = "DATASET_PICTURES_MISSING"

@@ -1,4 +1,4 @@
-"""Downloads a data set into a folder; what is there already, and is right, is not downloaded again."""
+"""Downloads a data set into a folder; files that are there with the right content are not downloaded again."""
 
 from __future__ import annotations
 

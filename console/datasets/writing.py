@@ -185,7 +185,7 @@ class DatasetFiles:
         except (ImageMissingError, ImageCorruptError) as error:
             if not self._skip_missing:
                 raise DatasetPictureError(
-                    f"a picture of {picture.device} at {entry.captured_at} cannot be had: {error}. Retention removes "
+                    f"a picture of {picture.device} at {entry.captured_at} cannot be read: {error}. Retention removes "
                     "old pictures; --skip-missing leaves them out"
                 ) from error
             return False

@@ -81,7 +81,7 @@ class DetectionRecords:
         self._parts = parts
 
     async def select(self, caller: Caller, query: DetectionsQuery) -> Selection:
-        """Return what ``query`` selects for the client; devices that it may not see are as those that are not there.
+        """Return what ``query`` selects for the client; a device that it may not see counts as unknown.
 
         Raises JobNotFoundError for a job that is not its own.
         """
@@ -124,7 +124,7 @@ def _of_devices(chosen: Selection, devices: Sequence[UUID]) -> Selection:
 
 
 def _in_scope(chosen: Selection, scope: DeviceScope | None) -> Selection:
-    """Return what of ``chosen`` is of devices in ``scope``."""
+    """Return ``chosen`` without what is of devices outside ``scope``."""
     if scope is None:
         return chosen
     return _in_scope(chosen.where(_IN_SCOPE, sorted(scope.ids), list(scope.prefixes)), scope.also)

@@ -1,4 +1,4 @@
-"""Writes detections as JSON, GeoJSON and CSV, piece by piece, so that a part of them is in memory at a time."""
+"""Writes detections as JSON, GeoJSON and CSV, piece by piece, so that only a part of them is in memory at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes what clients get: detections as seed 3 names their fields, and the events of a medium."""
+"""Makes what clients get: detections with the field names of their API, and the events of a medium."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Attempts:
         self._failing.drop(key)
 
     def note_away(self) -> None:
-        """Note that the service cannot be connected to: no failure before says anything about a post."""
+        """Forget all failures: the service cannot be connected to, so they say nothing about single posts."""
         self._failing = Recent()
 
     def error_after(self, key: Key, reason: str, *, is_callers: bool = False, is_elsewhere: bool = False) -> Exception:

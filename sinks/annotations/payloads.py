@@ -1,4 +1,4 @@
-"""Makes the bodies of posts: what was found in one frame, as seed 3 names its fields."""
+"""Makes the bodies of posts: what was found in one frame, with the field names of the service."""
 
 from __future__ import annotations
 

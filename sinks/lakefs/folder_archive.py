@@ -2,7 +2,7 @@
 
 ``<root>/<repository>/<branch>/images/…`` has the files, ``<root>/<repository>/.commits/<id>.json`` what each commit
 added, and ``.heads/<branch>`` the last commit. A commit is decided by one file, ``.pending/<branch>``, which is written
-first and removed when all is done; whoever finds one finishes it.
+first and removed when all is done; a process that finds one finishes that commit.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ class FolderArchive:
         return sorted(changes, key=lambda change: str(change["path"]))
 
     def _finish_pending(self, branch: str) -> None:
-        """Do what a commit that was decided still has to do; all of it may have been done already."""
+        """Finish a commit that was decided, if there is one; each step may have been done already."""
         decided = self._root / PENDING / branch
         try:
             pending = orjson.loads(decided.read_bytes())

@@ -1,4 +1,4 @@
-"""Decides when frames are committed: so many, or all that a device sent as one batch."""
+"""Decides when frames are committed: when there are enough, or when a batch of a device is complete."""
 
 from __future__ import annotations
 

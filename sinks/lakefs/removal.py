@@ -12,7 +12,7 @@ from sinks.lakefs.port import Archive
 
 
 class ArchivedFrames:
-    """Is what retention needs of an archive; :class:`sinks.retention.port.FrameArchive` has the contract."""
+    """Removes frames from an archive; :class:`sinks.retention.port.FrameArchive` has the contract."""
 
     def __init__(self, make_archive: Callable[[], Archive]) -> None:
         """``make_archive`` makes an archive of its own, because the sink may write to another at the same time."""
@@ -44,7 +44,7 @@ class ArchivedFrames:
 
 
 async def _remove_from_folder(archive: Archive, folder: str, names: Collection[str]) -> None:
-    """Strike ``names`` out of the listing, then remove the images; a crash between leaves both to be done again."""
+    """Take ``names`` out of the listing, then remove the images; after a crash between them both are done again."""
     unused: list[str] = []
     for part in (await read_listing(archive, folder)).parts:
         kept = _without(await read_entries(archive, f"{folder}/{part}"), names)

@@ -102,7 +102,7 @@ class ArchiveSink:
             self._publisher = None
 
     def _batches(self, events: Sequence[DetectionsMade]) -> Iterable[tuple[UUID, list[DetectionsMade]]]:
-        """Yield what is committed together, with its id: batches of devices, then the others."""
+        """Yield the frames of each commit, with the id of their batch: batches of devices first, then the others."""
         sent: dict[UUID, dict[UUID, DetectionsMade]] = {}
         alone: dict[UUID, DetectionsMade] = {}
         for event in events:
@@ -223,7 +223,7 @@ class ArchiveSink:
 
 
 class _PartCache:
-    """Keeps full parts of listings, which never change; the longest unused ones are left out."""
+    """Keeps full parts of listings, which never change; drops those that were not used for longest."""
 
     def __init__(self) -> None:
         self._parts: OrderedDict[str, Part] = OrderedDict()

@@ -1,1 +1,1 @@
-"""Publishes detections to an MQTT 5 broker: a topic per device, each event confirmed, and whether the sink is there."""
+"""Publishes detections to an MQTT 5 broker: a topic per device, each event confirmed, and the status of the sink."""

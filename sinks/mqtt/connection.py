@@ -42,7 +42,7 @@ _NO_PROPERTIES = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call
 
 
 class _Client(aiomqtt.Client):
-    """Is aiomqtt's client, which forgets what the broker says in confirmations, with a place for that."""
+    """Keeps what the broker says in confirmations and about its limits, which aiomqtt's own client drops."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self.news = asyncio.Event()
@@ -62,7 +62,7 @@ class _Client(aiomqtt.Client):
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
     def abandon(self) -> None:
-        """Close the connection without a word; its reader notices and cleans up."""
+        """Close the connection without telling the broker, which then sends the will; its reader cleans up."""
         connection = self._client.socket()
         if isinstance(connection, socket.socket):
             with suppress(OSError):
@@ -88,7 +88,7 @@ class _Client(aiomqtt.Client):
 
 
 class MqttConnection:
-    """Holds one connection; after an error other than of one message it has ended, and a new one is needed."""
+    """Holds one connection. Any error that is not about a single message ends it; then a new one is needed."""
 
     def __init__(self, client: _Client, settings: MqttSettings, client_id: str) -> None:
         self._client = client

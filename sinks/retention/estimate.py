@@ -1,4 +1,4 @@
-"""Says from what arrived in the last days how long a policy keeps frames, and when the disk is full."""
+"""Estimates, from what arrived in the last days, how long a policy keeps frames and when the disk will be full."""
 
 from __future__ import annotations
 

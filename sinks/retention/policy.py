@@ -14,7 +14,8 @@ Reason = Literal["age", "size", "orphan"]
 
 
 PUT_BEFORE = timedelta(seconds=REFRESH_AFTER_S + 600.0)
-"""A picture whose time is so long before another time was not put, or put again, after that other time."""
+"""How much earlier than the last put of a picture its stored time may be, because not every put renews it; with a
+margin"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class RunReport:
     planned: dict[Reason, Tally] = field(default_factory=dict)
     """What the policy says, by reason"""
     kept: dict[str, Tally] = field(default_factory=dict)
-    """What would have been removed but for something that keeps it"""
+    """What the policy would remove if nothing kept it, by what keeps it"""
     leftovers: dict[Reason, Tally] = field(default_factory=dict)
     """What a former run had planned, and this one removed before it planned"""
     removed: dict[Reason, Tally] = field(default_factory=dict)
@@ -88,7 +89,7 @@ class RunReport:
     spared: int = 0
     """Pictures that were planned and are kept: put again, or needed again, since"""
     over_bytes: int = 0
-    """Bytes above the limit that nothing can be removed for"""
+    """Bytes above the limit that stay, because everything that is left is kept"""
 
     @property
     def rest_bytes(self) -> int:

@@ -36,7 +36,7 @@ _NOW = "SELECT clock_timestamp()"
 
 
 class RetentionWorker:
-    """Is the component; several processes may run it, and one of them at a time removes."""
+    """Is the component that runs retention; several processes may run it, and one at a time removes."""
 
     name = "retention"
 

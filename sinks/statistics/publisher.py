@@ -25,8 +25,8 @@ _PUBLISH_TIMEOUT_S = 10.0
 class StatisticsPublisher:
     """Is the component that publishes; several may run.
 
-    Killed after the publish, or beside another one, it publishes a window again, with the same id and revision. The
-    lock of no row is kept meanwhile: a broker that is slow keeps no event from being counted.
+    After a crash, or beside another process, it may publish a window twice, with the same id and revision. No row is
+    locked while it publishes, so a slow broker does not stop the counting.
     """
 
     name = "statistics-publisher"

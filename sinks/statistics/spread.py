@@ -1,4 +1,4 @@
-"""Counts times in buckets, so that percentiles of parts can be added; all numbers are whole, so order never matters."""
+"""Counts times in buckets, so that percentiles of several parts can be combined, in any order."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Times:
         )
 
     def _percentile(self, count: int, percent: int) -> int:
-        """Return the upper bound of the bucket in which so many of the times end."""
+        """Return the upper bound of the bucket in which the time at ``percent`` of them, from the shortest on, lies."""
         wanted = -(-count * percent // 100)
         places = sorted(self.buckets)
         for place, until in zip(places, accumulate(self.buckets[each] for each in places), strict=True):

@@ -1,4 +1,4 @@
-"""Defines the port of a store of data sets: a data set is in it as a whole, or not at all."""
+"""Defines the port of a store of data sets, in which a data set is complete or absent."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class DatasetWriter(Protocol):
 class DatasetStore(Protocol):
     """Keeps data sets by name.
 
-    All methods raise the errors of the store, such as LakeFsUnavailableError and OSError; what was begun then is gone
-    on with, or begun again, by the next call of :meth:`writing`.
+    All methods raise the errors of the store, such as LakeFsUnavailableError and OSError. The next call of
+    :meth:`writing` continues what was begun before, or begins again.
     """
 
     @property
@@ -79,7 +79,7 @@ class DatasetStore(Protocol):
         ...
 
     async def complete(self, name: str) -> None:
-        """Add to a data set what may be missing because its process was killed at the last step."""
+        """Do the last step of a data set that is visible, which a process that was killed may have left out."""
 
     async def delete(self, name: str) -> bool:
         """Remove a data set, and what is left of unfinished ones of that name; return whether there was something."""

@@ -1,4 +1,4 @@
-"""Finds what the policy says: by age first, then, while all pictures are too large together, by the total size.
+"""Plans what is removed: by age first, then, while all pictures are too large together, by the total size.
 
 A dry run and a real one read the same plan; a real one writes each page of it down before the next page is read.
 """
@@ -25,7 +25,7 @@ class Planned:
 
 
 class Plan:
-    """Is the plan of one run; ``stored`` knows when each picture was put, and the plan counts in ``report``."""
+    """Plans one run; ``stored`` knows when each picture was put, and ``report`` gets the counts."""
 
     def __init__(self, database: Database, policy: Policy, stored: StoredPictures, report: RunReport) -> None:
         """Orphans must be counted in ``report`` before."""

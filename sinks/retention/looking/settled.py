@@ -1,4 +1,4 @@
-"""Finds the time up to which everything about frames was read by all consumer groups, also what came of it.
+"""Finds the time before which all consumer groups have read every event about frames, and what was made of it.
 
 A frame event that the detector has read becomes a detections event, which the sinks have yet to read. So it is not
 enough that every group has read what was published before a time H. This is: at a time S, all had read what was
@@ -57,7 +57,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Is the answer; ``before`` is None while it is not known, for the reason ``why``."""
+    """Says before which time everything was read; ``before`` is None while that is not known, and ``why`` says why."""
 
     before: datetime | None
     why: str = ""

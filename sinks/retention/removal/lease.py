@@ -1,4 +1,4 @@
-"""Gives one process at a time the right to remove, for some minutes and again and again."""
+"""Lets one process at a time remove frames: by a lease of some minutes in the database, which it renews."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GIVE_BACK = "DELETE FROM retention_owner WHERE holder = $1"
 
 
 class RemovalLease:
-    """Is the right of this process."""
+    """Takes, renews and gives back the lease of this process."""
 
     def __init__(self, database: Database, *, lease_s: float = LEASE_S) -> None:
         self._database = database
