@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from secrets import randbelow
 
 import orjson
 
@@ -22,6 +23,8 @@ from infra.errors import PartitionLostError, SettingsError
 _BEATS_PER_SESSION = 4
 _PAUSES_IN_TIME = 1.5
 """A heartbeat within this many pauses after the one before it is not late."""
+_FIRST_EPOCHS = 1 << 40
+"""A group that begins again after it was deleted has other epochs, so that a process that was frozen knows none."""
 _NEW_MEMBER_GRACE = 3
 """How many sessions a new member waits after the end of another member's session."""
 
@@ -165,9 +168,9 @@ def _assign_partitions(transaction: Transaction, group: str) -> None:
         # "latest" becomes a committed offset at once, so that the next owner starts there too.
         start = transaction.end(slot) if member is not None and starts[member] == "latest" else None
         connection.execute(
-            "INSERT INTO cursors VALUES (?, ?, ?, 1, ?) ON CONFLICT DO UPDATE SET member = excluded.member, "
+            "INSERT INTO cursors VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET member = excluded.member, "
             "epoch = epoch + 1, next_offset = coalesce(next_offset, excluded.next_offset)",
-            (group, slot, member, start),
+            (group, slot, member, randbelow(_FIRST_EPOCHS), start),
         )
     if changed:
         _start_generation(connection, group)

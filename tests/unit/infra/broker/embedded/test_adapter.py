@@ -15,8 +15,8 @@ from infra.broker.embedded.file import connection
 from infra.broker.embedded.file.file_identity import FileIdentity
 from infra.broker.embedded.file.log import Transaction
 from infra.broker.embedded.writer import TransactionWriter
-from infra.broker.port import CommitPoint, Consumer, GroupSpec, Loss, OutRecord
-from infra.errors import BrokerUnavailableError, SettingsError, TopicMismatchError
+from infra.broker.port import CommitPoint, Consumer, GroupSpec, InRecord, Loss, OutRecord
+from infra.errors import BrokerUnavailableError, PartitionLostError, SettingsError, TopicMismatchError
 from schemas.topics import TopicSpec, load_topics
 
 LIVE, JOBS = "frames.live", "frames.jobs"
@@ -174,6 +174,32 @@ async def test_member_with_a_late_heartbeat_joins_again(path: Path, make_broker:
     assert all(epoch > epochs[source] for source, epoch in paused.assignment().items())
     await paused.close()
     await other.close()
+
+
+async def test_member_that_was_frozen_while_its_group_was_deleted_reads_from_the_start(
+    path: Path, make_broker: MakeBroker
+) -> None:
+    broker = make_broker()
+    publisher = await broker.publisher()
+    await publisher.publish([OutRecord(LIVE, "key", b"%d" % number) for number in range(6)])
+    frozen = await broker.consumer(GroupSpec("g", (LIVE,), session_timeout_s=60))
+    first, *others = await frozen.poll(max_records=4, timeout_s=10)
+    await frozen.commit({first.source: CommitPoint(2, first.epoch)})
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE members SET beat_ms = beat_ms - 10000000")
+    admin = await broker.admin()
+    await admin.forget_group("g")
+    await admin.close()
+    again: list[InRecord] = []
+    async with asyncio.timeout(10):
+        while len(again) < 6:
+            again += await frozen.poll(max_records=10, timeout_s=0.02)
+    assert [record.offset for record in again] == list(range(6))
+    # What it had polled before cannot be committed any more, although the partition is its own again.
+    with pytest.raises(PartitionLostError):
+        await frozen.commit({first.source: CommitPoint(4, others[-1].epoch)})
+    await frozen.close()
+    await publisher.close()
 
 
 async def test_closed_clients_raise_broker_unavailable(make_broker: MakeBroker) -> None:
