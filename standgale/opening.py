@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 
 from infra.broker.open import embedded_file, open_broker
 from infra.broker.port import Broker
-from infra.database.migrate import migrate_up
 from infra.database.pool import Database
 from infra.errors import SettingsError
 from infra.process.settings_sources import secret_file
@@ -23,6 +22,9 @@ async def open_database(settings: Settings, *, migrate: bool = True) -> AsyncIte
     database = Database.open(settings.database, settings.data_dir, secret_file("database.url"))
     try:
         if migrate and settings.database.url is None:
+            # Alembic takes half a second to import, and commands on another database do not need it.
+            from infra.database.migrate import migrate_up  # noqa: PLC0415
+
             await asyncio.to_thread(migrate_up, await database.dsn())
         yield database
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from infra.database.migrate import migrate_up
 from infra.database.pool import Database
 from infra.errors import TransientError
 from infra.failure.retry import StoppedError, retry
@@ -37,6 +36,9 @@ class SchemaMigrator:
         await stop.wait()
 
     async def _migrate(self) -> None:
+        # Alembic takes half a second to import, and most processes never migrate.
+        from infra.database.migrate import migrate_up  # noqa: PLC0415
+
         dsn = await self._database.dsn()
         await asyncio.to_thread(migrate_up, dsn)
         self._done = True

@@ -22,7 +22,7 @@ from tests.campaign.brokers import BrokerName, CampaignBroker
 from tests.campaign.database import CampaignDatabase
 from tests.campaign.disk import SmallDisk, mount_small_disk
 from tests.campaign.fault_file import VARIABLE, FaultFile, build_inject_library
-from tests.faults.fleet import Fleet
+from tests.faults.fleet import Fleet, start_module
 
 FIRST_PARTITIONS = 4
 GROUPS = {"detector": topics.FRAME_TOPICS, "sink.postgres": (topics.DETECTIONS,)}
@@ -131,7 +131,7 @@ async def open_site(folder: Path, broker_name: BrokerName, size: Size, store: st
         disk = stack.enter_context(mount_small_disk(data))
         broker = CampaignBroker.of(broker_name, folder, data, folder / "topics.yaml")
         database = CampaignDatabase(folder / "database")
-        fleet = Fleet({}, folder / "logs", "tests.campaign.launcher")
+        fleet = Fleet({}, folder / "logs", start_module("tests.campaign.launcher"))
         site = Site(folder, size, broker, database, disk, fleet)
         site.write_topics(FIRST_PARTITIONS)
         await asyncio.to_thread(stack.enter_context, broker.running())

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Protocol, cast
 from uuid import UUID
 
 import aiohttp
@@ -25,17 +26,50 @@ START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 _REQUEST_TIMEOUT_S = 10.0
 
 
+class Process(Protocol):
+    """Is a running process; the methods are those of subprocess.Popen."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    def poll(self) -> int | None: ...
+
+    def kill(self) -> None: ...
+
+    def send_signal(self, number: signal.Signals) -> None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
+Start = Callable[[Sequence[str], Mapping[str, str], Path], Process]
+"""Starts `standgale` with arguments and an environment; what it prints is added to a file."""
+
+
+def start_module(module: str) -> Start:
+    """Return what starts ``module`` in a new interpreter."""
+
+    def start(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
+        command = [sys.executable, "-P", "-m", module, *arguments]
+        with log.open("ab") as file:
+            return cast("Process", subprocess.Popen(command, env=environment, stdout=file, stderr=file))
+
+    return start
+
+
 @dataclass
 class Member:
     """Holds one process of the fleet, with the arguments to start it again."""
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
-    started: subprocess.Popen[bytes] | None = None
+    started: Process | None = None
     down: bool = True
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> Process:
         """The process, also when it has ended."""
         assert self.started is not None, f"{self.arguments} was never started"
         return self.started
@@ -44,10 +78,11 @@ class Member:
 class Fleet:
     """Starts processes by name, kills them, starts them again; all logs go to one folder."""
 
-    def __init__(self, environment: Mapping[str, str], folder: Path, module: str = "standgale") -> None:
+    def __init__(self, environment: Mapping[str, str], folder: Path, start: Start | None = None) -> None:
+        """``start`` starts each process; by default in a new interpreter."""
         self.environment = {**os.environ, **environment}
         self._folder = folder
-        self._module = module
+        self._start = start or start_module("standgale")
         self._members: dict[str, Member] = {}
         self.kills = 0
 
@@ -79,13 +114,8 @@ class Fleet:
     def bring_up(self, name: str) -> None:
         """Start a process that is down."""
         member = self._members[name]
-        with (self._folder / f"{name}.log").open("ab") as log:
-            member.started = subprocess.Popen(
-                [sys.executable, "-P", "-m", self._module, *member.arguments],
-                env={**self.environment, **member.environment},
-                stdout=log,
-                stderr=log,
-            )
+        environment = {**self.environment, **member.environment}
+        member.started = self._start(member.arguments, environment, self._folder / f"{name}.log")
         member.down = False
 
     def freeze(self, name: str) -> None:

@@ -1,4 +1,7 @@
-"""Runs everything of jobs in one process that kills itself, or the database, when it reaches a certain step."""
+"""Runs everything of jobs in one process that kills itself, or the database, when it reaches a certain step.
+
+``python -m tests.faults.job_process DSN DATA FOLDER STEP VICTIM``
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -148,7 +152,6 @@ async def main(dsn: str, data: Path, folder: Path, step: str, victim: str) -> No
         await server.stop()
 
 
-def run(dsn: str, data: Path, folder: Path, step: str, victim: str) -> None:
-    """Run :func:`main` as a child process."""
-    logging.basicConfig(filename=folder / "process.log", level=logging.INFO)
-    asyncio.run(main(dsn, data, folder, step, victim))
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), *sys.argv[4:]))

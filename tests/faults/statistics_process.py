@@ -1,8 +1,12 @@
-"""Runs the statistics in a process of its own, to be killed."""
+"""Runs the statistics in a process of its own, to be killed.
+
+``python -m tests.faults.statistics_process DSN FOLDER``
+"""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 from infra.broker.embedded.adapter import EmbeddedBroker
@@ -21,12 +25,8 @@ from sinks.statistics.table import StatisticsTable
 RETRY = RetrySettings(first_delay_s=0.01, max_delay_s=0.1)
 
 
-def run(dsn: str, folder: Path) -> None:
+async def run(dsn: str, folder: Path) -> None:
     """Count, publish and keep until the process is killed."""
-    asyncio.run(_run(dsn, folder))
-
-
-async def _run(dsn: str, folder: Path) -> None:
     broker = EmbeddedBroker(folder / "broker.db", load_topics())
     database = Database.open(DatabaseSettings(url=dsn), folder)
     health, stop = Health(), asyncio.Event()
@@ -39,3 +39,7 @@ async def _run(dsn: str, folder: Path) -> None:
         StatisticsPublisher(database, publisher, settings, RETRY),
     ]
     await asyncio.gather(*(part.run(stop, health.part(part.name)) for part in parts))
+
+
+if __name__ == "__main__":
+    asyncio.run(run(sys.argv[1], Path(sys.argv[2])))

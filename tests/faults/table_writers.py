@@ -1,10 +1,14 @@
-"""Runs the PostgreSQL sinks of detections and of failed frames in one process, in small batches, until it is killed."""
+"""Runs the PostgreSQL sinks of detections and of failed frames in one process, in small batches, until it is killed.
+
+``python -m tests.faults.table_writers DSN FOLDER``
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import signal
+import sys
 from pathlib import Path
 
 from infra.consuming.consumer_loop import SinkRunner
@@ -36,7 +40,6 @@ async def main(dsn: str, folder: Path) -> None:
     await broker.close()
 
 
-def run(dsn: str, folder: Path) -> None:
-    """Run :func:`main` as a child process."""
-    logging.basicConfig(filename=folder / "process.log", level=logging.INFO)
-    asyncio.run(main(dsn, folder))
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2])))

@@ -6,8 +6,6 @@ import asyncio
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 
 from schemas.topics import DETECTIONS
 from standgale.testing.factories import out_record
+from tests.faults.forked import ForkedProcess
 from tests.harnesses.archive import REPOSITORY, FolderHarness
 
 pytestmark = pytest.mark.faults
@@ -25,16 +24,16 @@ _TIMEOUT_S = 200.0
 
 
 @pytest.fixture
-def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
+def processes() -> Iterator[list[ForkedProcess]]:
     """Collect processes, which are killed at the end."""
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[ForkedProcess] = []
     yield started
     for process in started:
         process.kill()
         process.wait()
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
+def start(folder: Path) -> ForkedProcess:
     environment = {
         **os.environ,
         "STANDGALE_DATA_DIR": str(folder),
@@ -42,13 +41,11 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
         "STANDGALE_LAKEFS__BATCH_SIZE": "3",
         "STANDGALE_LAKEFS__BATCH_TIMEOUT_S": "0.2",
     }
-    command = [sys.executable, "-P", "-m", "standgale", "sink", "lakefs"]
-    log = (folder / "sink.log").open("ab")
-    return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    return ForkedProcess(("sink", "lakefs"), environment, folder / "sink.log")
 
 
 async def test_each_frame_is_archived_once_whenever_the_process_is_killed(
-    tmp_path: Path, processes: list[subprocess.Popen[bytes]]
+    tmp_path: Path, processes: list[ForkedProcess]
 ) -> None:
     # C-S1-110
     rng = random.Random(7)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from standgale.testing.waiting import until
 from tests.faults.crashing_worker import MAGENTA_BGR
 from tests.harnesses.worker_site import WorkerSite, picture
 from tests.paths import ROOT
@@ -65,8 +66,12 @@ async def test_frame_that_crashes_every_engine_becomes_dead_letter_and_ends_one_
     await site.wait_for(site.dead_letters, 1)
     after = await site.frame("drone", 9)
     await site.publish(after)
-    while str(after.frame_id) not in {str(event.frame_id) for event in await site.detections()}:
+
+    async def is_after_processed() -> bool:
         assert second.poll() is None
+        return after.frame_id in {event.frame_id for event in await site.detections()}
+
+    await until(is_after_processed, timeout_s=60)
     second.terminate()
     assert second.wait(30) == 0
     letters = {str(letter.frame_id): letter for letter in await site.dead_letters()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
+import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -24,12 +24,10 @@ from schemas.events import DeadLetter
 from schemas.topics import FRAMES_DEAD, load_topics
 from standgale.testing.factories import detections_made, frame_captured, in_record, out_record
 from standgale.testing.waiting import until
-from tests.faults.table_writers import run
+from tests.faults.forked import ForkedProcess
 
 pytestmark = pytest.mark.faults
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.faults.table_writers"])
 KILLS, FRAMES, SEED = 20, 900, 5
 MOST_BETWEEN = 25
 """Sessions between two kills; batches are of 10 events, so a process is killed during one of them."""
@@ -56,6 +54,11 @@ async def database(tmp_path: Path) -> AsyncIterator[tuple[Database, str]]:
     await server.kill()
 
 
+def start(dsn: str, folder: Path) -> ForkedProcess:
+    log = folder / "process.log"
+    return ForkedProcess((dsn, str(folder)), os.environ, log, module="tests.faults.table_writers")
+
+
 async def count(database: Database, query: str) -> Counter[object]:
     async with database.acquire() as connection:
         return Counter(row[0] for row in await connection.fetch(query))
@@ -75,24 +78,22 @@ async def test_sinks_killed_20_times_write_each_failure_and_detection_once(
     await publisher.publish([out_record(detections_made(number)) for number in DETECTED])
     numbers, goal = random.Random(SEED), 0
     for _ in range(KILLS):
-        process = CONTEXT.Process(target=run, args=(dsn, tmp_path), daemon=True)
-        process.start()
+        process = start(dsn, tmp_path)
         goal += numbers.randint(1, MOST_BETWEEN)
-        await until(partial(has_sessions, opened, goal), f"{goal} sessions", timeout_s=30)
+        await until(partial(has_sessions, opened, goal), f"{goal} sessions", timeout_s=90)
         process.kill()
-        await asyncio.to_thread(process.join, 10)
+        await asyncio.to_thread(process.wait, 10)
     sessions = sum((await count(opened, "SELECT status FROM inference_sessions")).values())
     assert sessions < FRAMES + len(DETECTED), "the last kills came after everything was written"
-    process = CONTEXT.Process(target=run, args=(dsn, tmp_path), daemon=True)
-    process.start()
+    process = start(dsn, tmp_path)
 
     async def all_written() -> bool:
         sessions = await count(opened, "SELECT status FROM inference_sessions")
         return sessions == {"failed": FRAMES, "success": len(DETECTED)}
 
-    await until(all_written, "a session for each failure and each detected frame", timeout_s=60)
+    await until(all_written, "a session for each failure and each detected frame", timeout_s=120)
     process.terminate()
-    await asyncio.to_thread(process.join, 10)
+    await asyncio.to_thread(process.wait, 10)
     states = await count(opened, "SELECT processing_status FROM images")
     assert states == {"failed": FRAMES - len(DETECTED), "completed": len(DETECTED)}
     assert await count(opened, "SELECT failure_reason FROM images WHERE processing_status = 'completed'") == {

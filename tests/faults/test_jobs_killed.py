@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
+import os
 import signal
 from collections.abc import AsyncIterator
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,11 @@ from schemas.errors import StandgaleError
 from schemas.job_events import JobFinished
 from schemas.topics import JOBS, load_topics
 from standgale.testing.waiting import until
-from tests.faults.job_process import STEPS, run
+from tests.faults.forked import ForkedProcess
+from tests.faults.job_process import STEPS
 from tests.harnesses.job_site import insert_upload
 
 pytestmark = pytest.mark.faults
-
-# Each child is forked from a process that has imported everything: some hundred milliseconds instead of seconds.
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.faults.job_process"])
 
 FILES = 6
 FOUND = sum(range(FILES))
@@ -70,11 +66,9 @@ class Jobs:
         assert (row["finished_at"] is not None) == (row["processed_images"] == FILES)
         return row["finished_at"] is not None
 
-    def process(self, folder: Path, step: str, victim: str) -> ForkServerProcess:
-        arguments = (self.server.dsn, self.data, folder, step, victim)
-        process = CONTEXT.Process(target=run, args=arguments, daemon=True)
-        process.start()
-        return process
+    def process(self, folder: Path, step: str, victim: str) -> ForkedProcess:
+        arguments = (self.server.dsn, str(self.data), str(folder), step, victim)
+        return ForkedProcess(arguments, os.environ, folder / "process.log", module="tests.faults.job_process")
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +130,7 @@ async def test_a_process_killed_at_a_step_leaves_a_job_that_is_completed_once(
 ) -> None:
     job_id = await jobs.make()
     first = jobs.process(tmp_path, step, "process")
-    await asyncio.to_thread(first.join, 60)
-    assert first.exitcode == -signal.SIGKILL
+    assert await asyncio.to_thread(first.wait, 60) == -signal.SIGKILL
     await jobs.is_complete(job_id)
     second = jobs.process(tmp_path, "none", "process")
     await until(lambda: jobs.is_complete(job_id), "the job")

@@ -36,6 +36,7 @@ from schemas.topics import load_topics
 from standgale.demo.watcher import StreamWatcher
 from standgale.testing.graphs import GraphSpec, write_model
 from tests.faults.fleet import Device, Fleet
+from tests.faults.forked import ForkedProcess
 from tests.servers.kafka import kafka_settings, require_kafka_tools
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(420)]
@@ -89,7 +90,7 @@ async def site(server_dir: Path, broker_settings: BrokerSettings) -> AsyncIterat
         logs = server_dir / "logs"
         logs.mkdir()
         gateway_port, sse_port = free_port(), free_port()
-        fleet = Fleet(_environment(server_dir, broker_settings, s3, postgres.dsn), logs)
+        fleet = Fleet(_environment(server_dir, broker_settings, s3, postgres.dsn), logs, ForkedProcess)
         fleet.environment |= {
             "STANDGALE_GATEWAY__PORT": str(gateway_port),
             "STANDGALE_SSE__PORT": str(sse_port),

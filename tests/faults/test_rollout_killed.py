@@ -19,6 +19,7 @@ from detectors.settings import ModelStoreSettings
 from detectors.store.open import open_model_store
 from schemas.events import DetectionsMade, FrameCaptured
 from tests.faults.fleet import Fleet
+from tests.faults.forked import ForkedProcess
 from tests.harnesses.model_versions import NAME, write_version
 from tests.harnesses.worker_site import WorkerSite
 
@@ -73,7 +74,9 @@ async def killed_site(tmp_path: Path) -> AsyncIterator[KilledSite]:
             "RETRY__MAX_DELAY_S": "1",
             "TELEMETRY__HEALTH_PORT": "0",
         }
-        fleet = Fleet({f"STANDGALE_{name}": value for name, value in settings.items()}, tmp_path / "logs")
+        fleet = Fleet(
+            {f"STANDGALE_{name}": value for name, value in settings.items()}, tmp_path / "logs", ForkedProcess
+        )
         stack.callback(fleet.stop)
         yield KilledSite(site, fleet)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
+import os
 import random
 from collections import Counter
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -26,12 +25,9 @@ from sinks.statistics.counts import count_events
 from sinks.statistics.report import statistics_event
 from standgale.testing.factories import detections_made, out_record
 from standgale.testing.waiting import until
-from tests.faults.statistics_process import run
+from tests.faults.forked import ForkedProcess
 
 pytestmark = pytest.mark.faults
-
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.faults.statistics_process"])
 
 KILLS = 8
 SEED = 11
@@ -80,10 +76,8 @@ async def _count_with_kills(dsn: str, folder: Path, rng: random.Random) -> None:
     )
     publisher, reader, admin = await broker.publisher(), await broker.reader(), await broker.admin()
 
-    def start() -> ForkServerProcess:
-        process = CONTEXT.Process(target=run, args=(dsn, folder), daemon=True)
-        process.start()
-        return process
+    def start() -> ForkedProcess:
+        return ForkedProcess((dsn, str(folder)), os.environ, None, module="tests.faults.statistics_process")
 
     process = start()
     try:
@@ -92,7 +86,7 @@ async def _count_with_kills(dsn: str, folder: Path, rng: random.Random) -> None:
             await publisher.publish([out_record(event) for event in sent[kill * share : (kill + 1) * share]])
             await asyncio.sleep(rng.uniform(0.02, 0.3))
             process.kill()
-            await asyncio.to_thread(process.join)
+            await asyncio.to_thread(process.wait)
             process = start()
 
         async def is_complete() -> bool:
@@ -103,7 +97,7 @@ async def _count_with_kills(dsn: str, folder: Path, rng: random.Random) -> None:
                 id_: event.revision for id_, event in right.items()
             }
 
-        await until(is_complete, "the windows are not complete", timeout_s=30.0)
+        await until(is_complete, "the windows are not complete", timeout_s=90.0)
         last: dict[object, StatisticsCounted] = {}
         for event in sorted(await read_all(reader, STATS), key=lambda each: each.revision):
             last[event.window_id] = event
@@ -115,7 +109,7 @@ async def _count_with_kills(dsn: str, folder: Path, rng: random.Random) -> None:
         )
     finally:
         process.kill()
-        await asyncio.to_thread(process.join)
+        await asyncio.to_thread(process.wait)
         for client in (publisher, reader, admin, database, broker):
             await client.close()
 

@@ -6,7 +6,6 @@ import asyncio
 import io
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ingest.edge.status import EdgeStatus, read_status
-from standgale.children import standgale_command
+from tests.faults.forked import ForkedProcess
 from tests.paths import ROOT
 from tests.servers.gateway import TOKEN
 
@@ -57,7 +56,7 @@ class EdgeProcess:
     token: str = TOKEN
     environment: dict[str, str] = field(default_factory=dict)
     log: Path | None = None
-    process: subprocess.Popen[bytes] | None = None
+    process: ForkedProcess | None = None
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
@@ -77,14 +76,8 @@ class EdgeProcess:
         given = {"STANDGALE_EDGE__URL": self.url, "STANDGALE_EDGE__TOKEN": self.token}
         given |= {"STANDGALE_EDGE__FOLDER": str(self.folder), "STANDGALE_EDGE__SPOOL": str(self.spool)}
         others = {name: text for name, text in os.environ.items() if not name.startswith("STANDGALE_")}
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                standgale_command("edge", *options),
-                cwd=ROOT,
-                env={**others, "PYTHONPATH": str(ROOT), **QUICK, **given, **self.environment},
-                stderr=log,
-                stdout=log,
-            )
+        environment = {**others, "PYTHONPATH": str(ROOT), **QUICK, **given, **self.environment}
+        self.process = ForkedProcess(("edge", *options), environment, self.log)
 
     def kill(self) -> None:
         """Send SIGKILL."""

@@ -16,6 +16,7 @@ from schemas.cloudevents import decode
 from schemas.events import FrameCaptured
 from schemas.topics import FRAMES_BACKFILL, load_topics
 from standgale.children import standgale_command
+from tests.faults.forked import ForkedProcess
 from tests.harnesses.edge_process import small_jpeg, written_at
 from tests.paths import ROOT
 
@@ -55,12 +56,9 @@ class ReplaySite:
         await publisher.close()
         await broker.close()
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str) -> ForkedProcess:
         """Start the verb; the output goes to replay.log."""
-        with (self.folder / "replay.log").open("ab") as log:
-            return subprocess.Popen(
-                standgale_command("replay", *arguments), cwd=ROOT, env=self._environment(), stdout=log, stderr=log
-            )
+        return ForkedProcess(("replay", *arguments), self._environment(), self.folder / "replay.log")
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the verb to its end."""
@@ -77,7 +75,7 @@ class ReplaySite:
     def log(self) -> str:
         return (self.folder / "replay.log").read_text(errors="replace")
 
-    def wait_and_kill(self, process: subprocess.Popen[bytes], after_s: float) -> bool:
+    def wait_and_kill(self, process: ForkedProcess, after_s: float) -> bool:
         """Send SIGKILL after a time; return whether the process ran until then."""
         deadline = time.monotonic() + after_s
         while time.monotonic() < deadline:

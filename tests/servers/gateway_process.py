@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -25,10 +25,10 @@ from ingest.settings import GatewaySettings
 from schemas.cloudevents import decode
 from schemas.events import FrameCaptured
 from schemas.topics import FRAMES_LIVE, load_topics
-from tests.paths import ROOT
+from tests.faults.forked import ForkedProcess
 from tests.servers.gateway import running
 
-_START_S = 30.0
+_START_S = 60.0
 
 
 class GatewayProcess:
@@ -38,7 +38,7 @@ class GatewayProcess:
         self.folder = folder
         self._settings = settings or GatewaySettings()
         self.port = port or free_port()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ForkedProcess | None = None
 
     @property
     def url(self) -> str:
@@ -56,8 +56,7 @@ class GatewayProcess:
     def start(self) -> None:
         self.folder.mkdir(exist_ok=True)
         module, settings = "tests.servers.gateway_process", self._settings.model_dump_json()
-        command = (sys.executable, "-m", module, str(self.folder), str(self.port), settings)
-        self._process = subprocess.Popen(command, cwd=ROOT)
+        self._process = ForkedProcess((str(self.folder), str(self.port), settings), os.environ, None, module=module)
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
             with socket.socket() as probe:

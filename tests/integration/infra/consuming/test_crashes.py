@@ -78,6 +78,7 @@ async def until_done(broker: Broker, site: Members, member: subprocess.Popen[byt
     async with asyncio.timeout(TIMEOUT_S):
         while sum((await admin.group_lag(f"sink.{site.name}", [site.source.name, site.redrive.name])).values()):
             assert member.poll() is None, "the sink ended though nobody killed it"
+            await asyncio.sleep(0.02)
             await asyncio.sleep(0.1)
     await admin.close()
 

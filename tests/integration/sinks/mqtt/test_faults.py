@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from sinks.mqtt.sink import MqttSink
 from standgale.testing.factories import detections_made
 from standgale.testing.sink_site import SinkSite
 from standgale.testing.waiting import until
+from tests.faults.forked import ForkedProcess
 from tests.servers.mosquitto import Mosquitto, Received, attributes, require_mosquitto, subscribed
 
 pytestmark = pytest.mark.integration
@@ -93,21 +93,24 @@ async def test_killed_processes_deliver_each_event_and_the_broker_sends_their_wi
         "STANDGALE_MQTT__IN_FLIGHT": "5",
         "STANDGALE_SINKS__BATCH_RECORDS": "50",
     }
-    command = [sys.executable, "-P", "-m", "standgale", "sink", "mqtt", "--instance-id", "a"]
+
+    def start() -> ForkedProcess:
+        return ForkedProcess(("sink", "mqtt", "--instance-id", "a"), environment, tmp_path / "sink.log")
+
     async with subscribed(mosquitto.port, ALL) as received:
         await site.publish(DETECTIONS, events[:300])
         for kill in range(2):
-            process = await asyncio.create_subprocess_exec(*command, env=environment, stderr=subprocess.DEVNULL)
+            process = start()
             before = len(received.bodies(FOUND))
             await until(lambda so_far=before: len(received.bodies(FOUND)) > so_far, "the sink sends nothing")  # type: ignore[misc]
             process.kill()
-            await process.wait()
+            await asyncio.to_thread(process.wait)
             await site.publish(DETECTIONS, events[300 + 100 * kill : 400 + 100 * kill])
         await until(lambda: received.texts(f"{STATUS}-a")[-1:] == ["offline"], "the will did not come")
-        process = await asyncio.create_subprocess_exec(*command, env=environment, stderr=subprocess.DEVNULL)
+        process = start()
         await all_received(received, events)
         process.terminate()
-        assert await process.wait() == 0
+        assert await asyncio.to_thread(process.wait) == 0
         assert_complete(received, events)
     assert await site.dead_letters() == []
     await site.close()
