@@ -15,14 +15,18 @@ from standgale.doctor.port import LEVELS, Check, DoesNotExistError, Finding, Lev
 T = TypeVar("T")
 
 _CANCEL_S = 1.0
+_END_S = 0.1
+_THREAD = "doctor"
 
 
 @dataclass(frozen=True, slots=True)
 class DoctorReport:
-    """Holds the findings by subject, in the order of the checks; ``hung``: some check did not end when cancelled."""
+    """Holds the findings by subject, in the order of the checks."""
 
     findings: Sequence[tuple[str, Finding]]
     hung: bool
+    """Whether a check, or the thread of one, still runs: the process must then end without the end of the interpreter,
+    which stops a thread inside a library, such as one that loads a model, with an abort (status 134)"""
 
     @property
     def level(self) -> Level:
@@ -43,7 +47,15 @@ async def examine(checks: Sequence[Check], timeout_s: float) -> DoctorReport:
     for check, task in zip(checks, tasks, strict=True):
         found = [_too_late(timeout_s)] if task in late else _found(task)
         findings.extend((check.subject, finding) for finding in found)
-    return DoctorReport(findings, bool(stuck))
+    return DoctorReport(findings, bool(stuck) or _has_threads())
+
+
+def _has_threads() -> bool:
+    """Whether a thread of a check still works; one that has its result ends in a moment."""
+    threads = [each for each in threading.enumerate() if each.name == _THREAD]
+    for each in threads:
+        each.join(_END_S)
+    return any(each.is_alive() for each in threads)
 
 
 def _too_late(timeout_s: float) -> Finding:
@@ -76,5 +88,5 @@ async def in_thread(work: Callable[[], T]) -> T:
         else:
             done.set_result(result)
 
-    threading.Thread(target=run, name="doctor", daemon=True).start()
+    threading.Thread(target=run, name=_THREAD, daemon=True).start()
     return await asyncio.wrap_future(done)

@@ -95,6 +95,24 @@ async def test_check_that_ignores_cancellation_is_reported_as_late() -> None:
     free.set()
 
 
+async def test_a_check_whose_thread_still_works_at_the_time_limit_counts_as_hung() -> None:
+    """The end of the interpreter would stop it inside a library, and abort the process."""
+    free = threading.Event()
+
+    class Loading:
+        subject = "model"
+
+        async def look(self) -> Sequence[Finding]:
+            await in_thread(free.wait)
+            return []
+
+    report = await examine([Loading()], 0.05)
+    assert (report.level, report.hung) == ("problem", True)
+    free.set()
+    report = await examine([Loading()], 5.0)
+    assert (report.level, report.hung) == ("ok", False)
+
+
 async def test_a_thread_that_hangs_is_left_behind() -> None:
     free = threading.Event()
     with pytest.raises(TimeoutError):
