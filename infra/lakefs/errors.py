@@ -64,3 +64,8 @@ class LakeFsTooLargeError(StandgaleError):
     """An object is larger than may be read."""
 
     code = "LAKEFS_OBJECT_TOO_LARGE"
+
+    def __init__(self, message: str, size_bytes: int) -> None:
+        """``size_bytes``: how many it has at least."""
+        super().__init__(message)
+        self.size_bytes = size_bytes

@@ -199,4 +199,4 @@ class LakeFsObjects:
 
 
 def _too_large(what: str, size: int, most_bytes: int) -> LakeFsTooLargeError:
-    return LakeFsTooLargeError(f"cannot {what}: it has {size} bytes or more; at most {most_bytes} are read")
+    return LakeFsTooLargeError(f"cannot {what}: it has {size} bytes or more; at most {most_bytes} are read", size)
