@@ -82,7 +82,5 @@ class InferenceJobsSettings(Section):
 
     @model_validator(mode="after")
     def _both_keys(self) -> Self:
-        if (self.access_key is None) != (self.secret_key is None):
-            missing = "access_key" if self.access_key is None else "secret_key"
-            raise ValueError(f"{self.named(missing)}: missing while the other key is given; give both, or neither")
+        self.require_both("access_key", "secret_key")
         return self

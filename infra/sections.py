@@ -121,6 +121,12 @@ class Section(BaseModel):
                 ) from error
         return networks
 
+    def require_both(self, one: str, other: str) -> None:
+        """Raise ValueError, naming the missing one, when only one of two settings is given."""
+        missing = [name for name in (one, other) if getattr(self, name) is None]
+        if len(missing) == 1:
+            raise ValueError(f"{self.named(*missing)}: missing while the other one is given; give both, or neither")
+
     def require_at_most(self, low: str, high: str) -> None:
         """Raise ValueError, naming both settings, when the value of ``low`` is above the value of ``high``."""
         low_value, high_value = getattr(self, low), getattr(self, high)

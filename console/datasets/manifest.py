@@ -39,7 +39,7 @@ class FileEntry:
 
     def line(self) -> bytes:
         """Return its line."""
-        return orjson.dumps({name: value for name, value in asdict(self).items() if value is not None}) + b"\n"
+        return _line(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class PictureEntry:
 
     def line(self) -> bytes:
         """Return its line."""
-        return orjson.dumps({name: value for name, value in asdict(self).items() if value is not None}) + b"\n"
+        return _line(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +180,10 @@ def pictures_in(file: Path) -> Iterator[PictureEntry]:
 def total_bytes(entries: Iterable[FileEntry]) -> int:
     """Return the bytes of all files."""
     return sum(entry.size_bytes for entry in entries)
+
+
+def _line(entry: FileEntry | PictureEntry) -> bytes:
+    return orjson.dumps({name: value for name, value in asdict(entry).items() if value is not None}) + b"\n"
 
 
 def _file(line: bytes) -> FileEntry:

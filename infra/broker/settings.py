@@ -60,7 +60,5 @@ class BrokerSettings(Section):
 
     @model_validator(mode="after")
     def _certificate(self) -> Self:
-        if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
-            missing = "ssl_certfile" if self.ssl_certfile is None else "ssl_keyfile"
-            raise ValueError(f"{self.named(missing)}: missing while the other one is given; give both, or neither")
+        self.require_both("ssl_certfile", "ssl_keyfile")
         return self

@@ -78,6 +78,11 @@ def component_schemas(models: Iterable[type[BaseModel]]) -> dict[str, Any]:
     return found
 
 
+def body_response(description: str, body: str) -> dict[str, Any]:
+    """Return a response of the document, whose JSON has the schema ``body``."""
+    return {"description": description, "content": {"application/json": {"schema": {"$ref": f"{_SCHEMAS}{body}"}}}}
+
+
 def error_example(code: str, message: str, *, details: str | None = None, field: str | None = None) -> dict[str, Any]:
     """Return the body of an error, with an id and a time that are always the same."""
     example = error_body(code, message, _REQUEST_ID, details, field, is_documented=True)

@@ -103,9 +103,7 @@ class MqttSettings(Section):
 
     @model_validator(mode="after")
     def _certificates(self) -> Self:
-        if (self.certificate_file is None) != (self.key_file is None):
-            missing = "certificate_file" if self.certificate_file is None else "key_file"
-            raise ValueError(f"{self.named(missing)}: missing while the other one is given; give both, or neither")
+        self.require_both("certificate_file", "key_file")
         return self
 
     @property

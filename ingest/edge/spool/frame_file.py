@@ -16,7 +16,7 @@ from pathlib import Path
 import orjson
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from infra.storage.durable_files import sync_file, sync_folder
+from infra.storage.durable_files import sync_file, sync_folder, write_all
 from ingest.edge.port import NewFrame
 from schemas.errors import StandgaleError
 from schemas.timestamps import format_utc
@@ -99,7 +99,7 @@ def write_frame(path: Path, first_line: bytes, image: bytes) -> None:
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             for part in (first_line, image):
-                _write_all(descriptor, part)
+                write_all(descriptor, part)
             sync_file(descriptor)
         finally:
             os.close(descriptor)
@@ -108,12 +108,6 @@ def write_frame(path: Path, first_line: bytes, image: bytes) -> None:
     except OSError:
         unfinished.unlink(missing_ok=True)
         raise
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
 
 
 def read_frame(path: Path) -> SpooledFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
+from infra.http_api.openapi import body_response
 from ingest.gateway.flights import DEFAULT_LISTED, MOST_FRAMES, MOST_LISTED
 from ingest.gateway.openapi.errors import Json, flight_error_responses
 from schemas.event_base import FLIGHT_ID_PATTERN
@@ -90,7 +91,6 @@ def _operation(
     example: Json | None = None,
     parameters: list[JsonValue] | None = None,
 ) -> Json:
-    schema: Json = {"$ref": f"#/components/schemas/{response}"}
     found: Json = {
         "tags": ["flights"],
         "summary": summary,
@@ -99,7 +99,7 @@ def _operation(
         "security": [{"DeviceToken": []}, {"Bearer": []}],
         "parameters": parameters or [],
         "responses": {
-            "200": {"description": "The flight as it is now", "content": {"application/json": {"schema": schema}}},
+            "200": body_response("The flight as it is now", response),
             **flight_error_responses(statuses[1:]),
         },
     }

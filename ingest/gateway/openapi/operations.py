@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
+from infra.http_api.openapi import body_response
 from ingest.acceptance.fields import CAMERA_FIELDS, TOPIC_OF_PRIORITY
 from ingest.gateway.openapi.errors import (
     BATCH_STATUSES,
@@ -86,7 +87,7 @@ def send_frame(settings: GatewaySettings) -> Json:
         "the response name what was assumed or could not be read there.",
         fields_of_frames(),
         _single_content(fields_of_frames()),
-        {"202": _response("Stored and announced", "AcceptedFrame"), **error_responses(FRAME_STATUSES)},
+        {"202": body_response("Stored and announced", "AcceptedFrame"), **error_responses(FRAME_STATUSES)},
     )
 
 
@@ -101,8 +102,10 @@ def detect(settings: GatewaySettings) -> Json:
         fields,
         _single_content(fields),
         {
-            "200": _response("What was found, which may be nothing", "DetectionResult"),
-            "202": _response("Accepted, but no detections in time: `message` says how to get them", "UnansweredFrame"),
+            "200": body_response("What was found, which may be nothing", "DetectionResult"),
+            "202": body_response(
+                "Accepted, but no detections in time: `message` says how to get them", "UnansweredFrame"
+            ),
             **error_responses(DETECT_STATUSES),
         },
     )
@@ -124,7 +127,7 @@ def known_frames(settings: GatewaySettings) -> Json:
             "required": True,
             "content": {"application/json": {"schema": listed, "example": [_EXAMPLE_DIGEST]}},
         },
-        "responses": {"200": _response("Those that are stored", "KnownDigests"), **error_responses(KNOWN_STATUSES)},
+        "responses": {"200": body_response("Those that are stored", "KnownDigests"), **error_responses(KNOWN_STATUSES)},
     }
 
 
@@ -152,7 +155,7 @@ def detect_batch(settings: GatewaySettings) -> Json:
         fields,
         {"multipart/form-data": {"schema": schema}},
         {
-            "200": _response("A result or an error for each image", "BatchResponse"),
+            "200": body_response("A result or an error for each image", "BatchResponse"),
             **error_responses(BATCH_STATUSES, batch=True),
         },
     )
@@ -213,8 +216,3 @@ def _schema(about: Json) -> Json:
     schema = about["schema"]
     assert isinstance(schema, dict)
     return schema
-
-
-def _response(description: str, body: str) -> Json:
-    schema: Json = {"$ref": f"#/components/schemas/{body}"}
-    return {"description": description, "content": {"application/json": {"schema": schema}}}

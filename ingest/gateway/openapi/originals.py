@@ -6,6 +6,7 @@ from typing import get_args
 
 from pydantic import JsonValue
 
+from infra.http_api.openapi import body_response
 from ingest.gateway.openapi.errors import Json, original_error_responses
 from ingest.settings import GatewaySettings
 from schemas.event_base import DEVICE_ID_PATTERN
@@ -50,7 +51,7 @@ def ask_for_upload(settings: GatewaySettings) -> Json:
         "security": [{"DeviceToken": []}, {"Bearer": []}],
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}},
         "responses": {
-            "200": _response("Where to upload it, or that it is stored already", "OriginalUpload"),
+            "200": body_response("Where to upload it, or that it is stored already", "OriginalUpload"),
             **original_error_responses(("400", "401", "408", "409", "429", "503")),
         },
     }
@@ -75,8 +76,8 @@ def upload_original() -> Json:
         "parameters": [*_ADDRESS, content_range],
         "requestBody": {"required": True, "content": content},
         "responses": {
-            "200": {**_response("All of it is here, with the right digest", "UploadState"), "headers": _OFFSET},
-            "202": {**_response("A part is here", "UploadState"), "headers": _OFFSET},
+            "200": {**body_response("All of it is here, with the right digest", "UploadState"), "headers": _OFFSET},
+            "202": {**body_response("A part is here", "UploadState"), "headers": _OFFSET},
             **original_error_responses(("400", "403", "408", "409", "429", "503")),
         },
     }
@@ -97,8 +98,3 @@ def ask_for_offset() -> Json:
             "503": {"description": "The frame store is unavailable"},
         },
     }
-
-
-def _response(description: str, body: str) -> Json:
-    schema: Json = {"$ref": f"#/components/schemas/{body}"}
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
