@@ -209,7 +209,8 @@ def _is_not_cut_off_request(record: logging.LogRecord) -> bool:
 
     uvicorn logs in one line before how many there were.
     """
-    cut_off = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    # It is False, and not None, in records such as those of uvloop, which logs with exc_info=False.
+    cut_off = isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], asyncio.CancelledError)
     return not (record.name == "uvicorn.error" and cut_off)
 
 

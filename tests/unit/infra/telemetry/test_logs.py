@@ -138,6 +138,12 @@ def test_requests_that_are_cut_off_at_the_end_leave_no_tracebacks(stream: io.Str
     assert [line.get("error_type") for line in lines(stream)] == ["KeyError", None]
 
 
+def test_record_with_exc_info_false_is_logged(stream: io.StringIO) -> None:
+    # uvloop's handler of exceptions logs so.
+    logger.error("connection was closed", exc_info=False)
+    assert [line["message"] for line in lines(stream)] == ["connection was closed"]
+
+
 def test_text_for_people(stream: io.StringIO) -> None:
     configure_logging(TelemetrySettings(log_format="text"), service="test", secrets=("open-sesame",), stream=stream)
     with bind(device_id="d1"):
