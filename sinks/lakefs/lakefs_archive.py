@@ -9,11 +9,12 @@ from typing import Any
 
 from infra.errors import ImageCorruptError, ImageMissingError
 from infra.lakefs.access import LakeFsAccess
-from infra.lakefs.errors import LakeFsNotFoundError, LakeFsObjectMissingError
+from infra.lakefs.errors import LakeFsNotFoundError, LakeFsObjectGoneError, LakeFsObjectMissingError
 from infra.lakefs.repository import LakeFsRepository
 from infra.process.monotonic import monotonic_s
 from infra.storage.frames.port import FrameStore
 from schemas.events import ImageRef
+from sinks.lakefs.listing import ArchiveDamagedError
 from sinks.lakefs.port import MAIN, Committed, PlacedImage
 from sinks.lakefs.settings import LakeFsSettings
 from sinks.metrics import ARCHIVE_IMAGES
@@ -67,6 +68,12 @@ class LakeFsArchive:
         """Return the document at ``path``, staged or committed."""
         try:
             return await self._lakefs.objects.read(self.branch, path, _MOST_DOCUMENT_BYTES)
+        except LakeFsObjectGoneError as error:
+            # Not as one that is missing: a new listing in its place would leave out everything that it lists.
+            raise ArchiveDamagedError(
+                f"{self.repository}/{self.branch}/{path} is listed, but LakeFS does not find its bytes (410); bring "
+                "its object storage back, or put the version of an earlier commit back"
+            ) from error
         except LakeFsObjectMissingError:
             return None
 

@@ -86,6 +86,21 @@ async def test_server_that_hangs_is_unavailable_and_nothing_is_lost(lakefs: Lake
     await sink.close()
 
 
+async def test_listing_whose_bytes_are_gone_holds_and_is_not_written_anew(lakefs: LakeFsHarness) -> None:
+    sink = lakefs.make_sink()
+    await sink.open()
+    await sink.write([lakefs.event(number, device="one") for number in range(5)])
+    listing = next(entry for path, entry in lakefs.repository.head.objects.items() if path.endswith("metadata.json"))
+    file = lakefs.server.file_of(listing)
+    file.rename(file.with_suffix(".away"))
+    with pytest.raises(RefusedError, match=r"metadata\.json is listed, but .* \(410\)"):
+        await sink.write([lakefs.event(5, device="one")])
+    file.with_suffix(".away").rename(file)
+    await sink.write([lakefs.event(5, device="one")])
+    assert len(await lakefs.stored()) == 6
+    await sink.close()
+
+
 async def test_two_sinks_commit_at_once_and_each_frame_is_there_once(lakefs: LakeFsHarness) -> None:
     sinks = [lakefs.make_sink() for _ in range(4)]
     for sink in sinks:
