@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PACKAGES := schemas infra ingest detectors sinks training console standgale
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format unit integration faults coverage rules-engine campaign edge-campaign stream-campaign jobs-campaign mutations bench eval train train-test faust-test house lock documents clean
+.PHONY: help demo test lint format unit integration faults coverage rules-engine campaign edge-campaign stream-campaign jobs-campaign outs-campaign mutations bench eval train train-test faust-test house lock documents clean
 
 help:
 	@echo "make demo    run the whole pipeline on this machine, with simulated drones"
@@ -21,6 +21,7 @@ help:
 	@echo "make edge-campaign FRAMES=10000 CUTS=20 SEED=7   the edge client through outages and power cuts"
 	@echo "make stream-campaign FRAMES=10000 SEED=7   frames by WebSocket through outages of everything behind it"
 	@echo "make jobs-campaign JOBS=1000 SEED=7   many jobs and clients at once; then a job through kills of everything"
+	@echo "make outs-campaign SEED=7   each sink killed 20 times, and everything that sinks write to broken; BROKER: embedded, kafka"
 	@echo "make mutations COUNT=100000 SEED=1   mutated inputs through everything that reads bytes; failing ones in mutations/"
 	@echo "make bench   measure the speed; prints tables, writes bench/results/*.json"
 	@echo "make eval    measure the mAP of the shipped model on unseen scenes, tiled and whole-frame;"
@@ -131,6 +132,9 @@ JOBS ?= 1000
 jobs-campaign: $(VENV)/.dev
 	$(BIN)/python -m tests.campaign.jobs load --jobs $(JOBS)
 	$(BIN)/python -m tests.campaign.jobs kills $(if $(SEED),--seed $(SEED))
+
+outs-campaign: $(VENV)/.dev
+	$(BIN)/python -m tests.campaign.outs --broker $(BROKER) $(if $(SEED),--seed $(SEED))
 
 COUNT ?= 100000
 mutations: $(VENV)/.dev

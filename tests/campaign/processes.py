@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
 
-from tests.campaign.site import Site
+from tests.faults.fleet import Fleet
 
 _CHECK_INTERVAL_S = 0.25
 
@@ -17,7 +18,7 @@ _CHECK_INTERVAL_S = 0.25
 class ProcessWatcher:
     """Restarts processes as a service manager does, and records each unexpected exit."""
 
-    site: Site
+    fleet: Fleet
     ended: list[str] = field(default_factory=list)
 
     async def watch(self) -> None:
@@ -28,20 +29,19 @@ class ProcessWatcher:
 
     def check(self) -> None:
         """Record and restart each process that has ended unexpectedly."""
-        fleet = self.site.fleet
-        for name, status in fleet.ended().items():
-            lines = fleet.log(name).strip().splitlines()
+        for name, status in self.fleet.ended().items():
+            lines = self.fleet.log(name).strip().splitlines()
             self.ended.append(
                 f"{time.strftime('%H:%M:%S')} {name} ended with {status}: {' | '.join(lines[-2:])[-900:]}"
             )
-            fleet.bring_up(name)
+            self.fleet.bring_up(name)
 
 
-async def unready(site: Site) -> dict[str, str]:
-    """Return the readiness reports of processes that are not ready, by name."""
+async def unready(health_urls: Mapping[str, str]) -> dict[str, str]:
+    """Return the readiness reports of processes that are not ready, by name; ``health_urls`` are those to ask."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        found = await asyncio.gather(*(_state(session, url) for url in site.health_urls.values()))
-    return {name: text for name, text in zip(site.health_urls, found, strict=True) if text is not None}
+        found = await asyncio.gather(*(_state(session, url) for url in health_urls.values()))
+    return {name: text for name, text in zip(health_urls, found, strict=True) if text is not None}
 
 
 async def _state(session: aiohttp.ClientSession, url: str) -> str | None:

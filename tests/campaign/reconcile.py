@@ -54,7 +54,7 @@ async def reconcile(site: Site, devices: Sequence[Device], clients: Sequence[Liv
     account = Account(accepted=len(frames.all))
     async with site.broker.open_client() as broker:
         reader = await broker.reader()
-        events = await _detections_events(reader)
+        events = await detections_events(reader)
         account.dead_letters = [each async for each in _letters(reader)]
         await reader.close()
     compare(account, frames, "topic", [event.frame_id for event in events])
@@ -71,7 +71,7 @@ async def reconcile(site: Site, devices: Sequence[Device], clients: Sequence[Liv
     return account
 
 
-async def _detections_events(reader: Reader) -> list[DetectionsMade]:
+async def detections_events(reader: Reader) -> list[DetectionsMade]:
     """Return all committed detections events by partition and offset.
 
     A device that moved has its older events in the lower partition.
@@ -85,10 +85,22 @@ async def _detections_events(reader: Reader) -> list[DetectionsMade]:
 
 async def _letters(reader: Reader) -> AsyncIterator[str]:
     for topic in (topics.FRAMES_DEAD, topics.SINKS_DEAD):
-        for partition, (first, end) in (await reader.bounds(topic)).items():
-            async for record in read_between(reader, TopicPartition(topic, partition), first, end):
-                letter = decode(record.headers, record.value, DeadLetter)
-                yield f"{topic}/{partition}@{record.offset}: {letter.reason} {letter.message[:300]}"
+        async for letter in dead_letters(reader, topic):
+            yield describe(topic, letter)
+
+
+async def dead_letters(reader: Reader, topic: str) -> AsyncIterator[DeadLetter]:
+    """Yield all dead letters of ``topic``."""
+    for partition, (first, end) in (await reader.bounds(topic)).items():
+        async for record in read_between(reader, TopicPartition(topic, partition), first, end):
+            yield decode(record.headers, record.value, DeadLetter)
+
+
+def describe(topic: str, letter: DeadLetter) -> str:
+    """Return a dead letter as a line for people."""
+    original = letter.original
+    where = f"{original.topic}/{original.partition}@{original.offset}"
+    return f"{topic}: {letter.group} {where}: {letter.reason} {letter.message[:300]}"
 
 
 def compare(account: Account, frames: Frames, place: str, found: Sequence[UUID]) -> None:

@@ -122,7 +122,7 @@ async def _start_fleet(site: Site) -> AsyncIterator[Campaign]:
     async with AsyncExitStack() as stack:
         for name in site.fleet.names():
             site.fleet.bring_up(name)
-        watcher = ProcessWatcher(site)
+        watcher = ProcessWatcher(site.fleet)
         watching = asyncio.create_task(watcher.watch())
         stack.callback(watching.cancel)
         session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
@@ -168,12 +168,14 @@ async def _send_frames(campaign: Campaign, stop: asyncio.Event) -> AsyncIterator
 async def _wait_until_everything_works(campaign: Campaign, sending: Sequence[asyncio.Task[None]]) -> None:
     """Return when every client has seen an event; from then on it knows where to continue."""
     deadline = time.monotonic() + _START_TIMEOUT_S
-    while not all(client.seen for client in campaign.clients) or await unready(campaign.site):
+    while not all(client.seen for client in campaign.clients) or await unready(campaign.site.health_urls):
         for task in sending:
             if task.done():
                 task.result()
         if time.monotonic() > deadline:
-            raise TimeoutError(f"the fleet did not work within {_START_TIMEOUT_S:g} s: {await unready(campaign.site)}")
+            raise TimeoutError(
+                f"the fleet did not work within {_START_TIMEOUT_S:g} s: {await unready(campaign.site.health_urls)}"
+            )
         await asyncio.sleep(0.2)
     logger.info("the fleet works, %d frames accepted; faults begin", campaign.accepted)
 
@@ -247,7 +249,7 @@ async def _wait_until_ready(site: Site) -> dict[str, str]:
     """Wait until all processes are ready; return the reports of those that are not in time."""
     deadline = time.monotonic() + _START_TIMEOUT_S
     while True:
-        found = await unready(site)
+        found = await unready(site.health_urls)
         if not found or time.monotonic() > deadline:
             return found
         await asyncio.sleep(0.5)

@@ -186,6 +186,15 @@ class Fleet:
         self._members[name].process.send_signal(how)
 
 
+def jpeg(seed: int, number: int) -> bytes:
+    """Return a different 256×256 JPEG for each device and number, with one red rectangle."""
+    rng = np.random.default_rng([seed, number])
+    image = rng.integers(60, 120, (32, 32, 3), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    left, top = (int(each) for each in rng.integers(20, 190, 2))
+    image[top : top + 40, left : left + 40] = (0, 0, 255)
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
 @dataclass
 class Device:
     """Sends its frames one after the other, and repeats each until it is accepted."""
@@ -200,6 +209,10 @@ class Device:
     attempts_each: int = 600
     forgets: float = 0.0
     """The share of frames whose 202 the device loses, so that it sends them again, at once or later."""
+    query: Mapping[str, str] = field(default_factory=dict)
+    """More parameters of each frame, for example its flight."""
+    picture: Callable[[int, int], bytes] = jpeg
+    """Makes the picture of a seed and a number."""
     accepted: list[UUID] = field(default_factory=list)
     attempts: int = 0
     odd_responses: list[str] = field(default_factory=list)
@@ -242,8 +255,8 @@ class Device:
         try:
             async with session.post(
                 url,
-                params={"captured_at": format_utc(START + timedelta(seconds=number))},
-                data=jpeg(self.seed, number),
+                params={**self.query, "captured_at": format_utc(START + timedelta(seconds=number))},
+                data=self.picture(self.seed, number),
                 headers={"X-API-Token": self.token, "Content-Type": "image/jpeg"},
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
             ) as response:
@@ -255,12 +268,3 @@ class Device:
         except (aiohttp.ClientError, TimeoutError) as error:
             result = repr(error)
         return result
-
-
-def jpeg(seed: int, number: int) -> bytes:
-    """Return a different 256×256 JPEG for each device and number, with one red rectangle."""
-    rng = np.random.default_rng([seed, number])
-    image = rng.integers(60, 120, (32, 32, 3), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
-    left, top = (int(each) for each in rng.integers(20, 190, 2))
-    image[top : top + 40, left : left + 40] = (0, 0, 255)
-    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()

@@ -1,7 +1,8 @@
 """Imitates the LakeFS endpoints that Standgale uses, with the statuses that a real server (1.84) was seen to return.
 
-Responses have the fields of the real API. Faults: ``fail`` (the next responses), ``hang_s``, ``lose_responses`` (the
-request is done, the connection is closed), ``gate`` of :class:`standgale.testing.gate.Gate` for connections.
+Responses have the fields of the real API. Faults: ``fail`` (the next responses), ``answers``, ``hang_s``,
+``lose_responses`` (the request is done, the connection is closed), ``gate`` of :class:`standgale.testing.gate.Gate` for
+connections.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class LakeFsServer(AppServer):
         self.repositories = {name: Repository(name) for name in ("standgale", "bird-detection")}
         self.fail: list[tuple[str, int, str]] = []
         """The next requests whose method and path contain the text get the status and message."""
+        self.answers: Callable[[str], web.Response | None] = lambda called: None
+        """Answers a request, by its method and path, while it is set; None: the request is done as usual."""
         self.hang_s = 0.0
         self.lose_responses = 0
         """So many changes are made, and their responses lost."""
@@ -111,6 +114,9 @@ class LakeFsServer(AppServer):
             if text in called:
                 del self.fail[number]
                 return _message(status, message)
+        given = self.answers(called)
+        if given is not None:
+            return given
         response: web.StreamResponse = await handler(request)
         if self.lose_responses and request.method != "GET" and response.status < 300:
             self.lose_responses -= 1

@@ -30,6 +30,11 @@ class Answer:
         self.body = body
 
     @property
+    def is_success(self) -> bool:
+        """Whether the request was done."""
+        return 200 <= self.status < 300
+
+    @property
     def data(self) -> Any:
         """What the response is about."""
         return self.body["data"]

@@ -1,0 +1,1 @@
+"""Breaks everything that sinks write to, kills each sink, and accounts for every frame in every sink afterwards."""
