@@ -16,6 +16,7 @@ from infra.database.settings import DatabaseSettings
 from infra.deploy.ports import reserved_ports
 from schemas.topics import default_path
 from standgale.services.sinks import sink_groups
+from standgale.settings import Settings
 from standgale.testing.gate import Gate
 from standgale.testing.graphs import GraphSpec, write_model
 from tests.campaign.brokers import BrokerName, CampaignBroker
@@ -78,8 +79,8 @@ class OutsSite:
     @cached_property
     def groups(self) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
         """The consumer groups of each sink, with the topics of each."""
-        declared = self.broker.topics()
-        return {name: sink_groups(name, declared) for name in self.sinks}
+        declared, settings = self.broker.topics(), Settings()
+        return {name: sink_groups(name, settings, declared) for name in self.sinks}
 
     def url(self, name: str) -> str:
         """Return the address of a process that serves HTTP."""
