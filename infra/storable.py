@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime
 from pydantic_core import PydanticCustomError
+
+from schemas.timestamps import in_utc
 
 
 def _storable(text: str) -> str:
@@ -19,16 +20,9 @@ def _storable(text: str) -> str:
     return text
 
 
-def _in_utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("in UTC it is not in the years 1 to 9999") from error
-
-
 StorableText = Annotated[str, AfterValidator(_storable)]
 """No null character, which PostgreSQL cannot store, and no half of a surrogate pair, which UTF-8 cannot write"""
-StorableTime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+StorableTime = Annotated[AwareDatetime, AfterValidator(in_utc)]
 """In UTC"""
 
 

@@ -18,4 +18,5 @@ def archive_path(
     """
     moment = captured_at.astimezone(UTC)
     name = f"{moment:%H-%M-%S}_{sha256[:digits]}.{EXTENSIONS[media_type]}"
-    return f"images/{device_id}/{moment:%Y-%m-%d}/{name}"
+    # Not strftime: it writes the year 999 with three digits.
+    return f"images/{device_id}/{moment.date().isoformat()}/{name}"

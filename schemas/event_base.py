@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Self
 
 from pydantic import (
@@ -19,7 +18,7 @@ from pydantic import (
 )
 
 from schemas.errors import EventError
-from schemas.timestamps import format_utc
+from schemas.timestamps import format_utc, in_utc
 
 DEVICE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
 DeviceId = Annotated[str, Field(pattern=DEVICE_ID_PATTERN)]
@@ -27,17 +26,8 @@ FLIGHT_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 FlightId = Annotated[str, Field(pattern=FLIGHT_ID_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
-
-def _in_utc(moment: datetime) -> datetime:
-    """Return ``moment`` in UTC; raise ValueError for the first and last hours of the calendar."""
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError(f"{moment.isoformat()} cannot be written in UTC") from error
-
-
 UtcDatetime = Annotated[
-    AwareDatetime, AfterValidator(_in_utc), PlainSerializer(format_utc, return_type=str, when_used="json")
+    AwareDatetime, AfterValidator(in_utc), PlainSerializer(format_utc, return_type=str, when_used="json")
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import lru_cache
 
 # All but "+00:00".
@@ -12,6 +12,20 @@ _WITHOUT_OFFSET = 26
 def utc_now() -> datetime:
     """Return the current time in UTC, with time zone."""
     return datetime.now(UTC)
+
+
+def in_utc(moment: datetime) -> datetime:
+    """Return ``moment`` in UTC. Raises ValueError for the first and the last day of the calendar.
+
+    Their ends stand for "never" and "always" in databases, which give them back without a time zone.
+    """
+    try:
+        found = moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{moment.isoformat()} cannot be written in UTC") from error
+    if found.date() in (date.min, date.max):
+        raise ValueError(f"{moment.isoformat()} is on the first or the last day of the calendar")
+    return found
 
 
 def format_utc(moment: datetime) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
 from uuid import UUID, uuid5
@@ -83,15 +84,15 @@ def is_of_service(body: bytes | None, media_type: str) -> bool:
     if body is None:
         return media_type == "application/json" or media_type.endswith("+json")
     try:
-        orjson.loads(body or b"null")
-    except orjson.JSONDecodeError:
+        _parsed(body)
+    except (ValueError, RecursionError):
         return False
     return True
 
 
 def read_response(body: bytes | None, event: DetectionsMade) -> Returned:
     """Return what the JSON response to the post about ``event`` says; a response that says nothing is one, too."""
-    response = orjson.loads(body or b"null")
+    response = _parsed(body)
     named = response.get("id") if isinstance(response, dict) else None
     given = response.get("annotations") if isinstance(response, dict) else response
     listed = given if isinstance(given, list) else []
@@ -105,6 +106,14 @@ def read_response(body: bytes | None, event: DetectionsMade) -> Returned:
     # The same id twice is one annotation.
     unique = {row["id"]: row for row in rows}
     return Returned(_id_of(named), list(unique.values()), len(listed) - len(rows))
+
+
+def _parsed(body: bytes | None) -> Any:
+    try:
+        return orjson.loads(body or b"null")
+    except orjson.JSONDecodeError:
+        # Some programs write NaN, or half of a character: only the field that has it is wrong, not the whole response.
+        return json.loads(body or b"null")
 
 
 def _id_of(named: object) -> str | None:

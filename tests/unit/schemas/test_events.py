@@ -50,6 +50,8 @@ def test_unknown_fields_are_ignored_and_events_never_change() -> None:
         ({"captured_at": "yesterday"}, "captured_at"),
         ({"captured_at": "0001-01-01T00:00:00+14:00"}, "captured_at"),
         ({"captured_at": "9999-12-31T23:00:00-02:00"}, "captured_at"),
+        ({"captured_at": "0001-01-01T00:00:30Z"}, "captured_at"),
+        ({"captured_at": "9999-12-31T23:59:59.999999Z"}, "captured_at"),
         ({"frame_id": "1"}, "frame_id"),
         ({"image": {}}, "image.uri"),
         ({"camera": {"latitude": 91}}, "camera.latitude"),

@@ -29,6 +29,8 @@ def test_read_response_without_content_returns_nothing(body: bytes | None) -> No
         (b"<html>sign in</html>", "text/html", False),
         (b"created", "application/json", False),
         (b"{", "application/json", False),
+        (b"[" * 200_000 + b"]" * 200_000, "application/json", False),
+        (b'{"notes": "\\ud800", "score": NaN}', "application/json", True),
         (None, "application/json", True),
         (None, "application/hal+json", True),
         (None, "text/html", False),
@@ -36,6 +38,14 @@ def test_read_response_without_content_returns_nothing(body: bytes | None) -> No
 )
 def test_a_page_is_no_response_of_the_service(body: bytes | None, media_type: str, expected: bool) -> None:
     assert is_of_service(body, media_type) is expected
+
+
+@pytest.mark.parametrize("wrong", [b'"notes": "\\ud800"', b'"centerX": NaN'])
+def test_what_strict_json_has_not_makes_one_annotation_wrong_and_no_other(wrong: bytes) -> None:
+    found = read_response(
+        b'{"id": 7, "annotations": [{"annotationType": "a", %s}, {"annotationType": "b"}]}' % wrong, EVENT
+    )
+    assert ([row["annotation_type"] for row in found.rows], found.unreadable, found.annotation_id) == (["b"], 1, "7")
 
 
 @pytest.mark.parametrize(("given", "kept"), [("a-1", "a-1"), (7, "7"), ("x" * 256, None), (1.5, None), ([], None)])
