@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -29,14 +29,16 @@ class RetentionParts:
 
 
 @asynccontextmanager
-async def open_retention(settings: Settings, *, wait_s: float) -> AsyncIterator[RetentionParts]:
-    """Open store, database and broker for the block; nothing is made that is not there."""
+async def open_retention(
+    settings: Settings, *, wait_s: float = 0.0, tell: Callable[[str], None] = lambda text: None
+) -> AsyncIterator[RetentionParts]:
+    """Open store, database and broker for the block; nothing is made that is not there. See Retention for the rest."""
     async with open_command_broker(settings, make=False, as_it_is=True) as broker, open_database(settings) as database:
         admin = await broker.admin()
         store = open_frame_store(settings.frames, settings.data_dir)
         try:
             archive = ArchivedFrames(lambda: open_archive(settings.lakefs, settings.data_dir, store))
-            retention = Retention(store, database, admin, settings.retention, archive, wait_s=wait_s)
+            retention = Retention(store, database, admin, settings.retention, archive, wait_s=wait_s, tell=tell)
             yield RetentionParts(store, database, admin, retention)
         finally:
             await store.close()

@@ -49,24 +49,31 @@ class Retention:
         archive: FrameArchive | None = None,
         *,
         wait_s: float = _WAIT_S,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """``wait_s``: how long to wait for groups that read at this moment."""
+        """``wait_s``: how long to wait for groups that read at this moment; ``tell`` gets the text that it waits."""
         self._store = store
         self._database = database
         self._admin = admin
         self._settings = settings
         self._wait_s = wait_s
+        self._tell = tell
         self._lease = RemovalLease(database)
         self._remover = Remover(store, database, archive, self._lease)
 
     async def look(
-        self, show: Callable[[Sequence[Planned]], None] = lambda page: None, beat: Callable[[], None] = lambda: None
+        self,
+        show: Callable[[Sequence[Planned]], None] = lambda page: None,
+        beat: Callable[[], None] = lambda: None,
+        *,
+        as_if_read: bool = False,
     ) -> RunReport:
         """Return what a run would do now, and do nothing; ``show`` gets each page of what would be removed.
 
-        Raises RetentionHeldError, StoresDifferError, and the errors of broker, store and database.
+        ``as_if_read``: as if all consumer groups had read everything, so that none is asked or waited for. Raises
+        RetentionHeldError, StoresDifferError, and the errors of broker, store and database.
         """
-        policy = await self._policy()
+        policy = await self._policy(as_if_read=as_if_read)
         report = RunReport(policy.now)
         stored = await self._compare(policy, report, show, beat)
         async for page in Plan(self._database, policy, stored, report).pages():
@@ -110,7 +117,7 @@ class Retention:
         await self._end(number, report)
         return report
 
-    async def _policy(self) -> Policy:
+    async def _policy(self, *, as_if_read: bool = False) -> Policy:
         async with self._database.acquire() as connection:
             now: datetime = await connection.fetchval(_NOW)
         if abs(now - utc_now()) > _CLOCKS:
@@ -118,7 +125,9 @@ class Retention:
                 f"the clock of the database says {now:%Y-%m-%d %H:%M:%S} UTC, the clock of this machine "
                 f"{utc_now():%Y-%m-%d %H:%M:%S}: one of them is wrong, and frames would be too old by it; set it right"
             )
-        settled = await settled_before(self._admin, self._database, wait_s=self._wait_s)
+        if as_if_read:
+            return Policy.of(self._settings, now, now)
+        settled = await settled_before(self._admin, self._database, wait_s=self._wait_s, tell=self._tell)
         if settled.before is None:
             raise RetentionHeldError(f"no frame can be removed yet: {settled.why}")
         return Policy.of(self._settings, now, settled.before)

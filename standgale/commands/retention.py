@@ -42,7 +42,6 @@ def estimate(
     days: Annotated[
         float, typer.Option(min=1.0, max=365.0, help="From what arrived in so many days before now.")
     ] = 7.0,
-    wait: WaitOption = 90.0,
     as_json: JsonOption = False,
 ) -> None:
     """Say how long there is room, how long frames are kept, and what the first run would remove; change nothing."""
@@ -58,8 +57,8 @@ def estimate(
     wanted = settings.retention
 
     async def work() -> tuple[RunReport, Arrivals, Forecast]:
-        async with open_retention(settings, wait_s=wait) as parts:
-            report = await parts.retention.look()
+        async with open_retention(settings) as parts:
+            report = await parts.retention.look(as_if_read=True)
             policy = Policy.of(wanted, report.began_at, report.began_at)
             arrivals = await read_arrivals(parts.database, policy, days)
         kept = sum(tally.bytes for why, tally in report.kept.items() if why in _LASTING)
@@ -101,7 +100,7 @@ def audit(context: typer.Context, wait: WaitOption = 90.0, as_json: JsonOption =
     settings = context_of(context).settings()
 
     async def work() -> Audit:
-        async with open_retention(settings, wait_s=wait) as parts:
+        async with open_retention(settings, wait_s=wait, tell=context_of(context).notes.print) as parts:
             return await parts.retention.audit()
 
     found = run_async(work())
@@ -131,7 +130,7 @@ def run(
     settings = context_of(context).settings()
 
     async def work() -> RunReport:
-        async with open_retention(settings, wait_s=wait) as parts:
+        async with open_retention(settings, wait_s=wait, tell=context_of(context).notes.print) as parts:
             if not dry_run:
                 return await parts.retention.run()
             with _listing(list_) as show:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infra.errors import SettingsError
+from schemas.timestamps import utc_now
 from standgale.commands.context import JsonOption, context_of, print_json, run_async, table
 from standgale.commands.times import parse_time
 
@@ -56,6 +57,8 @@ def pin(  # noqa: PLR0913, PLR0917 (one per option of the verb)
             "--digests and --dataset say which pictures are kept; give one of them, or options that select frames"
         )
     expires_at = parse_time("--expires", expires)
+    if expires_at is not None and expires_at <= utc_now():
+        raise SettingsError(f"--expires {expires} is in the past, so the pin would keep nothing; give a later time")
     settings = context_of(context).settings()
     read = None if digests is None else _read_digests(digests)
 

@@ -10,7 +10,7 @@ was published before T as well.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -83,13 +83,15 @@ async def take_snapshot(admin: Admin, database: Database) -> Reading:
     return reading
 
 
-async def settled_before(admin: Admin, database: Database, *, wait_s: float) -> Settled:
-    """Return the time; wait at most ``wait_s`` for groups that read at this moment."""
+async def settled_before(
+    admin: Admin, database: Database, *, wait_s: float, tell: Callable[[str], None] = lambda text: None
+) -> Settled:
+    """Return the time; wait at most ``wait_s`` for groups that read at this moment, and ``tell`` once for which one."""
     first = reading_of(await admin.groups(), utc_now())
     if not first.groups:
         return Settled(None, "no consumer group has read a frame yet, so no frame is known to be read by all")
     until_s = monotonic_s() + wait_s
-    moment, steps = first.taken_at, 0
+    moment, steps, told = first.taken_at, 0, False
     while True:
         latest = reading_of(await admin.groups(), utc_now())
         if latest.has_passed(moment):
@@ -99,6 +101,9 @@ async def settled_before(admin: Admin, database: Database, *, wait_s: float) -> 
         elif monotonic_s() >= until_s:
             break
         else:
+            if not told:
+                tell(f"waiting for the consumer group {latest.slowest}, at most {wait_s:g} s")
+                told = True
             await asyncio.sleep(_LOOK_EVERY_S)
     assert latest.read_before is not None
     async with database.acquire() as connection:
@@ -115,5 +120,6 @@ def _why(reading: Reading) -> str:
     assert reading.read_before is not None
     return (
         f"the consumer group {reading.slowest} has not read events since {reading.read_before:%Y-%m-%d %H:%M:%S} UTC; "
-        "start its consumers, or delete a group that is no longer used (standgale topics forget-group)"
+        "wait when it gathers a batch, as the archive does for up to lakefs.batch_timeout_s; start its consumers "
+        "when they do not run; delete only a group that nobody needs any more (standgale topics forget-group)"
     )

@@ -42,7 +42,7 @@ class Verbs:
         done = CliRunner().invoke(app, ["retention", *arguments], env=self.environment)
         if status == 2:
             assert isinstance(done.exception, StandgaleError)
-            return str(done.exception)
+            return f"{done.stderr}{done.exception}"
         assert done.exit_code == status, (done.output, done.exception)
         return done.stdout
 
@@ -94,6 +94,24 @@ def test_frames_are_pinned_looked_at_removed_and_compared(migrated_dsn: str, tmp
     assert "removed (age): 1 picture" in verbs("run")
 
 
+async def _publish_unread(folder: Path) -> None:
+    broker = EmbeddedBroker(embedded_file(folder), load_topics())
+    publisher = await broker.publisher()
+    await publisher.publish([OutRecord(DETECTIONS, "cam-1", b"{}")])
+    await publisher.close()
+    await broker.close()
+
+
+def test_an_estimate_waits_for_no_consumer_and_a_run_names_the_one(migrated_dsn: str, tmp_path: Path) -> None:
+    verbs = Verbs(tmp_path, migrated_dsn)
+    asyncio.run(fill(tmp_path, migrated_dsn))
+    asyncio.run(_publish_unread(tmp_path))
+    assert verbs.json("estimate")["planned"] == {"age": {"pictures": 3, "bytes": 3_000}}
+    output = verbs("run", "--dry-run", "--wait", "0.6", status=2)
+    assert "waiting for the consumer group sink.postgres, at most 0.6 s" in output
+    assert "the consumer group sink.postgres has not read events since" in output
+
+
 def test_pictures_of_a_data_set_are_pinned_by_their_digests(migrated_dsn: str, tmp_path: Path) -> None:
     verbs = Verbs(tmp_path, migrated_dsn)
     asyncio.run(fill(tmp_path, migrated_dsn))
@@ -118,6 +136,7 @@ def test_pictures_of_a_data_set_are_pinned_by_their_digests(migrated_dsn: str, t
         (["north", "--flight", "north"], "give the device of the flight, too"),
         (["year", "--since", "2026-02-01", "--until", "2026-01-01"], "not later"),
         (["set", "--digests", "/dev/null"], "has no pictures"),
+        (["old", "--device", "cam-1", "--expires", "2020-01-01"], "--expires 2020-01-01 is in the past"),
     ],
 )
 def test_a_pin_that_keeps_nothing_is_refused(
