@@ -41,7 +41,7 @@ def test_a_page_is_no_response_of_the_service(body: bytes | None, media_type: st
 
 
 @pytest.mark.parametrize("wrong", [b'"notes": "\\ud800"', b'"centerX": NaN'])
-def test_what_strict_json_has_not_makes_one_annotation_wrong(wrong: bytes) -> None:
+def test_nan_and_half_a_character_make_one_annotation_wrong(wrong: bytes) -> None:
     found = read_response(
         b'{"id": 7, "annotations": [{"annotationType": "a", %s}, {"annotationType": "b"}]}' % wrong, EVENT
     )
