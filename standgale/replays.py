@@ -303,3 +303,7 @@ class _NoTokens:
     def verify(self, token: str) -> None:
         """Return None."""
         del token
+
+    async def look_up(self, token: str) -> None:
+        """Find nothing."""
+        del token

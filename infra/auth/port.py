@@ -30,3 +30,7 @@ class Verifier(Protocol):
         Raises a TransientError while the tokens were not read yet (the database is unavailable).
         """
         ...
+
+    async def look_up(self, token: str) -> None:
+        """Find out whether ``token``, if it is not known, was made a moment ago; many guesses cost few queries."""
+        ...

@@ -154,7 +154,8 @@ class Tokens:
         self._check_id(holder_id)
         kind = self.kind
         async with self._database.acquire() as connection, transaction(connection):
-            valid = await self._locked_valid_ids(connection, holder_id)
+            seen = f"standgale {kind.command} list shows all"
+            valid = await self._locked_valid_ids(connection, holder_id, otherwise=seen)
             if token_id is not None and token_id not in valid:
                 raise kind.error(
                     f"{kind.holder} {holder_id} has no valid {kind.token} {token_id!r}; valid are: "
@@ -176,13 +177,14 @@ class Tokens:
                 "and hyphens, and begins with a letter or digit"
             )
 
-    async def _locked_valid_ids(self, connection: Connection, holder_id: str) -> Sequence[str]:
+    async def _locked_valid_ids(
+        self, connection: Connection, holder_id: str, *, otherwise: str | None = None
+    ) -> Sequence[str]:
+        """Return the ids of a holder's valid tokens, its row locked; ``otherwise``: the advice where there is none."""
         found: UUID | None = await connection.fetchval(self._sql.lock_holder, holder_id)
         if found is None:
-            raise self.kind.error(
-                f"there is no {self.kind.holder} {holder_id}; add it first: standgale {self.kind.command} add "
-                f"{holder_id}"
-            )
+            advice = otherwise or f"add it first: standgale {self.kind.command} add {holder_id}"
+            raise self.kind.error(f"there is no {self.kind.holder} {holder_id}; {advice}")
         return [row["token_id"] for row in await connection.fetch(self._sql.valid_ids, holder_id)]
 
     async def _insert_token(self, connection: Connection, holder_id: str) -> str:

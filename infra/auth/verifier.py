@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from infra.auth.kinds import DEVICE_TOKENS, TokenKind
+from infra.auth.look_ups import LookUps
 from infra.auth.scopes import DeviceScope, ScopeError
 from infra.auth.tokens import token_hash, token_id_of
 from infra.database.pool import Database
@@ -30,6 +33,7 @@ _NO_HASH = bytes(32)
 _NOTE = "tokens"
 # A token has 64 characters; a longer text is not worth hashing.
 _MAX_TOKEN = 256
+_ID = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +60,12 @@ class TokenVerifier:
     """Keeps the hashes of all valid tokens, read again every ``refresh_s`` seconds; a component of the
     service that verifies.
 
-    A new or revoked token takes effect within ``refresh_s``. While the database cannot be read (it is unavailable, it
-    refuses the password, a table is missing), the last list stays in force at any age: no token can be revoked in that
-    time either, and devices must not lose frames because of an error on our side. Expiry follows the clock of the
-    database, continued by a monotonic one, so it works in that time too, and also when the clock of this machine is
-    wrong. The component stays ready, reports the error in a note, and logs a warning.
+    A revoked token takes effect within ``refresh_s``; a new one at once, where :meth:`look_up` is called. While the
+    database cannot be read (it is unavailable, it refuses the password, a table is missing), the last list stays in
+    force at any age: no token can be revoked in that time either, and devices must not lose frames because of an error
+    on our side. Expiry follows the clock of the database, continued by a monotonic one, so it works in that time too,
+    and also when the clock of this machine is wrong. The component stays ready, reports the error in a note, and logs a
+    warning.
     """
 
     def __init__(
@@ -81,10 +86,13 @@ class TokenVerifier:
             f"extract(epoch FROM expires_at - now())::float8 AS left_s FROM {kind.tokens} {holders}"
             "WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())"
         )
+        self._select_some = f"{self._select} AND token_id = ANY($1)"
+        self._look_ups = LookUps(self._read_some, kind.tokens_name)
         self._database = database
         self._refresh_s = refresh_s
         self._backoff = Backoff(retry or RetrySettings())
         self._known: Mapping[str, _KnownToken] | None = None
+        self._looked_up: dict[str, _KnownToken] = {}
         self._read_at: datetime | None = None
         self._logged: set[str] = set()
 
@@ -121,20 +129,33 @@ class TokenVerifier:
             )
         return self._known
 
+    async def look_up(self, token: str) -> None:
+        """Read the token from the database if it looks like one and its id is not in the list; see :class:`LookUps`.
+
+        It raises nothing: where the database does not answer, the list decides.
+        """
+        if self._known is None or len(token) > _MAX_TOKEN:
+            return
+        token_id = token_id_of(token, self._kind)
+        if token_id is not None and token_id not in self._known and _ID.fullmatch(token_id):
+            await self._look_ups.find(token_id)
+
+    async def _read_some(self, token_ids: Sequence[str]) -> None:
+        async with self._database.acquire() as connection:
+            rows = await connection.fetch(self._select_some, token_ids)
+        found = _tokens_in(rows)
+        self._looked_up.update(found)
+        self._known = {**(self._known or {}), **found}
+
     async def refresh(self) -> None:
         """Read the list now. Raises DatabaseUnavailableError or RefusedError; then the former list stays in force."""
+        # What is looked up from now on may be newer than the list that is read now.
+        self._looked_up.clear()
         async with self._database.acquire() as connection:
             rows = await connection.fetch(self._select)
-        now_s = monotonic_s()
-        self._known = {
-            row["token_id"]: _KnownToken(
-                VerifiedToken(row["holder_id"], row["token_id"], _scope_of(row["holder_id"], row["devices"])),
-                row["token_hash"],
-                None if row["left_s"] is None else now_s + row["left_s"],
-            )
-            for row in rows
-        }
+        self._known = {**_tokens_in(rows), **self._looked_up}
         self._read_at = utc_now()
+        self._look_ups.forget()
 
     async def run(self, stop: asyncio.Event, health: HealthPart) -> None:
         """Refresh until ``stop`` is set; not ready only until the first list is read. No error ends it."""
@@ -177,6 +198,18 @@ class TokenVerifier:
             )
         else:
             logger.error("reading %s failed unexpectedly (%s)", self._kind.tokens_name, effect, exc_info=error)
+
+
+def _tokens_in(rows: Sequence[Any]) -> dict[str, _KnownToken]:
+    now_s = monotonic_s()
+    return {
+        row["token_id"]: _KnownToken(
+            VerifiedToken(row["holder_id"], row["token_id"], _scope_of(row["holder_id"], row["devices"])),
+            row["token_hash"],
+            None if row["left_s"] is None else now_s + row["left_s"],
+        )
+        for row in rows
+    }
 
 
 def _scope_of(holder_id: str, devices: Sequence[str] | None) -> DeviceScope | None:

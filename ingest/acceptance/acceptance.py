@@ -115,8 +115,7 @@ class Acceptance:
         if device is None:
             raise UnauthorizedError(
                 "the device token is not valid",
-                details="It is unknown, revoked or expired, or was made a moment ago and counts in some seconds; ask "
-                "the operator of this gateway for a new one.",
+                details="It is unknown, revoked or expired; ask the operator of this gateway for a new one.",
                 headers=_CHALLENGE,
             )
         return device.holder_id

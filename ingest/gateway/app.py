@@ -18,6 +18,7 @@ from infra.http_api.direct_routes import DirectRouting, NamedRoute
 from infra.http_api.error_middleware import ErrorMiddleware
 from infra.http_api.errors.pages import add_error_pages
 from infra.http_api.errors.responses import http_exception_response, validation_response
+from infra.http_api.limits.new_tokens import NewTokens
 from infra.http_api.limits.rate_middleware import RateMiddleware
 from infra.http_api.limits.rates import RateLimits
 from infra.http_api.operation_routes import add_operations
@@ -90,6 +91,7 @@ def create_gateway(parts: GatewayParts) -> FastAPI:
     app.router.redirect_slashes = False
     # Starlette runs the middleware added last first: telemetry is outermost, so every response has its request id.
     app.add_middleware(DirectRouting, routes=app.router.routes)
+    app.add_middleware(NewTokens, verifier=verifier, rates=rates)
     app.add_middleware(RateMiddleware, rates=rates)
     app.add_middleware(
         ErrorMiddleware,

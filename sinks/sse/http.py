@@ -116,6 +116,7 @@ class _Stream:
         request = Request(scope)
         try:
             parameters = _parameters(request)
+            await self._access.look_up(request.headers)
             subscriber = self._subscriber(request, parameters)
             refusal = self._refusal(request)
             if refusal is None:

@@ -78,6 +78,9 @@ class Tokens:
             raise DatabaseUnavailableError("postgresql://secret-host does not respond")
         return self.known.get(token)
 
+    async def look_up(self, token: str) -> None:
+        """Find nothing new."""
+
 
 class FaultyPublisher:
     """Publishes through the real publisher, or fails or hangs as a test sets."""

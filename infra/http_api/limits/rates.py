@@ -167,6 +167,11 @@ class RateLimits:
         """Return a verifier that asks ``inner``, and counts wrong tokens by address and requests by client."""
         return _CountingVerifier(self, inner)
 
+    def allow_new_token(self) -> bool:
+        """Return whether the address of this request may have tokens looked up: it has not sent too many wrong ones."""
+        request = _request.get()
+        return self._bad_tokens is None or request is None or self._bad_tokens.allows(request.address)
+
     def verify(self, token: str, inner: Verifier) -> Holder | None:
         """Verify ``token``, within the rates of its client and of wrong tokens. Raises RateLimitError."""
         request, key = _request.get() or CountedRequest(""), _token_key(token)
@@ -206,6 +211,10 @@ class _CountingVerifier:
     def verify(self, token: str) -> Holder | None:
         """Return the holder of ``token``. Raises RateLimitError besides the errors of the verifier inside."""
         return self._rates.verify(token, self._inner)
+
+    async def look_up(self, token: str) -> None:
+        """Let the verifier inside look ``token`` up."""
+        await self._inner.look_up(token)
 
 
 def _error(state: RateState, who: str, what: str, setting: str) -> RateLimitError:

@@ -61,6 +61,11 @@ class Subscriber:
         return self.key_scope if self.token_devices is None else self.token_devices.within(self.key_scope)
 
 
+def key_in(headers: Headers) -> str:
+    """Return the key or token in ``headers``; "" without one."""
+    return headers.get("x-api-key") or headers.get("x-api-token") or bearer_token(headers.get("authorization", ""))
+
+
 @dataclass(frozen=True, slots=True)
 class StreamAccess:
     """Knows who may follow the stream: all (``sse.access: open`` without ``sse.tokens``), or clients with a token."""
@@ -82,12 +87,18 @@ class StreamAccess:
         """Whether clients need neither key nor token."""
         return self.settings.access == "open" and not self.settings.tokens
 
+    async def look_up(self, headers: Headers) -> None:
+        """Find out whether the API key in ``headers``, if it is not known, was made a moment ago."""
+        shown = key_in(headers)
+        if self.keys is not None and shown.startswith(_KEY_PREFIX):
+            await self.keys.look_up(shown)
+
     def subscriber(self, headers: Headers, in_query: str = "") -> Subscriber:
         """Return who asks: ``in_query`` is the token in the address, which headers come before.
 
         Raises UnauthorizedError, and a TransientError while the keys could not be read yet.
         """
-        shown = headers.get("x-api-key") or headers.get("x-api-token") or bearer_token(headers.get("authorization", ""))
+        shown = key_in(headers)
         if not shown and in_query and not in_query.startswith(PREFIX):
             raise UnauthorizedError(
                 f"the token in the address is none of the live stream ({PREFIX}…): an API key in an address would be "

@@ -29,7 +29,11 @@ class KeyHolder(Protocol):
 
 
 class Keys(Protocol):
-    """Knows the valid API keys; both methods raise a TransientError while they could not be read yet."""
+    """Knows the valid API keys; to ask for one raises a TransientError while they could not be read yet."""
+
+    async def look_up(self, token: str) -> None:
+        """Find out whether ``token``, if it is not known, was made a moment ago; many guesses cost few queries."""
+        ...
 
     def verify(self, token: str) -> KeyHolder | None:
         """Return the client of the key ``token``; None for one that is wrong, revoked or expired."""

@@ -11,11 +11,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from infra.auth.bearer import bearer_token
 from infra.auth.scopes import MAX_PATTERNS, DeviceScope, ScopeError
 from infra.errors import TransientError
 from schemas.timestamps import format_utc
-from sinks.sse.access.access import StreamAccess, Subscriber, UnauthorizedError
+from sinks.sse.access.access import StreamAccess, Subscriber, UnauthorizedError, key_in
 from sinks.sse.access.stream_tokens import StreamTokens
 from sinks.sse.responses import CHALLENGE, error_answer, later_answer
 
@@ -53,10 +52,9 @@ class TokenRoute:
         await response(scope, receive, send)
 
     async def _response(self, request: Request) -> Response:
-        headers = request.headers
-        key = headers.get("x-api-key") or headers.get("x-api-token") or bearer_token(headers.get("authorization", ""))
+        await self._access.look_up(request.headers)
         try:
-            subscriber = self._access.of_key(key)
+            subscriber = self._access.of_key(key_in(request.headers))
         except UnauthorizedError:
             text = "an API key is required: send it as X-API-Key or as Authorization: Bearer"
             return error_answer(request, 401, UnauthorizedError.code, text, CHALLENGE)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -108,6 +111,53 @@ async def test_an_overlap_ends_the_old_token_by_the_clock(tokens: DeviceTokens, 
         await tokens.rotate("drone-7", overlap_s=-1)
 
 
+async def test_a_new_token_is_found_before_the_next_list(tokens: DeviceTokens, database: Database) -> None:
+    """Devices got 401 for some seconds with a token that was printed already."""
+    verifier = TokenVerifier(database, refresh_s=3_600)
+    await verifier.look_up("stg_0123456789abcdef_none")
+    await verifier.refresh()
+    token = await tokens.add("drone-7")
+    assert verifier.verify(token) is None
+    await verifier.look_up(token)
+    found = verifier.verify(token)
+    assert found is not None
+    assert found.holder_id == "drone-7"
+    # The public id alone opens nothing.
+    forged = token[:-1] + ("A" if token[-1] != "A" else "B")
+    await verifier.look_up(forged)
+    assert verifier.verify(forged) is None
+    await tokens.revoke("drone-7")
+    await verifier.refresh()
+    await verifier.look_up(token)
+    assert verifier.verify(token) is None
+
+
+async def test_a_list_that_was_begun_before_a_token_was_made_keeps_it(
+    tokens: DeviceTokens, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an open connection, which is verified again and again, ends as if its token were revoked."""
+    verifier = TokenVerifier(database, refresh_s=3_600)
+    await verifier.refresh()
+    made, acquire = asyncio.Event(), database.acquire
+
+    @asynccontextmanager
+    async def slow(**options: Any) -> AsyncIterator[Any]:
+        async with acquire(**options) as connection:
+            yield connection
+            await made.wait()
+
+    monkeypatch.setattr(database, "acquire", slow)
+    refreshing = asyncio.create_task(verifier.refresh())
+    await asyncio.sleep(0.3)
+    monkeypatch.setattr(database, "acquire", acquire)
+    token = await tokens.add("drone-7")
+    await verifier.look_up(token)
+    assert verifier.verify(token) is not None
+    made.set()
+    await refreshing
+    assert verifier.verify(token) is not None
+
+
 @pytest.mark.parametrize("device_id", ["", "-x", "a b", "a/b", "a\x00", "ä", "x" * 256, "drone\n"])
 async def test_a_wrong_device_id_is_refused_by_every_command(tokens: DeviceTokens, device_id: str) -> None:
     for command in (tokens.add, tokens.rotate, tokens.revoke):
@@ -119,6 +169,8 @@ async def test_a_wrong_device_id_is_refused_by_every_command(tokens: DeviceToken
 async def test_unknown_devices_and_tokens_are_named(tokens: DeviceTokens) -> None:
     with pytest.raises(DeviceError, match="standgale device add drone-8"):
         await tokens.rotate("drone-8")
+    with pytest.raises(DeviceError, match=r"there is no device drone-8; standgale device list shows all$"):
+        await tokens.revoke("drone-8")
     await tokens.add("drone-7")
     with pytest.raises(DeviceError, match=r"'beef'; valid are: [0-9a-f]{16}"):
         await tokens.revoke("drone-7", "beef")

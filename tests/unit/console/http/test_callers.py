@@ -24,6 +24,9 @@ class Keys:
     def verify(self, token: str) -> Verified | None:
         return Verified("desktop") if token == "sgk_right" else None
 
+    async def look_up(self, token: str) -> None:
+        """Find nothing new."""
+
 
 async def nothing(message: Message) -> None:
     raise AssertionError(message)
@@ -111,6 +114,9 @@ async def test_a_key_that_is_revoked_while_a_body_is_received_ends_the_request()
     class Revocable:
         def verify(self, token: str) -> Verified | None:
             return Verified("desktop") if token in valid else None
+
+        async def look_up(self, token: str) -> None:
+            """Find nothing new."""
 
     async def receive() -> Message:
         return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
