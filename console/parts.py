@@ -15,6 +15,7 @@ from infra.http_api.limits.slots import AGAIN_FASTER, UploadSlots
 from infra.process.health import Health
 from infra.storage.frames.port import FrameStore
 from ingest.limits.settings import LimitsSettings
+from sinks.webhooks.settings import WebhookSettings
 
 # Where all places are used, the slowest upload that has lasted for so long makes room for a client without one.
 _TURN_S = 30.0
@@ -45,6 +46,8 @@ class ConsoleParts:
     """The detectors that work now"""
     objects: JobObjects = field(default_factory=lambda: JobObjects(InferenceJobsSettings()))
     """The S3 server of inference jobs, and their settings; who makes it closes it"""
+    webhooks: WebhookSettings = field(default_factory=WebhookSettings)
+    """Which addresses web-hooks may have"""
     slots: UploadSlots = field(init=False)
     """The uploads that are received at the same time, of all endpoints"""
     bodies: UploadSlots = field(init=False)

@@ -35,10 +35,18 @@ class NoRules:
 
 
 class ModelNames(Protocol):
-    """Knows the versions in the model store."""
+    """Knows the versions in the model store, and those that detectors use."""
 
     async def versions(self) -> Sequence[ModelRef] | None:
         """Return all versions; None when they cannot be known now."""
+        ...
+
+    async def active(self) -> Sequence[ModelRef]:
+        """Return the versions that detectors use for frames that ask for none; empty when they cannot be known now."""
+        ...
+
+    async def takes_prompt(self, model: ModelRef) -> bool | None:
+        """Return whether the version takes a text; None when it cannot be known now."""
         ...
 
 
@@ -47,6 +55,15 @@ class AnyModel:
 
     async def versions(self) -> Sequence[ModelRef] | None:
         """Return None."""
+        return None
+
+    async def active(self) -> Sequence[ModelRef]:
+        """Return none."""
+        return ()
+
+    async def takes_prompt(self, model: ModelRef) -> bool | None:
+        """Return None."""
+        del model
         return None
 
 

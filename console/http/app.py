@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -15,12 +15,14 @@ from console.http.direct_route import direct_routes
 from console.http.document import complete, operation_id
 from console.http.error_codes import CONSOLE_CODES
 from console.http.error_texts import describe_error_of_picture
+from console.http.query_names import require_known_query
 from console.metrics import REQUESTS_REFUSED
 from console.parts import ConsoleParts
 from infra.http_api.direct_routes import DirectRouting
 from infra.http_api.error_middleware import ErrorMiddleware
 from infra.http_api.errors.pages import add_error_pages
 from infra.http_api.errors.responses import http_exception_response, validation_response
+from infra.http_api.limits.new_tokens import NewTokens
 from infra.http_api.limits.rate_middleware import RateMiddleware
 from infra.http_api.limits.rates import RateLimits
 from infra.http_api.limits.turns import Turns
@@ -70,6 +72,7 @@ def create_console(
     app.add_middleware(DirectRouting, routes=direct_routes(routers))
     app.add_middleware(BodyLimits, settings=settings, slots=parts.bodies, turns=Turns(), public=public)
     app.add_middleware(KeyMiddleware, verifier=rates.verifier(parts.keys), public=(*PUBLIC, *public), keys=parts.keys)
+    app.add_middleware(NewTokens, verifier=parts.keys, rates=rates)
     app.add_middleware(RateMiddleware, rates=rates)
     app.add_middleware(ErrorMiddleware, refused=REQUESTS_REFUSED, describe=describe_error_of_picture)
     if settings.cors_origins:
@@ -86,7 +89,7 @@ def create_console(
     app.add_exception_handler(HTTPException, http_exception_response)
     app.add_exception_handler(RequestValidationError, validation_response)
     for router in routers:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(require_known_query)])
     add_operations(app, parts.health)
     add_pages(app)
     add_error_pages(app, CONSOLE_CODES)

@@ -115,8 +115,7 @@ class KeyMiddleware:
         if found is None:
             raise UnauthorizedError(
                 "the API key is not valid",
-                details="It is unknown, revoked or expired, or was made a moment ago and counts in some seconds; the "
-                "operator makes one with `standgale key add NAME`.",
+                details="It is unknown, revoked or expired; the operator makes one with `standgale key add NAME`.",
                 headers=_CHALLENGE,
             )
         return Caller(found.holder_id, key, found.scope)

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from console.http.callers import caller_in
+from console.http.query_names import require_known_query
 from infra.http_api.direct_routes import NamedRoute
 
 
@@ -28,6 +29,7 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
+        await require_known_query(request)
         arguments: dict[str, object] = {**scope["path_params"], "caller": caller_in(request)}
         if self._takes_request:
             arguments["request"] = request

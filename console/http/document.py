@@ -79,8 +79,8 @@ def complete(schema: dict[str, Any], is_public: Callable[[str], bool]) -> None:
     schemas.update(component_schemas([ErrorBody]))
     schema["security"] = _NEEDED
     for path, methods in schema["paths"].items():
-        for operation in methods.values():
-            _complete_operation(operation, path, has_key=not is_public(path))
+        for method, operation in methods.items():
+            _complete_operation(operation, method, path, has_key=not is_public(path))
             for about in operation.get("requestBody", {}).get("content", {}).values():
                 # Of a body that an endpoint reads itself: its references are those of the document.
                 schemas.update(about.get("schema", {}).pop("$defs", {}))
@@ -90,7 +90,7 @@ def complete(schema: dict[str, Any], is_public: Callable[[str], bool]) -> None:
     schema["tags"] = [{"name": name, "description": text} for name, text in TAGS.items() if name in used]
 
 
-def _complete_operation(operation: dict[str, Any], path: str, *, has_key: bool) -> None:
+def _complete_operation(operation: dict[str, Any], method: str, path: str, *, has_key: bool) -> None:
     responses = operation["responses"]
     content = responses.get("422", {}).get("content", {}).get("application/json", {})
     if content.get("schema") == _VALIDATION:
@@ -100,7 +100,7 @@ def _complete_operation(operation: dict[str, Any], path: str, *, has_key: bool) 
     operation["security"] = _NEEDED if has_key else []
     if not has_key:
         return
-    for status, response in _responses(_usual_codes(operation, path)).items():
+    for status, response in _responses(_usual_codes(operation, method, path)).items():
         mine = responses.setdefault(status, response)
         for media_type, about in response["content"].items():
             listed = mine.setdefault("content", {}).setdefault(media_type, about).setdefault("examples", {})
@@ -108,13 +108,14 @@ def _complete_operation(operation: dict[str, Any], path: str, *, has_key: bool) 
                 listed.setdefault(code, example)
 
 
-def _usual_codes(operation: Mapping[str, Any], path: str) -> Iterable[str]:
+def _usual_codes(operation: Mapping[str, Any], method: str, path: str) -> Iterable[str]:
     """Return the codes that follow from what an operation takes."""
     yield from _OF_ALL
     names = re.findall(r"\{(\w+)", path)
     yield from (_OF_PARAMETERS.get(name, "NOT_FOUND") for name in names)
     taken = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]
-    if taken:
+    if taken or method == "get":
+        # Also of a path without parameters: those that it does not have are refused.
         yield "INVALID_CONFIG"
     yield from (_OF_PARAMETERS[name] for name in taken if name in ("job_id", "file_id"))
     if "application/json" in operation.get("requestBody", {}).get("content", {}):

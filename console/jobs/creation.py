@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+from console.http.errors import InvalidConfigError
 from console.ids import is_id, new_id
 from console.jobs.config import KeptConfig
-from console.jobs.errors import InvalidConfigError, RequestKeyReusedError, TooManyJobsError
+from console.jobs.errors import RequestKeyReusedError, TooManyJobsError
 from console.uploads.errors import upload_not_found
 from infra.database.pool import Connection
 from infra.texts import shortened

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from console.jobs.errors import InvalidConfigError
+from console.http.errors import InvalidConfigError
 from infra.texts import shortened
 
 _MOST = 20
@@ -68,8 +68,9 @@ def config_error(faults: Sequence[Mapping[str, Any]]) -> InvalidConfigError:
 
 
 def _fault(fault: Mapping[str, Any]) -> dict[str, str]:
-    # The first part says that it is in the body, or in the query.
-    parts = [str(part) for part in fault["loc"][1:]]
+    # The first part says that it is in the body, or in the query, where a parameter may be given several times.
+    within = fault["loc"][1:2] if fault["loc"][0] == "query" else fault["loc"][1:]
+    parts = [str(part) for part in within]
     kind, about = fault["type"], fault.get("ctx") or {}
     if kind == "json_invalid":
         parts = []

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
-from console.jobs.errors import InvalidConfigError
+from console.http.errors import InvalidConfigError
 from console.jobs.status import SELECT, JobRow, job_row
 from infra.database.pool import Connection
 from infra.texts import shortened

@@ -25,7 +25,8 @@ from console.jobs.creation import (
 )
 from console.jobs.estimate import Estimates
 from console.jobs.job_route import JobRoute
-from console.jobs.models import require_model
+from console.jobs.models import ModelFields, require_model
+from console.jobs.options import model_of
 from console.jobs.rules import rules_of
 from console.parts import ConsoleParts
 from infra.database.transaction import transaction
@@ -33,6 +34,7 @@ from infra.texts import counted
 from schemas.timestamps import format_utc
 from sinks.metrics import JOBS
 
+_FIELDS = ModelFields("config.model", "config.prompt")
 _Key = Annotated[
     str | None,
     Header(
@@ -69,7 +71,7 @@ def predict_router(parts: ConsoleParts, estimates: Estimates) -> APIRouter:
                 made = await find_requested(connection, caller.client_id, request)
             if made is not None:
                 return _accepted_again(made, estimates)
-        await require_model(asked.config, parts.models)
+        await require_model(model_of(asked.config), asked.config.prompt, parts.models, _FIELDS)
         config = KeptConfig(asked=asked.config, rules=await rules_of(asked.config, parts.rules))
         async with request_connection(parts, writing=True) as connection:
             load = await estimates.refresh(connection)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from console.http.errors import InvalidConfigError
 from console.jobs.config import JobConfig
-from console.jobs.errors import InvalidConfigError
 from console.ports import RulesLibrary
 from schemas.job_events import MAX_RULES, JobRules
 

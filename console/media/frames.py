@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 
 from console.media.records import MediaFrame, Medium, Progress, Run
 from console.settings import ConsoleSettings
+from infra.http_api.errors.api_errors import ExtraMissingError
 from infra.storage.file_digests import file_digest
 from infra.storage.frames.addressing import OTHER
 from infra.storage.frames.port import FrameStore
@@ -44,6 +46,14 @@ def image_limits(settings: ConsoleSettings) -> ImageLimits:
     )
 
 
+def require_video() -> None:
+    """Raise ExtraMissingError where the library that reads videos is not installed."""
+    if find_spec("av") is None:
+        raise ExtraMissingError(
+            "this server detects no videos, because the library that reads them is not installed", "video"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class KeptMedia:
     """Keeps media and their frames in the frame store."""
@@ -55,9 +65,12 @@ class KeptMedia:
     async def keep(self, path: Path) -> Medium:
         """Store the medium in the file ``path``: a picture, or else what must be a video.
 
-        Raises ImageError for a picture that is not accepted, and the errors of the store.
+        Raises ImageError for a picture that is not accepted, ExtraMissingError for a video that nothing here can read,
+        and the errors of the store.
         """
         media_type = await asyncio.to_thread(self._media_type, path)
+        if media_type == OTHER:
+            require_video()
         digest, size = await asyncio.to_thread(file_digest, path)
         uri = await self.store.put_file(path, sha256=digest.hex(), media_type=media_type)
         return Medium(uri, digest.hex(), size, media_type)

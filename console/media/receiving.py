@@ -22,6 +22,7 @@ from infra.http_api.request.multipart import OVERHEAD_BYTES, boundary_of
 _PIECE_BYTES = 1_000_000
 _PICTURE_PARTS = ("file", "image")
 _CONFIG_PART = "config"
+_PICTURE_HINT = 'Send it as a part file, as "curl -F file=@picture.jpg" does.'
 _BYTES = ("image/", "video/")
 _OCTETS = "application/octet-stream"
 
@@ -124,20 +125,33 @@ class MediaReceiver:
         stream = FormStream(pieces.next_piece, boundary_of(request.headers["content-type"]), 4)
         async for streamed in stream.parts(lambda part: most if part.name in _PICTURE_PARTS else OVERHEAD_BYTES):
             name = streamed.part.name
+            # What a part is comes before its size: a picture under another name is too large for a field.
+            if name not in (*_PICTURE_PARTS, _CONFIG_PART):
+                raise _other_part(name)
+            if name in _PICTURE_PARTS and picture is not None:
+                raise ValidationFailedError(
+                    f"the form has a second picture, in the part {name!r}; it takes one",
+                    details="Send a request for each picture, or upload them for a job: /api/v1/inference/upload.",
+                    field=name,
+                )
             if streamed.too_large:
-                raise BodyLimit(most, "console.max_file_bytes", name).exceeded(str(streamed.size_bytes))
-            if name in _PICTURE_PARTS and picture is None:
-                picture = streamed.part.data
-            elif name == _CONFIG_PART:
+                limit = (most, "console.max_file_bytes") if name in _PICTURE_PARTS else (OVERHEAD_BYTES, "fixed")
+                raise BodyLimit(*limit, name).exceeded(str(streamed.size_bytes))
+            if name == _CONFIG_PART:
                 config = _without_source(read_request(streamed.part.data))
             else:
-                raise ValidationFailedError(
-                    f"the form has a part {name[:60]!r}; it takes one picture as file, and config",
-                    field=name[:60] or "name",
-                )
+                picture = streamed.part.data
         if picture is None:
-            raise ValidationFailedError("the form has no picture", details="Send it as a part file.", field="file")
+            raise ValidationFailedError("the form has no picture", details=_PICTURE_HINT, field="file")
         return picture, config
+
+
+def _other_part(name: str) -> ValidationFailedError:
+    return ValidationFailedError(
+        f"the form has a part {name[:60]!r}; the picture must be called file, and what is asked of it config",
+        details=_PICTURE_HINT,
+        field=name[:60] or "name",
+    )
 
 
 async def _whole(pieces: BodyPieces) -> bytes:

@@ -15,11 +15,12 @@ from console.http.callers import Caller, caller_of
 from console.http.connection import request_connection
 from console.http.document import Responses, errors
 from console.jobs.job_route import JobRoute
+from console.jobs.models import ModelFields, require_model
 from console.media import records
 from console.media.bodies import MediaDetection, MediaEvent, MediaStarted
 from console.media.config import MediaConfig, MediaRequest, read_request
 from console.media.direct import DirectDetection
-from console.media.frames import KeptMedia
+from console.media.frames import KeptMedia, require_video
 from console.media.open_streams import MediaStreams
 from console.media.receiving import MediaReceiver, config_in_query, content_type, has_body, is_bytes
 from console.media.records import PURPOSE, Medium, Secrets
@@ -31,11 +32,13 @@ from infra.database.transaction import transaction
 from infra.encryption.box import SecretBox
 from infra.http_api.errors.api_errors import UnsupportedMediaTypeError, ValidationFailedError
 from ingest.settings import VideoSettings
+from schemas.event_base import ModelRef
 
 _Caller = Annotated[Caller, Depends(caller_of)]
 _MediaId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,127}$")]
 _LastId = Annotated[str | None, Header(max_length=255)]
 _MOST_TOKEN = 8_192
+_FIELDS = ModelFields("model", "options.prompt")
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _MEDIUM = {
     "requestBody": {
@@ -75,7 +78,7 @@ _PICTURE_ERRORS: Responses = {
     },
     **errors("DETECTION_TIMEOUT"),
 }
-_MEDIUM_ERRORS = {**_REFUSED, **errors("MEDIA_RUNNING", "TOO_MANY_MEDIA")}
+_MEDIUM_ERRORS = {**_REFUSED, **errors("MEDIA_RUNNING", "TOO_MANY_MEDIA", "NOT_INSTALLED")}
 _EVENT: dict[str, Any] = {
     "type": "object",
     "required": ["data"],
@@ -104,7 +107,7 @@ def media_router(parts: ConsoleParts, streams: MediaStreams) -> APIRouter:
     async def detect(request: Request, caller: _Caller) -> list[MediaDetection]:
         """Return what is found in the picture. `config` (JSON) has the options, in the query or as a part."""
         with direct.place():
-            frame, config = await _receive_picture(receiver, direct, request, caller.client_id)
+            frame, config = await _receive_picture(parts, receiver, direct, request, caller.client_id)
             return await direct.detect(frame, config, caller.client_id)
 
     @router.post(
@@ -124,6 +127,10 @@ def media_router(parts: ConsoleParts, streams: MediaStreams) -> APIRouter:
         secrets = caller_secrets(request, parts.box, annotate=settings.sends_annotations)
         if has_body(request) and is_bytes(kind):
             config = config_in_query(request)
+            if kind.startswith("video/"):
+                # Before it is received; what the type does not say is found out from the bytes.
+                require_video()
+            await _require_model(parts, config)
             async with receiver.to_file(request, client_id) as path:
                 medium: Medium | None = await kept.keep(path)
         elif kind == "application/json" or not has_body(request):
@@ -131,6 +138,7 @@ def media_router(parts: ConsoleParts, streams: MediaStreams) -> APIRouter:
             body = await request.body()
             asked = read_request(body) if body else read_request(request.query_params.get("config", ""))
             config = asked.config
+            await _require_model(parts, config)
             if asked.source is not None:
                 encrypted = parts.box.encrypt(asked.source, PURPOSE)
                 secrets = replace(secrets, source=encrypted)
@@ -175,10 +183,16 @@ def media_router(parts: ConsoleParts, streams: MediaStreams) -> APIRouter:
 
 
 async def _receive_picture(
-    receiver: MediaReceiver, direct: DirectDetection, request: Request, client_id: str
+    parts: ConsoleParts, receiver: MediaReceiver, direct: DirectDetection, request: Request, client_id: str
 ) -> tuple[records.MediaFrame, MediaConfig]:
     async with receiver.picture(request, client_id) as (picture, config):
+        await _require_model(parts, config)
         return await direct.keep(picture), config
+
+
+async def _require_model(parts: ConsoleParts, config: MediaConfig) -> None:
+    asked = None if config.model is None else ModelRef(name=config.model.name, version=config.model.version)
+    await require_model(asked, config.options.prompt, parts.models, _FIELDS)
 
 
 def caller_secrets(request: Request, box: SecretBox, *, annotate: bool = False) -> Secrets:

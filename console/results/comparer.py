@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from console.jobs.errors import InvalidConfigError
+from console.http.errors import InvalidConfigError
 from console.results.compare import TooManyPairsError, by_content, compare
 from console.results.formats import compared
 from console.results.records import Found, ResultFile, ResultJob, ResultRecords

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from console.http.callers import Caller, caller_of
 from console.http.document import Responses, errors
-from console.jobs.errors import InvalidConfigError
+from console.http.errors import InvalidConfigError
 from console.parts import ConsoleParts
 from console.results.bodies import PictureAddresses, VisualizationBody, Visualizations
 from console.results.errors import ResultsNotReadyError, VisualizationDisabledError, file_expired

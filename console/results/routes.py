@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from console.http.callers import Caller, caller_of
 from console.http.document import Responses, errors
-from console.jobs.errors import InvalidConfigError
+from console.http.errors import InvalidConfigError
 from console.parts import ConsoleParts
 from console.results.archive import Member, Names, zip_of
 from console.results.bodies import ComparisonBody

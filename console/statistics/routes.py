@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from console.http.callers import Caller, caller_of
 from console.http.connection import request_connection
+from console.http.errors import InvalidConfigError
 from console.http.json_response import json_response
-from console.jobs.errors import InvalidConfigError
 from console.jobs.job_route import JobRoute
 from console.parts import ConsoleParts
 from console.statistics.bodies import StatisticsBody

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from infra.http_api.errors.api_errors import ApiError
+from infra.texts import counted
 
 
 class UploadNotFoundError(ApiError):
@@ -63,7 +64,10 @@ class FilesRefusedError(ApiError):
 
     def __init__(self, faults: Sequence[FileFault]) -> None:
         first = faults[0]
-        more = "" if len(faults) == 1 else f", and {len(faults) - 1} more"
+        others = len(faults) - 1
+        more = (
+            f"; {counted(others, 'other file')} {'is' if others == 1 else 'are'} not accepted either" if others else ""
+        )
         super().__init__(
             f"{first.filename}: {first.message}{more}",
             details="Nothing of the upload was kept. Leave out the files listed in errors, or correct them, and send "

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from console.http.callers import Caller, caller_of
 from console.http.connection import request_connection
 from console.http.document import errors
+from console.http.errors import InvalidConfigError
 from console.jobs.job_route import JobRoute
 from console.parts import ConsoleParts
 from console.webhooks import records
@@ -22,6 +23,8 @@ from console.webhooks.bodies import (
     WebhookWithSecret,
 )
 from infra.database.transaction import transaction
+from infra.network.addresses import AddressRefusedError
+from sinks.webhooks.calls import require_allowed_literal
 
 _Caller = Annotated[Caller, Depends(caller_of)]
 _PATH = "/api/v1/webhooks"
@@ -37,6 +40,10 @@ def webhooks_router(parts: ConsoleParts) -> APIRouter:
     @router.post(_PATH, summary="Add a web-hook", status_code=201, responses=errors("TOO_MANY_WEBHOOKS"))
     async def add(asked: NewWebhook, caller: _Caller) -> WebhookBody:
         """Keep an address to call. Its secret is in this response alone; verify the signature of each call with it."""
+        try:
+            require_allowed_literal(asked.url, parts.webhooks)
+        except AddressRefusedError as error:
+            raise InvalidConfigError.of("url", str(error)) from error
         async with request_connection(parts, writing=True) as connection, transaction(connection):
             found, secret = await records.add_webhook(connection, parts.box, caller.client_id, asked)
         return WebhookBody(data=WebhookWithSecret(**found.model_dump(), secret=secret))

@@ -43,7 +43,12 @@ class FallbackEngine:
     @property
     def reason(self) -> str:
         """See :class:`detectors.engines.port.Engine`."""
-        return self._serving.reason if self._why is None else f"{self._why}; {self._serving.reason}"
+        reason = self._serving.reason
+        if self._why is None:
+            return reason
+        # What was measured begins with the way that the engine repeats.
+        first, _, rest = reason.partition("; ")
+        return f"{self._why}; {rest if rest and self._why.startswith(f'{first}:') else reason}"
 
     def run(self, tiles: ImageArray) -> Outputs:
         """See :class:`detectors.engines.port.Engine`. Raises InferenceError when both engines fail on ``tiles``."""

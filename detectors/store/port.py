@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from detectors.card.card import ModelCard
 from schemas.event_base import ModelRef
 
 
@@ -23,6 +24,10 @@ class ModelStore(Protocol):
 
     async def versions(self) -> Sequence[ModelRef]:
         """Return all versions, by name, then by version. Raises ModelStoreError where the store cannot list them."""
+        ...
+
+    async def card(self, model: ModelRef) -> ModelCard:
+        """Return the card of ``model`` without its files. Raises ModelLoadError when the store has no such version."""
         ...
 
     async def fetch(self, model: ModelRef, model_cache: Path) -> Path:

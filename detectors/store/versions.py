@@ -56,16 +56,17 @@ class VersionStore:
         """Return all versions that have a card."""
         return card_refs(await self._blobs.keys())
 
+    async def card(self, model: ModelRef) -> ModelCard:
+        """Return the card of ``model``; its files are not read."""
+        return (await self._require_card(require_safe_ref(model)))[0]
+
     async def fetch(self, model: ModelRef, model_cache: Path) -> Path:
         """Fetch ``model`` into ``model_cache / name / version``; uses no network when it is there and complete."""
         cache = ModelCache(model_cache, require_safe_ref(model))
         cached = await asyncio.to_thread(cache.find_card)
         if cached is not None:
             return cached
-        content = await self._read_card(model)
-        if content is None:
-            raise await self._unknown_version(model)
-        card = self._require_same_model(parse_card(content, self._at(key_of(model, CARD))), model)
+        card, content = await self._require_card(model)
         async with cache.open_stage() as stage:
             for name, expected in files_of(card).items():
                 if not await asyncio.to_thread(cache.has, name, expected):
@@ -132,6 +133,13 @@ class VersionStore:
 
     def _at(self, key: str) -> str:
         return f"{self._blobs.where}/{key}"
+
+    async def _require_card(self, model: ModelRef) -> tuple[ModelCard, bytes]:
+        """Return the card of ``model`` and its bytes. Raises ModelLoadError when there is none, or another one."""
+        content = await self._read_card(model)
+        if content is None:
+            raise await self._unknown_version(model)
+        return self._require_same_model(parse_card(content, self._at(key_of(model, CARD))), model), content
 
     def _require_same_model(self, card: ModelCard, model: ModelRef) -> ModelCard:
         if (card.name, card.version) != (model.name, model.version):

@@ -87,10 +87,15 @@ class HttpTelemetry:
                 if response.status >= 500:
                     mark_failed(span, str(response.status))
                 if response.status >= 400 or _FAILURE in scope["state"] or logger.isEnabledFor(logging.DEBUG):
-                    self._log_outcome(scope, f"{method} {endpoint}", response.status, seconds)
+                    self._log_outcome(scope, method, endpoint, response.status, seconds)
 
-    def _log_outcome(self, scope: Scope, request: str, status: int, seconds: float) -> None:
-        """Write one line: for a success, or a failure without a reason, only when debugging."""
+    def _log_outcome(self, scope: Scope, method: str, endpoint: str, status: int, seconds: float) -> None:
+        """Write one line: for a success, or a failure without a reason, only when debugging.
+
+        Of a request that reached no route, such as one without a key, it has the path.
+        """
+        kind = f"{method} {endpoint}"
+        request = f"{method} {_shown(scope['path'])}" if endpoint == UNMATCHED else kind
         failure: RequestFailure | None = scope["state"].get(_FAILURE)
         extra: dict[str, object] = {"status": status, "duration_ms": round(seconds * 1000, 3)}
         if failure is None:
@@ -98,13 +103,13 @@ class HttpTelemetry:
                 logger.debug("%s: response %d", request, status, extra=extra)
             else:
                 self._log.log(
-                    logging.WARNING, f"{request}: response {status}", "%s: response %d", request, status, extra=extra
+                    logging.WARNING, f"{kind}: response {status}", "%s: response %d", request, status, extra=extra
                 )
             return
         level = logging.INFO if status < 500 else logging.WARNING if failure.error is None else logging.ERROR
         self._log.log(
             level,
-            f"{request}: response {status} {failure.code}",
+            f"{kind}: response {status} {failure.code}",
             "%s: response %d: %s",
             request,
             status,
@@ -136,6 +141,10 @@ class _Response:
 
 def _text(value: bytes | None) -> str | None:
     return None if value is None or len(value) > _MAX_TRACE_HEADER else value.decode("latin-1")
+
+
+def _shown(path: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in path[:_MAX_LOGGED_PATH])
 
 
 def _request_id(given: bytes | None) -> str:

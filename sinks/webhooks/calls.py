@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import aiohttp
 
-from infra.network.addresses import AddressRefusedError, AddressRules
+from infra.network.addresses import AddressRefusedError, AddressRules, allowed_addresses
 from infra.network.checked_http import checked_connector, find_allowed, is_address
 from infra.network.responses import retry_after_s
 from sinks.webhooks.settings import WebhookSettings
 
 _NO_LONGER = 410
 _SHOWN = 200
+_LOCALHOST, _LOOPBACK = "localhost", "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,28 @@ class Outcome:
     def is_gone(self) -> bool:
         """Whether the receiver wants no more calls."""
         return self.status == _NO_LONGER
+
+
+def require_allowed_literal(url: str, settings: WebhookSettings) -> None:
+    """Raise AddressRefusedError for an address in ``url`` itself that is not called; a name is looked up later."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    literal = _LOOPBACK if host == _LOCALHOST or host.endswith(f".{_LOCALHOST}") else host
+    if not is_address(literal):
+        return
+    rules = AddressRules.of(settings, public_too=True)
+    found = allowed_addresses(host, 0, rules, lambda _host, _port: [literal])
+    if parts.scheme != "https" and settings.require_https:
+        _require_held(host, found, rules, settings)
+
+
+def _require_held(host: str, found: Sequence[str], rules: AddressRules, settings: WebhookSettings) -> None:
+    """Raise AddressRefusedError for what is called without TLS and outside of the networks that allow it."""
+    if not all(rules.holds(ip_address(each.partition("%")[0])) for each in found):
+        raise AddressRefusedError(
+            f"{host} is called by https:// only ({settings.named('require_https')}), because it is outside of "
+            f"{settings.named('networks')}"
+        )
 
 
 class Caller:
@@ -76,11 +99,8 @@ class Caller:
         if not plain and not is_address(host):
             return
         found = await find_allowed(host, port, self._rules)
-        if plain and not all(self._rules.holds(ip_address(each.partition("%")[0])) for each in found):
-            raise AddressRefusedError(
-                f"{host} is called by https:// only ({self._settings.named('require_https')}), because it is outside "
-                f"of {self._settings.named('networks')}"
-            )
+        if plain:
+            _require_held(host, found, self._rules, self._settings)
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from infra.errors import ImageCorruptError, SettingsError
 from infra.images.foreign import refusal_of_no_video
 from infra.regular_files import open_regular
+from infra.texts import counted
 from ingest.images.check import ImageError, ImageLimits, inspect_image
 from ingest.settings import GatewaySettings
 from standgale.videos import is_video, open_video
@@ -32,7 +33,10 @@ class Source:
     def notes(self) -> list[str]:
         """Return the lines for people about files that are left out."""
         more = len(self.left_out) - _MOST_NAMED
-        return [*self.left_out[:_MOST_NAMED], *([f"and {more} more files are left out"] if more > 0 else [])]
+        return [
+            *self.left_out[:_MOST_NAMED],
+            *([f"and {counted(more, 'more file')} {'is' if more == 1 else 'are'} left out"] if more > 0 else []),
+        ]
 
 
 def check_source(path: Path, most: int, gateway: GatewaySettings) -> Source:

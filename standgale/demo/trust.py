@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from detectors.card.card import ClassCard, ModelCard
+from infra.texts import counted
 from schemas.events import DetectionsMade
 
 # So many of the objects in a picture must be outside the range of the card before it is called unlike its pictures.
@@ -18,7 +19,7 @@ def describe_trust(card: ModelCard, events: Iterable[DetectionsMade]) -> list[st
     unlike = [line for event in events for line in _differences(card, event)]
     lines += unlike[:_MOST_NAMED]
     if len(unlike) > _MOST_NAMED:
-        lines.append(f"and {len(unlike) - _MOST_NAMED} more pictures like these")
+        lines.append(f"and {counted(len(unlike) - _MOST_NAMED, 'more picture')} like these")
     return lines
 
 

@@ -19,19 +19,19 @@ from console.media.tokens import MediaTokens
 from console.parts import ConsoleParts
 from console.routes import PUBLIC_ROUTES, console_routers
 from console.uploads.retention import UploadRetention
-from detectors.card.card import default_card_path, read_card
+from detectors.card.card import ModelCard, default_card_path, read_card
 from detectors.errors import ModelLoadError
 from detectors.worker.worker import GROUP
 from infra.outbox.relay import OutboxRelay
 from infra.process.components import Component
 from infra.process.error_body import ERRORS_PATH
 from infra.process.http_server import HttpComponent
-from schemas.event_base import ModelRef
 from standgale.services.composition import Composition
 from standgale.services.group_members import GroupMembers
 from standgale.services.inference_jobs import make_inference_workers
 from standgale.services.publishing import PublishingComponent
 from standgale.services.rules_library import InstalledRules
+from standgale.services.serving_models import ServingModels
 
 
 def make_console_app(process: Composition) -> FastAPI:
@@ -47,21 +47,23 @@ def make_console_app(process: Composition) -> FastAPI:
         health=process.health,
         rules=InstalledRules(settings.rules_folder),
         detectors=GroupMembers(process.broker().admin, GROUP),
-        models=StoreModels(process.model_store(), _own_model(settings.detector.model)),
+        models=StoreModels(
+            process.model_store(), _own_model(settings.detector.model), ServingModels(process.broker().reader)
+        ),
         objects=process.job_objects(),
+        webhooks=settings.webhooks,
     )
     routers = console_routers(parts, process.job_watch(), process.media_streams())
     return create_console(parts, routers, public=PUBLIC_ROUTES)
 
 
-def _own_model(card: Path | None) -> list[ModelRef]:
-    """Return the version that detectors with these settings have without the store; none when its card is wrong."""
+def _own_model(card: Path | None) -> ModelCard | None:
+    """Return the card that detectors with these settings have without the store; None when it is wrong."""
     try:
-        own = read_card(card or default_card_path())
+        return read_card(card or default_card_path())
     except ModelLoadError:
         # The detector says what is wrong with it.
-        return []
-    return [ModelRef(name=own.name, version=own.version)]
+        return None
 
 
 def make_console_workers(process: Composition, host: str, port: int) -> list[Component]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from detectors.card.card import ModelCard
 from schemas.event_base import ModelRef
 
 
@@ -12,6 +13,9 @@ class StubStore:
     """Raises NotImplementedError at each call that a test has not written."""
 
     async def versions(self) -> Sequence[ModelRef]:
+        raise NotImplementedError
+
+    async def card(self, model: ModelRef) -> ModelCard:
         raise NotImplementedError
 
     async def fetch(self, model: ModelRef, model_cache: Path) -> Path:

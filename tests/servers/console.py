@@ -100,8 +100,12 @@ async def running_console(
     limits: LimitsSettings | None = None,
     media: MediaSettings | None = None,
     inference: InferenceJobsSettings | None = None,
+    **changes: Any,
 ) -> AsyncIterator[RunningConsole]:
-    """Run a console; ``routers`` makes its routes from the parts (None: those of a real console), ``also`` are more."""
+    """Run a console; ``routers`` makes its routes from the parts (None: those of a real console), ``also`` are more.
+
+    ``changes`` are to its parts.
+    """
     from console.routes import PUBLIC_ROUTES, console_routers
 
     key = await ApiKeys(database).add("desktop")
@@ -113,7 +117,8 @@ async def running_console(
     chosen = settings or ConsoleSettings()
     watch, streams = JobWatch(database, chosen), MediaStreams(media or MediaSettings())
     objects, box = JobObjects(inference or InferenceJobsSettings()), SecretBox([bytes(32)])
-    parts = ConsoleParts(chosen, keys, database, store, box, limits or LimitsSettings(), health, objects=objects)
+    changes = {"objects": objects, **changes}
+    parts = ConsoleParts(chosen, keys, database, store, box, limits or LimitsSettings(), health, **changes)
     made = console_routers(parts, watch, streams) if routers is None else routers(parts)
     app = create_console(parts, [*made, *also], public=PUBLIC_ROUTES)
     component = HttpComponent("console", app, host="127.0.0.1", port=0)

@@ -48,6 +48,15 @@ class ModelStoreContract(SharingContract):
         assert files_below(into) == {KEY + name: content for name, content in files_below(card.parent).items()}
         assert verified_model_file(read_card(fetched), fetched).name == "model.onnx"
 
+    async def test_card_is_read_without_the_files_of_its_version(
+        self, harness: ModelStoreHarness, tmp_path: Path
+    ) -> None:
+        card = make_model(tmp_path / "mine", tokenizer=True)
+        await harness.store().publish(card)
+        assert await harness.store().card(model_ref()) == read_card(card)
+        with pytest.raises(ModelLoadError, match=r"no finder 3\.0\.0"):
+            await harness.store().card(model_ref("3.0.0"))
+
     async def test_external_weights_are_published_and_fetched(
         self, harness: ModelStoreHarness, tmp_path: Path, into: Path
     ) -> None:

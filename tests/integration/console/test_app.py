@@ -12,8 +12,9 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.requests import Request
 
-from console.http.callers import Caller, caller_of
+from console.http.callers import PUBLIC, Caller, caller_of, public_paths
 from console.settings import ConsoleSettings
+from infra.auth.tokens import ApiKeys
 from infra.database.pool import Database
 from infra.process.health import Health
 from infra.process.http_server import HttpComponent
@@ -21,6 +22,9 @@ from standgale.services.console import OnePort
 from tests.servers.console import ConsoleResponse, RunningConsole, running_console
 
 pytestmark = pytest.mark.integration
+
+
+is_public = public_paths(PUBLIC)
 
 
 def echo_route() -> APIRouter:
@@ -47,6 +51,12 @@ async def test_a_request_with_a_key_reaches_its_route_and_has_all_headers(consol
     assert response.headers["X-Request-ID"]
 
 
+async def test_a_new_key_is_accepted_with_the_first_request(console: RunningConsole) -> None:
+    """It was 401 until the keys were read again."""
+    key = await ApiKeys(console.database).add("tablet")
+    assert (await console.post("/api/v1/echo", json={}, key=key)).json["client"] == "tablet"
+
+
 async def test_errors_have_one_body(console: RunningConsole) -> None:
     for response, status, code in (
         (await console.post("/api/v1/echo", json={}, key="sgk_no"), 401, "UNAUTHORIZED"),
@@ -56,6 +66,21 @@ async def test_errors_have_one_body(console: RunningConsole) -> None:
         (await console.post("/api/v1/echo", json="x" * 3_000), 413, "BODY_TOO_LARGE"),
     ):
         assert (response.status, response.code) == (status, code)
+
+
+async def test_get_routes_refuse_a_query_name_they_do_not_have(console: RunningConsole, tmp_path: Path) -> None:
+    """A misspelt one was ignored, and the results came in another format than was meant."""
+    routes = [path for path, methods in console.app.openapi()["paths"].items() if "get" in methods]
+    routes = [path for path in routes if not is_public(path)]
+    assert len(routes) > 20
+    for path in routes:
+        asked = path.replace("{job_id}", "job_a1b2c3d4e5f6g7h8").replace("{", "").replace("}", "")
+        response = await console.get(f"{asked}?formt=yolo")
+        assert (response.status, response.code, response.json["field"]) == (400, "INVALID_CONFIG", "formt"), path
+    near = await console.get("/api/v1/jobs/job_a1b2c3d4e5f6g7h8/results?formt=yolo")
+    assert near.json["errors"] == [{"field": "formt", "error": "Is not known; format is"}]
+    none = await console.get("/api/v1/jobs/job_a1b2c3d4e5f6g7h8/status?verbose=1")
+    assert none.json["errors"] == [{"field": "verbose", "error": "Is not known; this path takes none"}]
 
 
 async def test_a_large_picture_without_its_content_type_names_the_header(console: RunningConsole) -> None:

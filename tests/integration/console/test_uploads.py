@@ -79,6 +79,7 @@ async def test_a_file_that_is_no_picture_refuses_its_upload_with_its_code(
     errors = response.json["errors"]
     assert [(each["filename"], each["code"]) for each in errors] == [(name, code), ("bad.txt", "INVALID_FORMAT")]
     assert all(each["error"] for each in errors)
+    assert response.json["message"].endswith("; 1 other file is not accepted either")
     assert "JPEG, PNG and TIFF" in errors[1]["error"]
     assert "WebP are" not in errors[1]["error"]
     async with console.database.acquire() as connection:

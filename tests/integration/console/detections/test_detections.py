@@ -169,7 +169,7 @@ _WRONG: tuple[tuple[dict[str, str], str, str], ...] = (
     ({"confidence": "much"}, "confidence", "Must be a number"),
     ({"limit": "0"}, "limit", "Must be between 1 and 100,000"),
     ({"limit": "100001"}, "limit", "Must be between 1 and 100,000"),
-    ({"label": "a\0b"}, "label.0", "null character"),
+    ({"label": "a\0b"}, "label", "null character"),
     ({"captured_from": "2026-05-01"}, "captured_from", "with its zone"),
     ({"area": "POLYGON((0 0, 10 10, 10 0, 0 10))"}, "area", "cross or touch"),
     ({"area": "1,2"}, "area", "west,south,east,north"),

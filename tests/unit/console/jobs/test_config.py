@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
+from console.http.errors import InvalidConfigError
 from console.jobs.config import JobConfig, KeptConfig
-from console.jobs.errors import InvalidConfigError
 from console.jobs.faults import config_error
-from console.jobs.models import require_model
+from console.jobs.models import ModelFields, require_model
 from console.jobs.options import detect_options
 from console.jobs.rules import rules_of
 from console.ports import AnyModel, NoRules
@@ -26,8 +28,21 @@ class Library(NoRules):
         return "Line 2: a bracket is missing" if "wrong" in text else None
 
 
+FIELDS = ModelFields("config.model", "config.prompt")
+SMALL, GROUNDED = (ModelRef(name=name, version="1.0.0") for name in ("small", "grounded"))
+
+
 class Store(AnyModel):
-    """Has two versions of a model."""
+    """Has two versions of a model; ``serving`` are those that detectors use."""
+
+    def __init__(self, *serving: ModelRef) -> None:
+        self.serving = serving
+
+    async def active(self) -> Sequence[ModelRef]:
+        return self.serving
+
+    async def takes_prompt(self, model: ModelRef) -> bool | None:
+        return {SMALL: False, GROUNDED: True}.get(model)
 
     async def versions(self) -> list[ModelRef] | None:
         return [ModelRef(name="small", version=version) for version in ("1.0.0", "1.1.0")]
@@ -66,10 +81,27 @@ async def test_rules_are_found_by_name_or_taken_as_they_are() -> None:
 async def test_a_model_that_the_store_does_not_have_is_refused() -> None:
     for name, version, field in (("small", "2", "config.model.version"), ("large", "1.0.0", "config.model.name")):
         with pytest.raises(InvalidConfigError) as caught:
-            await require_model(asked(model={"name": name, "version": version}), Store())
+            await require_model(ModelRef(name=name, version=version), None, Store(), FIELDS)
         assert caught.value.field == field
-    await require_model(asked(model={"name": "small", "version": "1.1.0"}), Store())
-    await require_model(asked(model={"name": "small", "version": "9"}), AnyModel())
+    await require_model(ModelRef(name="small", version="1.1.0"), None, Store(), FIELDS)
+    await require_model(ModelRef(name="small", version="9"), None, AnyModel(), FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("model", "serving"), [(SMALL, ()), (None, (SMALL,)), (None, (SMALL, ModelRef(name="small", version="1.0.0")))]
+)
+async def test_a_prompt_for_a_model_without_text_is_refused(
+    model: ModelRef | None, serving: tuple[ModelRef, ...]
+) -> None:
+    """Each file of the job failed, with the reason of the model's loading."""
+    with pytest.raises(InvalidConfigError, match=r"small 1\.0\.0.* takes no text; name a model") as caught:
+        await require_model(model, "bird", Store(*serving), FIELDS)
+    assert caught.value.field == "config.prompt"
+
+
+@pytest.mark.parametrize("serving", [(), (SMALL, GROUNDED), (ModelRef(name="unknown", version="1"),)])
+async def test_a_prompt_is_left_to_the_detector_where_a_model_may_take_it(serving: tuple[ModelRef, ...]) -> None:
+    await require_model(None, "bird", Store(*serving), FIELDS)
 
 
 def test_errors_of_checks_keep_their_capital_letters() -> None:

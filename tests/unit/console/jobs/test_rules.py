@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from console.http.errors import InvalidConfigError
 from console.jobs.config import JobConfig, SymbolicReasoning
-from console.jobs.errors import InvalidConfigError
 from console.jobs.rules import FIELD, rules_of
 from schemas.job_events import MAX_RULES, JobRules
 from standgale.services.rules_library import InstalledRules

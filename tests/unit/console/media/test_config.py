@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from console.jobs.errors import InvalidConfigError
+from console.http.errors import InvalidConfigError
 from console.media.config import read_request
 from console.media.settings import MediaSettings
 

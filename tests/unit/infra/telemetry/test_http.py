@@ -137,6 +137,15 @@ async def test_a_failed_request_has_one_line_and_a_flood_of_them_some(
     assert lines[0].code == "FULL"  # type: ignore[attr-defined]  # from extra
 
 
+async def test_request_without_a_route_is_logged_with_its_path(
+    client: ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was called unmatched, as in the metrics, which have few labels."""
+    caplog.set_level(logging.DEBUG, "infra")
+    await client.get("/api/v1/nothing%0Ahere")
+    assert "GET /api/v1/nothing?here: response 404" in caplog.messages
+
+
 async def test_long_paths_and_trace_headers_are_cut_before_they_are_used(
     client: ClientSession, caplog: pytest.LogCaptureFixture
 ) -> None:
