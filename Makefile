@@ -11,7 +11,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 help:
 	@echo "make demo    run the whole pipeline on this machine, with simulated drones"
-	@echo "make test    lint, and all tests with real servers; WORKERS=4: in four processes"
+	@echo "make test    lint, and all tests with real servers, in three processes; WORKERS=6: in six"
 	@echo "make lint    check style, types, import rules and generated documents"
 	@echo "make format  format the code and sort its imports"
 	@echo "make unit | integration | faults   the tests of one tier"
@@ -92,14 +92,13 @@ $(RULES_ENGINE): detectors/rules/engines/module/package-lock.json detectors/rule
 rules-engine:
 	$(PYTHON) detectors/rules/engines/module/build.py
 
-# Tests that share a server stay in one process, see tests/conftest.py.
-WORKERS ?= 2
+# Tests that share a server stay in one process, see tests/conftest.py. A third of their time is waiting for a clock or a
+# disk, so one process more than others get keeps two cores busy.
+WORKERS ?= 3
 PARALLEL = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 test: lint $(ASYNCAPI) $(CONSUMERS) $(RULES_ENGINE) .venv-client/.done
 	$(BIN)/pytest $(PARALLEL)
 
-# A third of their time is waiting for a clock or a disk, so one process more than others get keeps two cores busy.
-unit: WORKERS = 3
 unit: $(VENV)/.dev $(RULES_ENGINE)
 	$(BIN)/pytest $(PARALLEL) tests/unit
 

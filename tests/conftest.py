@@ -19,21 +19,34 @@ from tests.servers.kafka import SECURED_USERS, kafka_settings, require_kafka_too
 hypothesis_settings.register_profile("tests", deadline=None, print_blob=True)
 hypothesis_settings.load_profile("tests")
 
-_KAFKA = {"kafka_server", "kafka_cluster", "secured_kafka"}
+# Each starts servers, which take seconds and hundreds of megabytes.
+_KAFKA = ("kafka_cluster", "secured_kafka", "kafka_server")
+_TIERS = ("faults", "integration", "contract")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep all tests of Kafka, which share servers, and those of a file in one of pytest-xdist's processes.
+    """Keep tests that share a Kafka, and those of a file, in one of pytest-xdist's processes.
 
     The longest come first, so that no process is left with them at the end.
     """
-    for item in items:
-        file = item.path.relative_to(ROOT)
-        kafka = "kafka" in item.nodeid or not _KAFKA.isdisjoint(getattr(item, "fixturenames", ()))
-        item.add_marker(pytest.mark.xdist_group("kafka" if kafka else str(file)))
-    items.sort(
-        key=lambda item: (not _is_in(item, "faults"), not _is_in(item, "integration"), not _is_in(item, "contract"))
-    )
+    groups = {item: _group(item) for item in items}
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: (groups[item] not in _KAFKA, *(not _is_in(item, tier) for tier in _TIERS)))
+
+
+def _group(item: pytest.Item) -> str:
+    """Return the group that ``item`` names, the fixture with its Kafka, or its file."""
+    named = item.get_closest_marker("xdist_group")
+    if named is not None:
+        return str(named.args[0])
+    fixtures = getattr(item, "fixturenames", ())
+    for fixture in _KAFKA:
+        if fixture in fixtures:
+            return fixture
+    # Which broker a test has can also be its parameter.
+    parameters = item.callspec.id.split("-") if hasattr(item, "callspec") else ()
+    return "kafka_server" if "kafka" in parameters else str(item.path.relative_to(ROOT))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -68,7 +68,8 @@ class Site:
         self.accepted += 1
 
 
-@pytest.fixture(params=["embedded", "kafka"])
+# In two of pytest-xdist's processes, because each takes minutes, and the Kafka is not the one of other tests.
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.xdist_group("nothing lost on Kafka"))])
 def broker_settings(request: pytest.FixtureRequest, server_dir: Path) -> Iterator[BrokerSettings]:
     """Gives a broker for this test only, because the topics have the names of production."""
     if request.param == "embedded":
