@@ -23,7 +23,7 @@ from tests.harnesses.topic_pair import TopicPair
 _TEMPLATE = "migrated"
 _EMPTY = (
     "TRUNCATE devices, system_metrics, api_clients, outbox, retention_intents, retention_owner, retention_snapshots, "
-    "retention_runs, retention_pins CASCADE"
+    "retention_runs, retention_pins, archive_pending CASCADE"
 )
 
 

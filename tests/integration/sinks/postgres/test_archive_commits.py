@@ -80,7 +80,7 @@ async def test_commit_before_the_rows_is_noted_when_they_come(database: Database
     await until(done, "the commits are not noted")
     found = await noted(database)
     assert {frame for frame, (path, _) in found.items() if path} == {event.frame_id for event in events[:4]}
-    assert health.reason is None
+    await until(lambda: health.reason is None, "it is not ready after a round")
     stop.set()
     await task
 
