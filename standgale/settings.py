@@ -3,7 +3,7 @@
 Read from the environment (``STANDGALE_GATEWAY__PORT=8000``) and, below it, from a YAML file named by
 ``STANDGALE_CONFIG`` or ``--config``. No other module reads settings from the environment. Units are in the names.
 Secrets mask themselves and can be given as files too (``STANDGALE_DATABASE__URL_FILE=/run/secrets/url``). An empty
-variable means "not given".
+variable means "not given"; ``none`` means "no value", where a setting may have none.
 """
 
 from __future__ import annotations

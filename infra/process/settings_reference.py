@@ -46,6 +46,8 @@ class Setting:
     """It takes a list."""
     also: AlsoNamed | None = None
     """Another variable that gives it."""
+    optional: bool = False
+    """It may be without a value: null in the file, the word none in the environment."""
 
 
 def describe_settings(model: type[BaseModel]) -> dict[Place, Setting]:
@@ -69,18 +71,21 @@ def _describe(model: type[BaseModel], above: Place) -> Iterator[tuple[Place, Set
             yield from _describe(field.annotation, place)
             continue
         secret = _mentions(field.annotation, SecretStr)
+        # A password may be any word, so no word takes it away.
+        optional = not secret and _mentions(field.annotation, type(None))
         also = next((one for one in field.metadata if isinstance(one, AlsoNamed)), None)
         yield (
             place,
             Setting(
                 path=".".join(place),
                 variable=PREFIX + NESTING.join(place).upper(),
-                takes=_takes(field),
+                takes=_takes(field) + (", or none" if optional else ""),
                 default=_default_text(field.default, secret=secret),
                 about=_about(field, also),
                 secret=secret,
                 many=_mentions(field.annotation, tuple),
                 also=also,
+                optional=optional,
             ),
         )
 

@@ -31,6 +31,8 @@ CONFIG_VARIABLE = "STANDGALE_CONFIG"
 _NOT_SETTINGS = (CONFIG_VARIABLE,)
 _NOT_SETTINGS_PREFIX = "STANDGALE_TEST_"
 _FILE_SUFFIX = "_FILE"
+_NO_VALUE = "none"
+"""What a variable has for a setting without a value, or a list without entries; an empty one is not given."""
 _MOST_BYTES = 1 << 20
 # To find a name like an unknown one takes milliseconds.
 _MOST_LISTED = 50
@@ -160,6 +162,8 @@ def _overlay_environment(
 
 
 def _from_text(text: str, setting: Setting, texts: list[str]) -> object:
+    if text.strip().lower() == _NO_VALUE and (setting.optional or (setting.many and not setting.secret)):
+        return [] if setting.many else None
     if not setting.many:
         return text
     if not text.lstrip().startswith("["):

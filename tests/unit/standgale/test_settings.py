@@ -47,6 +47,13 @@ def test_config_variable_names_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert load_settings().retry.record_attempts == 7
 
 
+def test_none_in_variables_turns_limits_of_retention_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KEEP_CONFIDENCE", "RETENTION_DAYS", "MAX_TOTAL_GB"):
+        monkeypatch.setenv(f"STANDGALE_RETENTION__{name}", "none")
+    found = load_settings().retention
+    assert (found.keep_confidence, found.retention_days, found.max_total_gb) == (None, None, None)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -228,7 +235,7 @@ def test_every_setting_can_be_given_by_its_variable_name() -> None:
     by_path = {setting.path: setting for setting in reference}
     assert by_path["gateway.port"].variable == "STANDGALE_GATEWAY__PORT"
     assert by_path["gateway.port"].takes == "a whole number at least 0 and at most 65535"
-    assert by_path["broker.replication"].takes == "a whole number at least 1 and at most 100"
+    assert by_path["broker.replication"].takes == "a whole number at least 1 and at most 100, or none"
     assert by_path["sse.tokens"].secret
     assert settings_markdown().count("\n") == len(reference) + 2
 

@@ -93,6 +93,15 @@ def test_empty_variable_is_not_given() -> None:
     assert read({"STANDGALE_SERVER__PORT": "", "STANDGALE_SERVER__URL_FILE": ""}) == Everything()
 
 
+def test_none_in_a_variable_takes_a_value_away_where_a_setting_may_have_none(tmp_path: Path) -> None:
+    config = write(tmp_path, "server: {copies: 3, origins: [https://a.example]}\n")
+    environ = {"STANDGALE_SERVER__COPIES": "none", "STANDGALE_SERVER__ORIGINS": "None"}
+    server = read(environ, config).server
+    assert (server.copies, server.origins) == (None, ())
+    assert "received 'none'; it takes a whole number at least" in refusal({"STANDGALE_SERVER__PORT": "none"})
+    assert read({"STANDGALE_SERVER__URL": "none"}).server.url == SecretStr("none"), "a password may be any word"
+
+
 def test_every_problem_is_reported_at_once_with_both_names(tmp_path: Path) -> None:
     config = write(tmp_path, "client: {attempts: 0}\nserver: {prot: 1}\n")
     environ = {
@@ -223,10 +232,10 @@ def test_the_reference_names_every_setting_and_what_it_takes() -> None:
     assert list(by_path)[:3] == ["folder", "server.kind", "server.port"]
     assert by_path["server.port"].variable == "STANDGALE_SERVER__PORT"
     assert by_path["server.port"].takes == "a whole number at least 0 and at most 65535"
-    assert by_path["server.copies"].takes == "a whole number at least 1"
+    assert by_path["server.copies"].takes == "a whole number at least 1, or none"
     assert by_path["server.tokens"].secret
     assert by_path["server.tokens"].many
-    row = "| `STANDGALE_SERVER__COPIES` | `server.copies` | a whole number at least 1 | none | how many |"
+    row = "| `STANDGALE_SERVER__COPIES` | `server.copies` | a whole number at least 1, or none | none | how many |"
     assert row in markdown_table(Everything).splitlines()
 
 
