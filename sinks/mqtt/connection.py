@@ -23,7 +23,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from infra.errors import RecordTooLargeError, RefusedError, TooSlowError
 from schemas.errors import StandgaleError
 from sinks.metrics import MQTT_EVENTS
-from sinks.mqtt.errors import MqttUnavailableError, closed_error, connect_error, publish_error
+from sinks.mqtt.errors import MqttUnavailableError, closed_error, connect_error, is_takeover, publish_error
 from sinks.mqtt.messages import Message
 from sinks.mqtt.settings import CLIENT, MqttSettings
 
@@ -107,6 +107,11 @@ class MqttConnection:
     def was_refused(self) -> bool:
         """Whether the broker ended it for a reason that a person has to change, such as another process of its name."""
         return not self.is_open and isinstance(self.end_error(), RefusedError)
+
+    @property
+    def may_be_replaced(self) -> bool:
+        """Whether it ended as it does when another process connects with the same client id; some brokers say so."""
+        return not self.is_open and is_takeover(self._end_reason()[0])
 
     async def publish(self, messages: Sequence[Message], taken: Callable[[int], None] = lambda _: None) -> None:
         """Publish ``messages`` in order; call ``taken`` with the index of each that the broker has confirmed.
@@ -213,12 +218,14 @@ class MqttConnection:
 
     def end_error(self) -> StandgaleError:
         """Return the error that says why the connection has ended."""
+        return closed_error(self._settings, self._client_id, *self._end_reason())
+
+    def _end_reason(self) -> tuple[int | None, str]:
         ended = self._client.ended
         error = ended.exception() if ended.done() and not ended.cancelled() else None
         reason = error.rc if isinstance(error, aiomqtt.MqttCodeError) else None
         code = reason.value if isinstance(reason, ReasonCode) else None
-        text = str(reason) if reason is not None else str(error or "without a reason")
-        return closed_error(self._settings, self._client_id, code, text)
+        return code, str(reason) if reason is not None else str(error or "without a reason")
 
 
 async def connect(

@@ -30,6 +30,11 @@ class PublishRefusedError(StandgaleError):
     code = "MQTT_PUBLISH_REFUSED"
 
 
+def is_takeover(code: int | None) -> bool:
+    """Return whether a connection that ended with ``code`` may have been ended for another of the same client id."""
+    return code in (None, _UNSPECIFIED, _TAKEN_OVER)
+
+
 def connect_error(settings: MqttSettings, client_id: str, code: int, text: str) -> StandgaleError:
     """Return the error for a connection that the broker refused with the reason ``code``."""
     what = f"{settings.url} refuses the connection ({text})"

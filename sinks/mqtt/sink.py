@@ -13,11 +13,13 @@ from uuid import UUID
 
 from infra.errors import RefusedError
 from infra.failure.error_texts import error_text
+from infra.process.health import HealthPart
 from infra.secrets import present_secret
 from schemas.errors import StandgaleError
 from schemas.events import DetectionsMade
 from schemas.topics import DETECTIONS
 from sinks.mqtt.messages import Message, detections_message
+from sinks.mqtt.rivals import Rivals
 from sinks.mqtt.settings import MqttSettings
 
 if TYPE_CHECKING:
@@ -48,11 +50,14 @@ class MqttSink:
         tls: ssl.SSLContext | None = None,
         instance_id: str | None = None,
         password_file: Path | None = None,
+        health: HealthPart | None = None,
     ) -> None:
+        """``health`` is told when another process has the same client id."""
         self.client_id = settings.client_id if instance_id is None else f"{settings.client_id}-{instance_id}"
         self._settings = settings
         self._tls = tls
         self._password_file = password_file
+        self._rivals = Rivals(health)
         self._connection: MqttConnection | None = None
         self._lock = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
@@ -122,11 +127,17 @@ class MqttSink:
         if current is not None and current.is_open:
             return current
         self._connection = None
+        if current is not None and current.may_be_replaced:
+            self._rivals.note_end(error_text(current.end_error()))
         if current is not None and current.was_refused:
             # Said once, before the next attempt: a new connection would hide that two processes fight for a name.
             raise current.end_error()
         password = await asyncio.to_thread(present_secret, self._password_file, self._settings.password)
-        self._connection = await connect(self._settings, self.client_id, password, self._tls)
+        try:
+            self._connection = await connect(self._settings, self.client_id, password, self._tls)
+        except StandgaleError:
+            self._rivals.note_no_broker()
+            raise
         return self._connection
 
     async def _stay_connected(self) -> None:
@@ -134,6 +145,7 @@ class MqttSink:
         said: str | None = None
         while True:
             await asyncio.sleep(_LOOK_S)
+            self._rivals.look()
             if self._lock.locked():
                 continue
             error: StandgaleError | None = None

@@ -264,7 +264,11 @@ def make_mqtt_sink(process: Composition, instance_id: str | None) -> list[Compon
     """Make the component that publishes to the MQTT broker. Raises SettingsError for unusable certificates."""
     settings = process.settings.mqtt
     sink = MqttSink(
-        settings, tls=load_tls(settings), instance_id=instance_id, password_file=secret_file("mqtt.password")
+        settings,
+        tls=load_tls(settings),
+        instance_id=instance_id,
+        password_file=secret_file("mqtt.password"),
+        health=process.health.part(group_of(MqttSink.name)),
     )
     return [_make_runner(process, sink, instance_id)]
 

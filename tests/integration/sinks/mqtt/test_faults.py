@@ -9,12 +9,14 @@ import signal
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from infra.errors import RefusedError
+from infra.errors import RefusedError, TransientError
+from infra.process.health import Health
 from schemas.events import DetectionsMade
 from schemas.topics import DETECTIONS
 from sinks.mqtt.connection import connect
@@ -212,3 +214,21 @@ async def test_broker_that_is_not_there_is_unavailable_and_close_passes(mosquitt
     with pytest.raises(MqttUnavailableError, match="is not reachable"):
         await sink.open()
     await sink.close()
+
+
+async def test_two_sinks_of_one_client_id_are_not_ready_and_name_it(mosquitto: Mosquitto) -> None:
+    parts = [Health().part(f"sink.mqtt-{number}") for number in range(2)]
+    sinks = [MqttSink(settings_for(mosquitto), health=part) for part in parts]
+    for part in parts:
+        part.set_ready()
+    written = 0
+    while not all(part.reason and "client id 'standgale'" in part.reason for part in parts):
+        assert written < 40, [part.reason for part in parts]
+        for sink in sinks:
+            # The broker may end the connection just now, and says why; the loop then writes again.
+            with suppress(TransientError):
+                await sink.write([detections_made(written)])
+            written += 1
+            await asyncio.sleep(0.05)
+    for sink in sinks:
+        await sink.close()

@@ -21,6 +21,7 @@ class _Open:
     """A connection that has not ended, until ``ends`` is given."""
 
     was_refused = False
+    may_be_replaced = False
     is_open = True
 
     async def close(self) -> None:
