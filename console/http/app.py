@@ -15,7 +15,7 @@ from console.http.direct_route import direct_routes
 from console.http.document import complete, operation_id
 from console.http.error_codes import CONSOLE_CODES
 from console.http.error_texts import describe_error_of_picture
-from console.http.query_names import require_known_query
+from console.http.query_names import KnownQueries, require_known_query
 from console.metrics import REQUESTS_REFUSED
 from console.parts import ConsoleParts
 from infra.http_api.direct_routes import DirectRouting
@@ -88,6 +88,7 @@ def create_console(
     app.add_middleware(HttpTelemetry)
     app.add_exception_handler(HTTPException, http_exception_response)
     app.add_exception_handler(RequestValidationError, validation_response)
+    app.state.queries = KnownQueries(routers)
     for router in routers:
         app.include_router(router, dependencies=[Depends(require_known_query)])
     add_operations(app, parts.health)
