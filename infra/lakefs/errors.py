@@ -37,7 +37,7 @@ class LakeFsAddressError(LakeFsRefusedError):
 
 
 class LakeFsRequestError(StandgaleError):
-    """LakeFS refuses what a request asks for (400, 409); the same request never succeeds."""
+    """LakeFS refuses what a request asks for (400); the same request never succeeds."""
 
     code = "LAKEFS_REQUEST"
 

@@ -38,7 +38,8 @@ _CONNECTIONS = 32
 _MOST_JSON_BYTES = 16 << 20
 _QUOTED_CHARACTERS = 200
 _ERROR_BYTES = 4_000
-_TRANSIENT = (408, 423, 425, 429)
+# 409 and 412: somebody changed the branch at the same moment; where a name may be taken, `create` looks for 409 first.
+_TRANSIENT = (408, 409, 412, 423, 425, 429)
 Query = Mapping[str, str]
 
 
@@ -104,12 +105,17 @@ class LakeFsRequests:
         return True
 
     async def create(self, path: str, what: str, body: Mapping[str, str]) -> None:
-        """Create a branch or a tag; the response to the first is a text, that to the second is JSON."""
+        """Create a branch or a tag; the response to the first is a text, that to the second is JSON.
+
+        Raises LakeFsConflictError when there is one of that name.
+        """
         with self._translated(what):
             async with (
                 asyncio.timeout(self.access.timeout_s),
                 self._request("POST", path, None, {"json": dict(body)}) as response,
             ):
+                if response.status == 409:
+                    raise LakeFsConflictError(f"cannot {what} in {self.where}: HTTP 409, that name is taken")
                 await self._require_success(response, what)
                 if response.status != 201:
                     raise self._other_server(what, f"HTTP {response.status} instead of 201")
@@ -167,8 +173,6 @@ class LakeFsRequests:
             return LakeFsObjectGoneError(f"{text}; its bytes were deleted")
         if status == 404:
             return self._missing(text, message)
-        if status in (409, 412):
-            return LakeFsConflictError(text)
         if 300 <= status < 400:
             return LakeFsAddressError(f"{text}; redirects are not followed, correct {variable('endpoint_url')}")
         if status == 405:

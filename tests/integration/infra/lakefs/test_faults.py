@@ -46,6 +46,8 @@ async def repository(server: LakeFsServer) -> AsyncIterator[LakeFsRepository]:
         (500, "internal error", LakeFsUnavailableError),
         (503, "slow down", LakeFsUnavailableError),
         (429, "too many requests", LakeFsUnavailableError),
+        (409, "conflict", LakeFsUnavailableError),
+        (412, "precondition failed", LakeFsUnavailableError),
         (401, "error authenticating request", LakeFsRefusedError),
         (403, "insufficient permissions", LakeFsRefusedError),
         (403, "cannot write to protected branch", LakeFsProtectedError),
@@ -65,7 +67,9 @@ async def test_status_decides_the_error(
     assert "hush" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("status", "message"), [(500, "predicate failed"), (429, "slow down"), (503, "busy")])
+@pytest.mark.parametrize(
+    ("status", "message"), [(500, "predicate failed"), (409, "conflict"), (429, "slow down"), (503, "busy")]
+)
 async def test_commit_is_tried_again_after_a_transient_response(
     server: LakeFsServer, repository: LakeFsRepository, status: int, message: str
 ) -> None:

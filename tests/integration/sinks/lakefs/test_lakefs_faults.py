@@ -38,6 +38,7 @@ async def written_at_last(sink: ArchiveSink, events: list[DetectionsMade]) -> in
         (500, "branch is currently locked"),
         (429, "slow down"),
         (503, "busy"),
+        (409, "conflict"),
         (401, "error authenticating request"),
         (403, "cannot write to protected branch"),
         (404, "repository not found"),
