@@ -28,7 +28,7 @@ async def test_small_campaign_finds_every_frame_once_in_every_sink(server_dir: P
     campaign = OutsCampaign(sinks=_SINKS, options=options, rates=Rates(devices=3, interval_s=0.5))
     report = await run(campaign, server_dir)
     assert report.problems == {}
-    assert [phase.name for phase in report.phases] == ["quiet", *_FAULTS]
+    assert [phase.name for phase in report.phases] == ["quiet", *_FAULTS, "quiet"]
     assert report.account.counts["table inference_sessions"] > 10
     assert report.account.counts["MQTT"] == report.account.counts["listings of the archive"]
 

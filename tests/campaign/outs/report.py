@@ -28,14 +28,14 @@ class Phase:
     hits: frozenset[str] = frozenset()
     """The sinks that use what was broken"""
 
-    def above(self, quiet: Phase) -> dict[str, int]:
-        """Return the healthy sinks whose lag was above that of ``quiet``, with the difference of the largest lags."""
-        healthy = set(self.lags) - self.hits
-        found = {name: self.lags[name].most - quiet.lags[name].most for name in sorted(healthy)}
+    def above(self, *quiet: Phase) -> dict[str, int]:
+        """Return the healthy sinks whose lag was above that of all ``quiet`` phases, and by how many records."""
+        healthy = sorted(set(self.lags) - self.hits)
+        found = {name: self.lags[name].most - max(each.lags[name].most for each in quiet) for name in healthy}
         return {name: more for name, more in found.items() if more > 0}
 
-    def figures(self, quiet: Phase) -> dict[str, object]:
-        """Return what the last line has of this phase."""
+    def figures(self, *quiet: Phase) -> dict[str, object]:
+        """Return what the last line has of this phase; ``quiet`` are those without a fault."""
         return {
             "name": self.name,
             "faults": self.faults,
@@ -43,7 +43,7 @@ class Phase:
             "caught_up_s": round(self.caught_up_s, 1),
             "hits": sorted(self.hits),
             "lag": {name: vars(lag) for name, lag in self.lags.items()},
-            "above_quiet": self.above(quiet),
+            "above_quiet": self.above(*quiet),
         }
 
 
@@ -55,7 +55,7 @@ class OutsReport:
     seed: int
     logs: Path
     phases: list[Phase] = field(default_factory=list)
-    """The first one has no fault"""
+    """The first and the last one have no fault"""
     account: OutsAccount = field(default_factory=OutsAccount)
     ended: list[str] = field(default_factory=list)
     """Processes that ended unexpectedly"""
@@ -106,7 +106,7 @@ class OutsReport:
             "found": self.account.counts,
             "again": self.account.again,
             "problems": {kind: len(lines) for kind, lines in self.problems.items()},
-            "phases": [phase.figures(self.phases[0]) for phase in self.phases],
+            "phases": [phase.figures(self.phases[0], self.phases[-1]) for phase in self.phases],
         }
 
 

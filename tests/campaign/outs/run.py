@@ -62,6 +62,8 @@ async def run(campaign: OutsCampaign, folder: Path) -> OutsReport:
                     logger.info("%d of %d: %s", number, len(faults), fault.name)
                     report.phases.append(await _phase(fault, watch, report.phases[0]))
                     logger.info("%s", report.phases[-1].figures(report.phases[0]))
+                # Again, because other work on the machine comes and goes.
+                report.phases.append(await _quiet(watch, campaign.options.quiet_s))
             report.errors += await _wait_until_complete(site, load, listeners, watch)
             report.unready = await site.wait_until_ready(*site.services)
             report.account = await reconcile(site, load, listeners)
