@@ -47,9 +47,9 @@ class Forecast:
     limit_in_days: float | None
     """When all pictures reach the limit, if only their age removes some; 0: they are above it"""
     empty_days: float | None
-    """How long frames without detections are kept once the limit is reached"""
+    """How long frames without detections are kept once the limit is reached; None also: none arrive"""
     rest_days: float | None
-    """How long the other frames are kept then"""
+    """How long the other frames that nothing keeps for ever are kept then; None also: none arrive"""
     stuck_in_days: float | None
     """When what is always kept fills the limit, or the disk, alone: from then on nothing more can be removed"""
 
@@ -89,6 +89,8 @@ def forecast(
     empty_days = rest_days = None
     if max_bytes is not None:
         empty_days, rest_days = _days_at_limit(arrivals, max(0.0, max_bytes - kept), age, least_days)
+        empty_days = empty_days if arrivals.empty > 0 else None
+        rest_days = rest_days if arrivals.rest > 0 else None
     return Forecast(
         full_in_days=None if room is None else _days(room - stored, arrivals.total),
         limit_in_days=None if max_bytes is None else _until_limit(arrivals, stored, kept, max_bytes, steady),
@@ -100,7 +102,7 @@ def forecast(
 
 def _until_limit(arrivals: Arrivals, stored: int, kept: int, max_bytes: int, steady: float) -> float | None:
     direct = _days(max_bytes - stored, arrivals.total)
-    if direct is None or steady + kept + arrivals.kept * direct >= max_bytes:
+    if direct == 0 or direct is None or steady + kept + arrivals.kept * direct >= max_bytes:
         return direct
     # Age removes as much as arrives before the limit is reached; then only what is always kept grows.
     return _days(max_bytes - kept - steady, arrivals.kept)

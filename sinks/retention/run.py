@@ -76,9 +76,11 @@ class Retention:
         policy = await self._policy(as_if_read=as_if_read)
         report = RunReport(policy.now)
         stored = await self._compare(policy, report, show, beat)
-        async for page in Plan(self._database, policy, stored, report).pages():
+        plan = Plan(self._database, policy, stored, report)
+        async for page in plan.pages():
             show(page)
             beat()
+        await plan.count_young()
         return report
 
     async def audit(self, beat: Callable[[], None] = lambda: None) -> Audit:

@@ -176,13 +176,15 @@ def _arrival_lines(report: RunReport, arrivals: Arrivals, days: float) -> Iterat
 
 def _forecast_lines(found: Forecast) -> Iterator[str]:
     yield f"the disk is full, if nothing is removed: {_in(found.full_in_days)}"
-    yield f"all pictures reach retention.max_total_gb: {_in(found.limit_in_days)}"
-    if found.empty_days is not None and found.rest_days is not None:
-        yield (
-            f"from then on frames without detections are kept for {found.empty_days:.1f} days, others for "
-            f"{found.rest_days:.1f}"
-        )
-    yield f"what is always kept fills all room alone: {_in(found.stuck_in_days)}"
+    yield f"all pictures reach retention.max_total_gb: {_in(found.limit_in_days, 'they have it already')}"
+    kept = [
+        f"{what} are kept for {days:.1f} days"
+        for what, days in (("frames without detections", found.empty_days), ("other frames", found.rest_days))
+        if days is not None
+    ]
+    if kept:
+        yield f"from then on {', '.join(kept)}"
+    yield f"what is always kept fills all room alone: {_in(found.stuck_in_days, 'it does already')}"
 
 
 def _plan_lines(report: RunReport, verb: str) -> Iterator[str]:
@@ -222,7 +224,7 @@ def _size(size: float) -> str:
     return f"{size / _GIGABYTE:.3f} GB"
 
 
-def _in(days: float | None) -> str:
+def _in(days: float | None, now: str = "now") -> str:
     if days is None:
         return "never, or not known"
-    return "now" if days == 0 else f"in {days:.1f} days"
+    return now if days == 0 else f"in {days:.1f} days"

@@ -52,6 +52,15 @@ class Plan:
                     break
         report.over_bytes = max(0, report.rest_bytes - policy.max_bytes)
 
+    async def count_young(self) -> None:
+        """Count what is kept because it is younger than the least age, if the rest is above the limit."""
+        if not self._report.over_bytes:
+            return
+        policy = self._policy
+        async for page in pictures_by_age(self._database, policy, policy.removable_before, policy.now):
+            for picture in page:
+                self._report.kept.setdefault(picture.kept or "young", Tally()).add(picture.size_bytes)
+
     def _by_age(self, pictures: Sequence[Picture]) -> Sequence[Planned]:
         return [planned for picture in pictures if (planned := self._choose(picture, "age")) is not None]
 

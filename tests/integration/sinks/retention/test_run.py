@@ -115,6 +115,13 @@ async def test_a_pin_keeps_pictures_without_a_row_until_it_expires(site: Retenti
     assert (await site.retention().audit()).orphans.pictures == 1
 
 
+async def test_a_look_names_frames_that_are_too_young_to_go_for_the_size(site: RetentionSite) -> None:
+    await site.add([Frame(1, 0.5), Frame(2, 0.5)])
+    report = await site.retention(max_total_gb=0.000_001).look(as_if_read=True)
+    assert (report.planned, {why: tally.pictures for why, tally in report.kept.items()}) == ({}, {"young": 2})
+    assert report.over_bytes > 0
+
+
 async def test_the_picture_of_two_frames_stays_for_the_younger_one(site: RetentionSite) -> None:
     older, younger = Frame(1, 100), Frame(1, 50)
     await site.add([older, younger])

@@ -42,6 +42,15 @@ def test_kept_frames_fill_limit_or_disk_alone_in_the_end() -> None:
     assert of(free=100, stored=0).stuck_in_days == pytest.approx(100)
 
 
+def test_limit_that_is_exceeded_is_reached_now_though_age_would_empty_the_store() -> None:
+    # All that arrives is kept, so age removes none of it.
+    found = forecast(
+        Arrivals(9.0, 0.0, 9.0), stored=9, kept=0, free=1_000, max_bytes=1, retention_days=60.0, least_days=1.0
+    )
+    assert found.limit_in_days == 0
+    assert found.empty_days is found.rest_days is None
+
+
 def test_nothing_arrives_and_nothing_is_ever_full() -> None:
     found = forecast(
         Arrivals(0.0, 0.0, 0.0), stored=5, kept=0, free=10, max_bytes=50, retention_days=None, least_days=1.0
