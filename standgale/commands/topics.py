@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -12,10 +12,13 @@ import typer
 from standgale.commands.context import JsonOption, context_of, print_json, run_async, table
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from infra.broker.port import Admin, GroupState, TopicDifference
     from standgale.settings import Settings
 
-_GROUP_HEADERS = ("group", "members", "not read", "oldest\nnot read", "last\nseen", "topics")
+_GROUP = "group\n  its topics"
+_GROUP_HEADERS = (_GROUP, "members", "not read", "oldest\nnot read", "last\nseen")
 
 app = typer.Typer(
     no_args_is_help=True, help="Compare the broker's topics with topics.yaml, change them, and manage consumer groups."
@@ -48,14 +51,7 @@ def groups(context: typer.Context, as_json: JsonOption = False) -> None:
     if as_json:
         print_json([_group_json(group) for group in found])
         return
-    shown = table(*_GROUP_HEADERS, whole=set(_GROUP_HEADERS) - {"not read"})
-    for group in found:
-        # Six columns fit in 80 characters only when a time has two lines.
-        times = [(_time(at) or "").replace("T", "\n") for at in (group.oldest_unread_ms, group.seen_ms)]
-        shown.add_row(
-            group.name, str(group.members), str(group.lag), times[0], times[1] or "unknown", "\n".join(group.topics)
-        )
-    context_of(context).out.print(shown if found else "no groups yet: nothing has read from this broker")
+    context_of(context).out.print(_groups_table(found) if found else "no groups yet: nothing has read from this broker")
 
 
 @app.command()
@@ -113,6 +109,16 @@ def _show(context: typer.Context, found: list[TopicDifference], as_json: bool, w
         for each in found:
             if each.advice is not None:
                 context_of(context).notes.print(f"{each.what}: {each.advice}")
+
+
+def _groups_table(found: Sequence[GroupState]) -> Table:
+    shown = table(*_GROUP_HEADERS, whole=set(_GROUP_HEADERS) - {_GROUP})
+    for group in found:
+        # Five columns fit in 80 characters only when a time has two lines.
+        times = [(_time(at) or "").replace("T", "\n") for at in (group.oldest_unread_ms, group.seen_ms)]
+        name = "\n  ".join((group.name, *group.topics))
+        shown.add_row(name, str(group.members), str(group.lag), times[0], times[1] or "unknown")
+    return shown
 
 
 def _group_json(group: GroupState) -> dict[str, object]:
