@@ -48,6 +48,8 @@ class DatasetRequest:
     """Another data set, whose devices and days stay in their splits"""
     skip_missing: bool = False
     """Leave out pictures that the frame store no longer has"""
+    jobs: bool = False
+    """Also what belongs to jobs and media of clients; a query that names a job selects among it anyway"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ async def _select(
     parts: DatasetParts, request: DatasetRequest, folder: Path, progress: Progress
 ) -> tuple[Selection, Mapping[Scene, str], str | None]:
     """Return the pictures, the split of each scene, and the id of the data set whose splits are kept."""
-    statement = write_statement(parse_query(request.where), request.model, request.version)
+    statement = write_statement(parse_query(request.where), request.model, request.version, jobs=request.jobs)
     like, known = None, dict[Scene, str]()
     if request.like is not None:
         like, known = await _known_scenes(parts.store, request.like, folder)
@@ -192,6 +194,7 @@ def _options(request: DatasetRequest, like: str | None) -> dict[str, Any]:
         "shares": {name: round(share, 6) for name, share in request.shares.wanted.items()},
         "seed": request.seed,
         "like": like,
+        "jobs": request.jobs,
     }
 
 

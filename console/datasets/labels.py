@@ -66,10 +66,17 @@ def picture_labels(
         )
 
 
+def missing_in_yolo(splits: Sequence[str]) -> list[str]:
+    """Return the splits that programs need and ``splits`` do not have; ``data.yaml`` names another's pictures there."""
+    return [split for split in ("train", "val") if split not in splits]
+
+
 def yolo_document(splits: Sequence[str], classes: Sequence[str]) -> LabelFile:
     """Return ``data.yaml``; without a path in it, programs look beside it."""
     # Each JSON text is a YAML text as well.
     lines = [f"{split}: images/{split}" for split in splits]
+    if splits and (missing := missing_in_yolo(splits)):
+        lines += [f"{split}: images/{splits[0]}  # {split} is empty; programs need the key" for split in missing]
     lines += ["names:", *(f"  {number}: {json.dumps(name)}" for number, name in enumerate(classes))]
     return LabelFile("data.yaml", ("\n".join(lines) + "\n").encode(), None, "yolo")
 

@@ -150,7 +150,7 @@ class CocoAnnotations:
                     "category_id": each.class_id,
                     "bbox": [left, top, width, height],
                     "area": round(width * height, 2),
-                    "segmentation": _outline(each, image.width, image.height),
+                    "segmentation": [_outline(each, image.width, image.height)],
                     "iscrowd": 0,
                     "score": each.confidence,
                 }
@@ -162,11 +162,12 @@ class CocoAnnotations:
         return [{"id": number, "name": name} for number, name in sorted(self._categories.items())]
 
 
-def _outline(found: Found, width: int, height: int) -> list[list[float]]:
-    """Return the polygon of a rotated box; none of an upright one."""
+def _outline(found: Found, width: int, height: int) -> list[float]:
+    """Return the polygon of a box: programs that make masks of COCO fail at an annotation without one."""
     if found.corners is None:
-        return []
-    return [[side for point in _pixel_corners(found.corners, width, height) for side in point]]
+        left, top, right, bottom = pixel_box(found, width, height)
+        return [left, top, right, top, right, bottom, left, bottom]
+    return [side for point in _pixel_corners(found.corners, width, height) for side in point]
 
 
 def _pixel_corners(corners: Sequence[float], width: int, height: int) -> list[list[float]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infra.errors import SettingsError
-from infra.texts import counted
+from infra.texts import counted, shortened
 from standgale.commands.context import Context, JsonOption, context_of, print_json, run_async, table
 from standgale.commands.dataset_output import (
     diff_json,
@@ -61,6 +61,9 @@ def create(  # noqa: PLR0913, PLR0917 (one per option of the verb)
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Leave out pictures that the frame store no longer has.")
     ] = False,
+    jobs: Annotated[
+        bool, typer.Option("--jobs", help="Also pictures of jobs and media, which belong to their clients.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be in it.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -83,6 +86,7 @@ def create(  # noqa: PLR0913, PLR0917 (one per option of the verb)
         seed=seed,
         like=like,
         skip_missing=skip_missing,
+        jobs=jobs,
     )
     # Before anything is opened.
     parse_query(text)
@@ -260,9 +264,17 @@ def delete(
     from standgale.datasets import opened_datasets
 
     require_name(name)
-    if not yes:
-        typer.confirm(f"Delete the data set {name}?", abort=True)
     settings = context_of(context).settings()
+
+    async def look() -> tuple[bool, str]:
+        async with opened_datasets(settings) as store:
+            return name in await store.names() or name in await store.unfinished(), store.where
+
+    if not yes:
+        known, where = run_async(look())
+        if not known:
+            raise DatasetNotFoundError.of(name, where)
+        typer.confirm(f"Delete the data set {name}?", abort=True)
 
     async def work() -> tuple[bool, str]:
         async with opened_datasets(settings) as store:
@@ -289,15 +301,27 @@ def _where(
     if min_confidence is not None:
         parts.append(f"confidence >= {min_confidence:.6f}")
     if since is not None:
-        parts.append(f"time >= {_quoted(since)}")
+        parts.append(f"time >= {_time('--since', since)}")
     if until is not None:
-        parts.append(f"time < {_quoted(until)}")
+        parts.append(f"time < {_time('--until', until)}")
     if not parts:
         raise SettingsError(
             "a data set needs a query: give --where, or one of --device, --label, --flight, --min-confidence, --since "
             'and --until; --where "width > 0" selects everything'
         )
     return where if where is not None and len(parts) == 1 else " and ".join(parts)
+
+
+def _time(option: str, text: str) -> str:
+    """Return ``text`` for a query. Raises DatasetQueryError, which names the option, where it is no time."""
+    from console.datasets.errors import DatasetQueryError
+    from console.datasets.query.fields import FIELDS, read_value
+
+    try:
+        read_value("time", text)
+    except ValueError as error:
+        raise DatasetQueryError(f"{option} is {shortened(text, 60)!r}; it takes {FIELDS['time'].takes}") from error
+    return _quoted(text)
 
 
 def _quoted(text: str) -> str:

@@ -64,6 +64,13 @@ def print_manifest(here: Context, manifest: Manifest) -> None:
         here.out.print(line, highlight=False, markup=False, soft_wrap=True)
     wanted = manifest.options.get("shares", {})
     _print_empty(here, [split for split in wanted if split not in manifest.splits])
+    if "yolo" in manifest.formats and "val" not in manifest.splits:
+        here.notes.print(
+            "data.yaml names other pictures as val, because programs that train need the key: their scores there say "
+            "nothing about other scenes",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def print_unusable(here: Context, corrections: int) -> None:

@@ -36,6 +36,7 @@ INSERT INTO detections (id, image_id, session_id, bbox_x1, bbox_y1, bbox_x2, bbo
     model_name, model_version)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $11)
 """
+_JOB = "INSERT INTO jobs (id, job_id, client_id, config, total_images) VALUES ($1, $2, 'client', '{}', 1)"
 _CORRECTION = """
 INSERT INTO data_annotations (id, image_id, detection_id, annotation_type, corrected_bbox, corrected_label,
     annotated_at)
@@ -116,6 +117,15 @@ class DatasetSite:
             await connection.execute(
                 _CORRECTION, uuid4(), frame, detection, kind, text, label, DAY + timedelta(hours=at)
             )
+
+    async def give_to_job(self, frame: UUID, job: str) -> None:
+        """Make a frame and what was found in it one of the job, which is made."""
+        async with self.database.acquire() as connection:
+            await connection.execute("INSERT INTO api_clients (client_id) VALUES ('client') ON CONFLICT DO NOTHING")
+            await connection.execute(_JOB, frame, job)
+            for table in ("images", "inference_sessions"):
+                key = "id" if table == "images" else "image_id"
+                await connection.execute(f"UPDATE {table} SET job_id = $1 WHERE {key} = $1", frame)
 
     def parts(self, store: DatasetStore, **limits: Any) -> DatasetParts:
         """Return what making a data set needs."""

@@ -27,7 +27,7 @@ JOIN devices d ON d.id = i.device_id
 LEFT JOIN jobs j ON j.id = i.job_id
 LEFT JOIN LATERAL (
     SELECT n.id, n.model_name, n.model_version FROM inference_sessions n
-    WHERE n.image_id = i.id AND n.status = 'success'
+    WHERE n.image_id = i.id AND n.status = 'success' AND ($3::boolean OR n.job_id IS NULL)
         AND ($1::text IS NULL OR n.model_name = $1) AND ($2::text IS NULL OR n.model_version = $2)
     ORDER BY EXISTS (
         SELECT FROM data_annotations a JOIN detections t ON t.id = a.detection_id
@@ -60,7 +60,7 @@ LEFT JOIN LATERAL (
     WHERE image_id = i.id AND annotation_type <> 'false_positive'
         AND nullif(corrected_bbox, 'null'::jsonb) IS NOT NULL AND {_SIDES} IS NULL
 ) u ON true
-WHERE (s.id IS NOT NULL OR b.id IS NOT NULL) AND
+WHERE (s.id IS NOT NULL OR b.id IS NOT NULL) AND ($3::boolean OR i.job_id IS NULL) AND
 """  # noqa: S608 (a constant)
 _ORDER = "ORDER BY i.captured_at, i.id, b.id"
 
@@ -78,12 +78,24 @@ class Statement:
         return f"${len(self.values)}"
 
 
-def write_statement(query: Query, model: str | None = None, version: str | None = None) -> Statement:
-    """Return the statement that selects what ``query`` asks for, from the newest session of ``model`` if given."""
-    statement = Statement(values=[model, version])
+def write_statement(
+    query: Query, model: str | None = None, version: str | None = None, *, jobs: bool = False
+) -> Statement:
+    """Return the statement that selects what ``query`` asks for, from the newest session of ``model`` if given.
+
+    What belongs to jobs and media is their clients' and left out, unless ``jobs`` is true or the query names a job.
+    """
+    statement = Statement(values=[model, version, jobs or _names_job(query)])
     condition = _condition(statement, query)
     statement.text = f"{_SELECT}{condition}\n{_ORDER}"
     return statement
+
+
+def _names_job(query: Query) -> bool:
+    if isinstance(query, Comparison):
+        return query.field == "job"
+    parts = (query.part,) if isinstance(query, Not) else query.parts
+    return any(map(_names_job, parts))
 
 
 def _condition(statement: Statement, query: Query) -> str:

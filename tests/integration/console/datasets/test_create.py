@@ -58,6 +58,8 @@ async def test_create_writes_pictures_manifest_and_labels_of_all_formats(
     assert coco["categories"] == [{"id": 0, "name": "bird"}, {"id": 1, "name": "small boat"}]
     boxes = {each["image_id"]: each["bbox"] for each in coco["annotations"] if each["category_id"] == 0}
     assert next(iter(boxes.values())) == [0.0, 12.0, 6.4, 24.0]
+    outlines = [each["segmentation"] for each in coco["annotations"] if each["category_id"] == 0]
+    assert outlines[0] == [[0.0, 12.0, 6.4, 12.0, 6.4, 36.0, 0.0, 36.0]]
     image = next(each for each in coco["images"] if each["id"] in boxes)
     stem = image["file_name"].removesuffix(".jpg")
     assert files[f"labels/train/{stem}.txt"] == b"0 0.05 0.5 0.1 0.5\n1 0.15 0.5 0.1 0.5\n"
@@ -121,6 +123,20 @@ async def test_query_selects_pictures_and_boxes(
     found = await preview_dataset(parts, request, lambda what, done, total: None)
     assert (found.pictures, found.boxes, sum(found.splits.values())) == (pictures, boxes, pictures)
     assert not (tmp_path / "datasets").exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "jobs", "pictures"),
+    [("width > 0", False, 1), ("width > 0", True, 2), ("job = job_1", False, 1), ("not job = job_2", False, 1)],
+)
+async def test_pictures_of_jobs_are_left_out_unless_asked_for(
+    site: DatasetSite, tmp_path: Path, where: str, jobs: bool, pictures: int
+) -> None:
+    await site.add("cam-1")
+    frame = await site.add("cam-1")
+    await site.give_to_job(frame, "job_1")
+    manifest = (await site.create(FolderDatasets(tmp_path / "datasets"), where=where, jobs=jobs)).manifest
+    assert manifest.pictures == pictures
 
 
 async def test_corrections_win_over_detections(site: DatasetSite, tmp_path: Path) -> None:

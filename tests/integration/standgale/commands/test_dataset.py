@@ -68,6 +68,9 @@ def test_dataset_is_made_shown_exported_compared_and_deleted(environment: Mappin
     listed = run(environment, "list").output
     assert "v1.0 is damaged" in listed
     assert "v2.0" in listed
+    assert getattr(run(environment, "delete", "none").exception, "code", None) == "DATASET_NOT_FOUND", "it does not ask"
+    asked = CliRunner().invoke(app, ["dataset", "delete", "v1.0"], env=environment, input="n\n")
+    assert "Delete the data set v1.0?" in asked.output
     assert "data set v1.0 deleted" in run(environment, "delete", "v1.0", "--yes").output
     assert [path.name for path in (tmp_path / "datasets").iterdir() if path.name[0] != "."] == ["v2.0"]
 
@@ -114,4 +117,6 @@ def test_wrong_arguments_are_refused_and_make_nothing(arguments: tuple[str, ...]
     done = run(environment, *arguments)
     assert isinstance(done.exception, StandgaleError)
     assert done.exception.code == code
+    if "--since" in arguments:
+        assert "--since is 'yesterday'; it takes a date" in str(done.exception)
     assert not list(tmp_path.glob("datasets/[a-z]*"))

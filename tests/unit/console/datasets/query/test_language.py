@@ -84,5 +84,5 @@ def test_statement_has_values_as_parameters_only() -> None:
     quoted = hostile.replace("'", "''")
     statement = write_statement(parse_query(f"label = '{quoted}' or not device in ('{quoted}', b)"), "finder", None)
     assert "DROP" not in statement.text
-    assert statement.values == ["finder", None, hostile, [hostile, "b"]]
-    assert "(b.label = $3::text) OR (NOT (d.device_id = ANY($4::text[])))" in statement.text
+    assert statement.values == ["finder", None, False, hostile, [hostile, "b"]]
+    assert "(b.label = $4::text) OR (NOT (d.device_id = ANY($5::text[])))" in statement.text
