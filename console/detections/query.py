@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from infra.storable import StorableText, StorableTime, require_written_time
 from schemas.earth_areas import AreaError, EarthArea, parse_area
-from schemas.timestamps import format_utc
+from schemas.timestamps import format_utc, in_utc
 
 FORMATS = ("json", "geojson", "csv", "parquet")
 Format = Literal["json", "geojson", "csv", "parquet"]
@@ -46,8 +46,8 @@ def parse_place(text: str) -> Place:
         at = datetime.fromisoformat(moment)
         if at.tzinfo is None:
             raise ValueError(_PLACE_FORM)
-        return Place(at, UUID(frame), UUID(own))
-    except (ValueError, OverflowError) as error:
+        return Place(in_utc(at), UUID(frame), UUID(own))
+    except ValueError as error:
         raise ValueError(_PLACE_FORM) from error
 
 

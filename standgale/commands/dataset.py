@@ -75,6 +75,9 @@ def create(  # noqa: PLR0913, PLR0917 (one per option of the verb)
     from standgale.datasets import opened_parts
 
     model_name, _, model_version = (model or "").partition("@")
+    if where is not None:
+        # Alone: what is wrong in it must not change the meaning of the other options.
+        parse_query(where)
     text = _where(where, {"device": device, "label": label, "flight": flight}, min_confidence, since, until)
     request = DatasetRequest(
         require_name(name),

@@ -84,7 +84,8 @@ class FolderDatasets:
     def _names(self) -> list[str]:
         if not self._root.is_dir():
             return []
-        return sorted(path.name for path in self._root.iterdir() if (path / MANIFEST).is_file())
+        folders = (path for path in self._root.iterdir() if not path.is_symlink())
+        return sorted(path.name for path in folders if (path / MANIFEST).is_file())
 
     def _unfinished(self) -> list[str]:
         folder = self._root / _UNFINISHED
@@ -96,7 +97,8 @@ class FolderDatasets:
         found = (own / _CONTENT).exists()
         _remove(own / _CONTENT)
         folder = self._root / name
-        if folder.is_dir():
+        # Without the file it was never a data set; a link may lead anywhere, and is not taken for one either.
+        if not folder.is_symlink() and (folder / MANIFEST).is_file():
             folder.rename(own / _REMOVED)
             sync_folder(self._root)
             _remove(own / _REMOVED)

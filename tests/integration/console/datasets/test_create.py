@@ -88,6 +88,18 @@ async def test_same_input_makes_the_same_data_set(site: DatasetSite, store: Data
     assert (await site.create(store)).manifest == first.manifest
 
 
+async def test_only_data_sets_are_deleted_from_the_folder(tmp_path: Path) -> None:
+    store, notes = FolderDatasets(tmp_path / "sets"), tmp_path / "sets" / "mine" / "notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("not to be lost")
+    (tmp_path / "sets" / "link").symlink_to(notes.parent)
+    for name in ("mine", "link", "nothing"):
+        assert not await store.delete(name)
+    assert notes.read_text() == "not to be lost"
+    assert (tmp_path / "sets" / "link").is_symlink()
+    assert await store.names() == []
+
+
 async def test_no_scene_and_no_content_is_in_two_splits(site: DatasetSite, store: DatasetStore, tmp_path: Path) -> None:
     await fill(site)
     copy = await site.add("cam-3", day=9, like=1)

@@ -163,7 +163,8 @@ async def test_detections_of_a_job_are_its_clients_alone(site: JobSite) -> None:
     assert (await asked(site, key=other)).json["data"]["detections"][0]["label"] == "bird"
 
 
-_WRONG: tuple[tuple[dict[str, str], str, str], ...] = (
+_NIL = "00000000-0000-0000-0000-000000000000"
+_WRONG: tuple[tuple[dict[str, Any], str, str], ...] = (
     ({"confidence": "nan"}, "confidence", "Must be at most 1"),
     ({"confidence": "1.1"}, "confidence", "Must be at most 1"),
     ({"confidence": "much"}, "confidence", "Must be a number"),
@@ -175,6 +176,9 @@ _WRONG: tuple[tuple[dict[str, str], str, str], ...] = (
     ({"area": "1,2"}, "area", "west,south,east,north"),
     ({"after": "1,2,3"}, "after", "next_after of the page before"),
     ({"after": "2026-05-01T12:00:00,x,y"}, "after", "next_after of the page before"),
+    ({"after": f"0001-01-01T00:00:00+23:59,{_NIL},{_NIL}"}, "after", "next_after of the page before"),
+    ({"after": f"9999-12-31T23:59:59-23:59,{_NIL},{_NIL}"}, "after", "next_after of the page before"),
+    ({"confidence": ["0.5", "0.6"]}, "confidence", "Was given 2 times; give it once"),
     ({"format": "shapefile"}, "format", "Must be one of"),
     ({"where": "1=1"}, "where", "Is not known"),
 )
