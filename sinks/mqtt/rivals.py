@@ -30,7 +30,7 @@ class Rivals:
         self._reported = False
 
     def note_end(self, reason: str) -> None:
-        """Count a connection that ended for ``reason``."""
+        """Count a connection that ended for ``reason``, or a look at one that is not made again because of it."""
         self._forget_old()
         self._ends.append(self._clock())
         if len(self._ends) < _MOST_ENDS:

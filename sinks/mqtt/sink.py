@@ -153,6 +153,8 @@ class MqttSink:
                 # Not connected again: two processes with one client id would end each other's connections without an
                 # event to send.
                 error = self._connection.end_error()
+                if self._connection.may_be_replaced:
+                    self._rivals.note_end(error_text(error))
             else:
                 try:
                     async with self._lock:

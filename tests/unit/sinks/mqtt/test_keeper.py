@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("aiomqtt")
 
 from infra.errors import RefusedError
+from infra.process.health import Health
 from schemas.errors import StandgaleError
 from sinks.mqtt.errors import MqttUnavailableError
 from sinks.mqtt.settings import MqttSettings
@@ -34,6 +35,24 @@ class _Refused(_Open):
 
     def end_error(self) -> StandgaleError:
         return RefusedError("another process took this one's place")
+
+
+async def test_an_idle_sink_whose_place_was_taken_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Replaced(_Refused):
+        may_be_replaced = True
+
+    async def connect(*_: object) -> object:
+        return Replaced()
+
+    monkeypatch.setattr("sinks.mqtt.connection.connect", connect)
+    monkeypatch.setattr("sinks.mqtt.sink._LOOK_S", 0.005)
+    part = Health().part("sink.mqtt-idle")
+    part.set_ready()
+    sink = MqttSink(MqttSettings(url="mqtt://127.0.0.1:1"), health=part)
+    await sink.open()
+    await until(lambda: part.reason is not None, "the part is ready")
+    assert "another process took this one's place" in str(part.reason)
+    await sink.close()
 
 
 @pytest.mark.parametrize("kind", ["login", "place"])
