@@ -81,7 +81,7 @@ _Limit = Annotated[int, AfterValidator(_limit), Field(json_schema_extra={"minimu
 class DetectionsQuery(BaseModel):
     """Says which detections are asked for; all conditions must be met."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     device: _Texts = Field(default_factory=list)
     """Only of these devices; may be given several times"""

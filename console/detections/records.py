@@ -92,7 +92,7 @@ class DetectionRecords:
             else:
                 job = await connection.fetchval(_JOB, caller.client_id, query.job) if is_id(query.job, "job") else None
                 if job is None:
-                    raise job_not_found(query.job)
+                    raise job_not_found(query.job, "job")
                 chosen = chosen.where("s.job_id = {0}", job)
             if query.device:
                 rows = await connection.fetch(_DEVICES, query.device)

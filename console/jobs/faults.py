@@ -33,17 +33,18 @@ def _sentence(text: str) -> str:
 
 
 _PATHS = ("model_path",)
+_TIME = "Must be a time with its zone, as 2026-05-01T12:00:00Z"
+_TIMES = ("timezone_aware", "datetime_from_date_parsing", "datetime_parsing")
 _TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "missing": lambda _: "Must be given",
     "float_type": lambda _: "Must be a number, not text",
     "int_type": lambda _: "Must be a whole number",
     "int_from_float": lambda _: "Must be a whole number",
     "int_parsing": lambda _: "Must be a whole number",
-    "timezone_aware": lambda _: "Must be a time with its zone, as 2026-05-01T12:00:00Z",
-    "datetime_from_date_parsing": lambda _: "Must be a time with its zone, as 2026-05-01T12:00:00Z",
-    "datetime_parsing": lambda _: "Must be a time with its zone, as 2026-05-01T12:00:00Z",
+    **dict.fromkeys(_TIMES, lambda _: _TIME),
     "bool_type": lambda _: "Must be true or false",
     "float_parsing": lambda _: "Must be a number",
+    "finite_number": lambda _: "Must be a number",
     "greater_than_equal": lambda about: f"Must be at least {about['ge']:,}",
     "less_than_equal": lambda about: f"Must be at most {about['le']:,}",
     "string_type": lambda _: "Must be text",
@@ -78,6 +79,9 @@ def _fault(fault: Mapping[str, Any]) -> dict[str, str]:
     field = ".".join(shortened(part, _LONGEST_NAME) for part in parts) or "body"
     if kind == "float_type" and not isinstance(fault.get("input", ""), str):
         return {"field": field, "error": "Must be a number"}
+    if kind in _TIMES and fault["loc"][0] == "query" and " " in str(fault.get("input", "")).strip():
+        # A plus in an address is a space.
+        return {"field": field, "error": f"{_TIME}; a + in an address is written %2B"}
     return {"field": field, "error": _text(kind, name, about, str(fault["msg"]))}
 
 

@@ -98,10 +98,10 @@ async def find_job(connection: Connection, client_id: str, job_id: str) -> JobRo
     return job_row(row)
 
 
-def job_not_found(job_id: str) -> JobNotFoundError:
-    """Return the error for a ``job_id`` that the client does not have."""
+def job_not_found(job_id: str, field: str = "job_id") -> JobNotFoundError:
+    """Return the error for a ``job_id`` that the client does not have; ``field`` is the parameter that names it."""
     return JobNotFoundError(
-        f"Job not found: {shortened(job_id, _LONGEST_ID)}", details="GET /api/v1/jobs lists your jobs.", field="job_id"
+        f"Job not found: {shortened(job_id, _LONGEST_ID)}", details="GET /api/v1/jobs lists your jobs.", field=field
     )
 
 

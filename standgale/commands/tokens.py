@@ -64,7 +64,7 @@ def add_key(
     name: _NameOption = None,
     device: Annotated[
         list[str] | None,
-        typer.Option("--device", help="A device that it may see in the live stream, or drone-* for many; repeatable."),
+        typer.Option("--device", help="A device whose detections it may see, or drone-* for many; repeatable."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -89,9 +89,9 @@ def set_devices(
     ] = None,
     all_devices: Annotated[bool, typer.Option("--all", help="It may see all devices.")] = False,
 ) -> None:
-    """Change which devices a client may see in the live stream; running servers follow within seconds."""
+    """Change of which devices a client may see detections; running servers follow within seconds."""
     if bool(devices) == all_devices:
-        raise typer.BadParameter("name devices, or give --all")
+        raise typer.BadParameter("name devices, or give --all; `standgale key list` shows which ones a client may see")
 
     async def work() -> None:
         async with _opened_keys(context) as keys:

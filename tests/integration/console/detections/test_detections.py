@@ -160,18 +160,20 @@ async def test_detections_of_a_job_are_its_clients_alone(site: JobSite) -> None:
     for wanted in (job, "job_unknown", "x' OR '1'='1"):
         response = await asked(site, key=other, job=wanted)
         assert (response.status, response.code) == (404, "JOB_NOT_FOUND")
+        assert response.json["error"]["field"] == "job"
     assert (await asked(site, key=other)).json["data"]["detections"][0]["label"] == "bird"
 
 
 _NIL = "00000000-0000-0000-0000-000000000000"
 _WRONG: tuple[tuple[dict[str, Any], str, str], ...] = (
-    ({"confidence": "nan"}, "confidence", "Must be at most 1"),
+    ({"confidence": "nan"}, "confidence", "Must be a number"),
     ({"confidence": "1.1"}, "confidence", "Must be at most 1"),
     ({"confidence": "much"}, "confidence", "Must be a number"),
     ({"limit": "0"}, "limit", "Must be between 1 and 100,000"),
     ({"limit": "100001"}, "limit", "Must be between 1 and 100,000"),
     ({"label": "a\0b"}, "label", "null character"),
     ({"captured_from": "2026-05-01"}, "captured_from", "with its zone"),
+    ({"captured_from": "2026-05-01T12:00:00 02:00"}, "captured_from", "a + in an address is written %2B"),
     ({"area": "POLYGON((0 0, 10 10, 10 0, 0 10))"}, "area", "cross or touch"),
     ({"area": "1,2"}, "area", "west,south,east,north"),
     ({"after": "1,2,3"}, "after", "next_after of the page before"),
