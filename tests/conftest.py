@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,9 +30,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     The longest come first, so that no process is left with them at the end.
     """
     groups = {item: _group(item) for item in items}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: (groups[item] not in _KAFKA, *(not _is_in(item, tier) for tier in _TIERS)))
+    if items and hasattr(items[0].config, "workerinput"):
+        _write_groups(groups)
+
+
+def _write_groups(groups: Mapping[pytest.Item, str]) -> None:
+    """Add ``@`` and the number of its group to the id of each test, by which pytest-xdist groups them.
+
+    It does so itself for marked tests, but version 3.8 writes it to an attribute that pytest 9 no longer reads.
+    """
+    from _pytest.nodeid import NodeId
+
+    numbers = {group: number for number, group in enumerate(sorted(set(groups.values())))}
+    for item, group in groups.items():
+        item._id = NodeId.parse(f"{item.nodeid}@{numbers[group]}")
 
 
 def _group(item: pytest.Item) -> str:

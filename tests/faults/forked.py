@@ -157,7 +157,7 @@ class _Server:
         self._buffer = b""
 
     def run(self) -> dict[str, Any] | None:
-        """Serve until the client has gone; in a child return its order."""
+        """Serve until the client has gone, and kill what it has left; in a child return its order."""
         ended, wake_up = os.pipe()
         for end in (ended, wake_up):
             os.set_blocking(end, False)
@@ -176,6 +176,8 @@ class _Server:
                         continue
                     received = self._socket.recv(1 << 16)
                     if not received:
+                        for pid in self._numbers:
+                            os.kill(pid, signal.SIGKILL)
                         return None
                     *lines, self._buffer = (self._buffer + received).split(b"\n")
                     for line in lines:

@@ -42,6 +42,11 @@ def _tests() -> Iterator[tuple[Path, str]]:
             yield path, name
 
 
+def test_pytest_xdist_finds_the_groups_of_tests(request: pytest.FixtureRequest) -> None:
+    """Without them each process would start all servers."""
+    assert "@" in request.node.nodeid or not hasattr(request.config, "workerinput")
+
+
 def test_files_of_tests_have_at_most_400_lines() -> None:
     sizes = {path: _text(path).count("\n") for path in _files("tests")}
     assert {str(path.relative_to(ROOT)): lines for path, lines in sizes.items() if lines > _MAX_LINES} == {}
