@@ -160,5 +160,6 @@ class Auditor:
                 f"{count} of {of} {what}, more than retention.max_orphan_share ({self._max_share:g}, {_VARIABLE}) "
                 "allows: the database and the frame store are probably not of one installation, or one of them was "
                 "restored from a backup. Nothing is removed; compare STANDGALE_DATABASE__URL and STANDGALE_FRAMES__* "
-                "with those of the gateway, and raise the share only if they are right"
+                "with those of the gateway, and raise the share only if they are right. `standgale sink rebuild "
+                "postgres` brings rows back whose pictures were removed, too: then raise it for one run"
             )
