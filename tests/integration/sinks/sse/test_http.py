@@ -137,7 +137,9 @@ async def test_bad_stream_requests_name_the_reason(tmp_path: Path, query: str, c
         assert response.status == 400
         assert body["error_code"] == code
         assert body["request_id"] == response.headers["x-request-id"]
-        assert set(body) == {"status", "message", "error", "error_code", "details", "timestamp", "request_id"}
+        assert set(body) == {
+            *("status", "message", "error", "error_code", "details", "timestamp", "request_id", "documentation_url")
+        }
 
 
 async def test_tokens(tmp_path: Path) -> None:
