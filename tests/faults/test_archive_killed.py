@@ -41,7 +41,8 @@ def start(folder: Path) -> ForkedProcess:
         "STANDGALE_LAKEFS__BATCH_SIZE": "3",
         "STANDGALE_LAKEFS__BATCH_TIMEOUT_S": "0.2",
     }
-    return ForkedProcess(("sink", "lakefs"), environment, folder / "sink.log")
+    # With a name of its own the next process takes the partitions over at once.
+    return ForkedProcess(("sink", "lakefs", "--instance-id", "one"), environment, folder / "sink.log")
 
 
 async def test_each_frame_is_archived_once_whenever_the_process_is_killed(

@@ -42,7 +42,7 @@ from tests.servers.kafka import kafka_settings, require_kafka_tools
 pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.timeout(420)]
 
 DEVICES = 10
-FRAMES_EACH = 200
+FRAMES_EACH = 120
 WORKER_KILLS = 20
 GATEWAY_KILLS = 5
 POSTGRES_STOPS = 2
