@@ -11,37 +11,24 @@ from uuid import UUID, uuid4
 import pytest
 
 from infra.broker.kafka.adapter import KafkaBroker
-from infra.broker.port import Reader, TopicPartition
-from infra.broker.reading import read_between
 from infra.deploy.kafka import KafkaServer
-from schemas.cloudevents import decode
 from schemas.events import DetectionsMade
 from schemas.statistics_events import StatisticsCounted
-from schemas.topics import STATS, load_topics
+from schemas.topics import load_topics
 from sinks.statistics.counts import count_events
 from sinks.statistics.report import statistics_event
 from standgale.testing.factories import detections_made, out_record
 from standgale.testing.waiting import until
 from tests.faults.faust_process import run
+from tests.harnesses.published_windows import PublishedWindows
 from tests.servers.kafka import kafka_settings
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.faults.faust_process"])
+# Faust takes a second to import; each start of the process would do it again.
+CONTEXT.set_forkserver_preload(["tests.faults.faust_process", "sinks.statistics.on_faust.component"])
 KILLS = 2
-
-
-async def published(reader: Reader, prefix: str) -> dict[UUID, StatisticsCounted]:
-    """Return the largest revision of each window."""
-    last: dict[UUID, StatisticsCounted] = {}
-    for partition, (first, end) in (await reader.bounds(STATS)).items():
-        async for record in read_between(reader, TopicPartition(STATS, partition), first, end):
-            event = decode(record.headers, record.value, StatisticsCounted)
-            known = last.get(event.window_id)
-            if event.device_id.startswith(prefix) and (known is None or known.revision <= event.revision):
-                last[event.window_id] = event
-    return last
 
 
 async def test_windows_of_faust_equal_those_of_the_topic_after_kills(kafka_server: KafkaServer) -> None:
@@ -52,7 +39,7 @@ async def test_windows_of_faust_equal_those_of_the_topic_after_kills(kafka_serve
     broker = KafkaBroker(settings, topics)
     admin = await broker.admin()
     await admin.apply(list(topics.values()))
-    publisher, reader = await broker.publisher(), await broker.reader()
+    publisher, published = await broker.publisher(), PublishedWindows(await broker.reader(), prefix)
 
     def start() -> ForkServerProcess:
         process = CONTEXT.Process(target=run, args=(settings,), daemon=True)
@@ -68,18 +55,18 @@ async def test_windows_of_faust_equal_those_of_the_topic_after_kills(kafka_serve
             enough = sum(event.frames for event in wanted.values()) * (1 if part == KILLS else 0.5)
 
             async def counted(enough: float) -> bool:
-                return sum(event.frames for event in (await published(reader, prefix)).values()) >= enough
+                return sum(event.frames for event in (await published.read()).values()) >= enough
 
             await until(partial(counted, enough), "Faust does not count", timeout_s=60.0)
             if part < KILLS:
                 process.kill()
                 await asyncio.to_thread(process.join)
                 process = start()
-        assert await published(reader, prefix) == right(sent)
+        assert await published.read() == right(sent)
     finally:
         process.kill()
         await asyncio.to_thread(process.join)
-        for client in (admin, publisher, reader, broker):
+        for client in (admin, publisher, published, broker):
             await client.close()
 
 

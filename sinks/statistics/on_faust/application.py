@@ -1,4 +1,4 @@
-"""Makes the Faust application: it reads committed records only, and says when a change of its table is durable."""
+"""Makes the Faust application, whose table says when a change of it is durable."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 import faust
 from faust.tables.table import Table
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from yarl import URL
 
 from infra.broker.kafka.connection.link import Link
 from infra.broker.settings import BrokerSettings
 from schemas.topics import DETECTIONS, REDRIVE, TopicSpec
+from sinks.statistics.on_faust.transport import FaustTransport, KeepingFlowControl
 from sinks.statistics.settings import FAUST_GROUP
 
 TABLE = "parts"
@@ -48,24 +48,6 @@ def kafka_access(
     return KafkaAccess(settings, options["ssl_context"], options["sasl_plain_password"], instance_id)
 
 
-class _CommittedConsumerThread(AIOKafkaConsumerThread):
-    """Reads committed records only; Faust would read those of aborted transactions, too."""
-
-    def _create_worker_consumer(self, transport: Any) -> Any:
-        consumer = super()._create_worker_consumer(transport)
-        consumer._isolation_level = "read_committed"
-        return consumer
-
-
-class _CommittedConsumer(Consumer):
-    def _new_consumer_thread(self) -> Any:
-        return _CommittedConsumerThread(self, loop=self.loop, beacon=self.beacon)
-
-
-class _CommittedTransport(Transport):
-    Consumer = _CommittedConsumer
-
-
 class DurableTable(Table):
     """Keeps the future of its last change, which is done when the change is durable in Kafka."""
 
@@ -88,6 +70,8 @@ def make_application(access: KafkaAccess, topics: Mapping[str, TopicSpec], folde
         broker_credentials=_credentials(access),
         broker_session_timeout=_SESSION_S,
         broker_heartbeat_interval=_SESSION_S / 4,
+        # A member that lives and does not join again holds the others up for so long.
+        broker_rebalance_timeout=3 * _SESSION_S,
         broker_request_timeout=max(settings.request_timeout_s, _SESSION_S + 5.0),
         broker_commit_interval=1.0,
         consumer_auto_offset_reset="earliest",
@@ -101,6 +85,8 @@ def make_application(access: KafkaAccess, topics: Mapping[str, TopicSpec], folde
         topic_disable_leader=True,
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
+        # A copy in memory would not be used: a table in memory is always read from the start.
+        table_standby_replicas=0,
         store="memory://",
         key_serializer="raw",
         value_serializer="raw",
@@ -108,7 +94,8 @@ def make_application(access: KafkaAccess, topics: Mapping[str, TopicSpec], folde
         web_enabled=False,
         autodiscover=False,
     )
-    app.transport = _CommittedTransport(servers, app, loop=app.loop)
+    app.transport = FaustTransport(servers, app, loop=app.loop)
+    app.flow_control = KeepingFlowControl()
     raw = {"key_type": bytes, "value_type": bytes}
     source = app.topic(DETECTIONS, REDRIVE, **raw)
     table = DurableTable(app, name=TABLE, partitions=detections.partitions, **raw)

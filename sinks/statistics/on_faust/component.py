@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,23 +17,22 @@ from infra.failure.error_texts import error_text
 from infra.failure.retry import ConsumerContext, StoppedError
 from infra.failure.settings import RetrySettings
 from infra.process.health import HealthPart
+from infra.waiting import wait_until_set
 from schemas.topics import DETECTIONS, TopicSpec
 from sinks.statistics.on_faust.application import KafkaAccess, make_application
 from sinks.statistics.on_faust.counting import FaustCounting
+from sinks.statistics.on_faust.running import FaustStuckError, running
 from sinks.statistics.settings import FAUST_GROUP, StatisticsSettings
 
 logger = logging.getLogger(__name__)
 
-_START_S = 120.0
-_STOP_S = 6.0
 _LOOK_EVERY_S = 2.0
 _REQUEST_S = 10.0
 _STUCK_S = 60.0
-"""A member that finishes no event for so long, while events wait, is started again."""
-
-
-class FaustStuckError(Exception):
-    """Faust does not go on, and says no error."""
+"""A member that does not go on for so long, while it reads its table or events wait, is started again."""
+_LONG_S = 300.0
+"""An error after so long is a new one, so the first wait after it is short again."""
+_READING = "Faust joins its group and reads its table"
 
 
 class StatisticsOnFaust:
@@ -65,13 +64,16 @@ class StatisticsOnFaust:
                 stack.push_async_callback(publisher.close)
                 admin = await context.retry(self._broker.admin, "connecting to the broker")
                 stack.push_async_callback(admin.close)
+                loop = asyncio.get_running_loop()
                 while not stop.is_set():
+                    began = loop.time()
                     try:
                         await self._run_once(context, publisher, admin)
-                        backoff.reset()
                     except StoppedError:
                         raise
                     except Exception as error:
+                        if loop.time() - began > _LONG_S:
+                            backoff.reset()
                         health.set_not_ready(f"Faust is started again: {error_text(error)}")
                         logger.exception("Faust is started again: %s", error_text(error))
                         await backoff.wait(stop)
@@ -89,7 +91,7 @@ class StatisticsOnFaust:
             app.agent(source, name="count", concurrency=1)(counting.count)
             table.on_recover(counting.mark_all)
             app.finalize()
-            async with _running(app, counting, context):
+            async with running(app, counting.failed, context.stop):
                 await _first_end(
                     counting.acknowledge(),
                     self._publish(counting, context),
@@ -102,31 +104,7 @@ class StatisticsOnFaust:
         while not context.stop.is_set():
             while await context.retry(counting.publish_changed, "publishing statistics"):
                 context.health.beat()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(context.stop.wait(), self._settings.publish_s)
-
-
-@asynccontextmanager
-async def _running(app: Any, counting: FaustCounting, context: ConsumerContext) -> AsyncIterator[None]:
-    """Start ``app``, and stop it after the block."""
-    start = asyncio.ensure_future(app.start())
-    stopped = asyncio.ensure_future(context.stop.wait())
-    try:
-        done, _ = await asyncio.wait(
-            {start, stopped, counting.failed}, timeout=_START_S, return_when=asyncio.FIRST_COMPLETED
-        )
-        if not done:
-            raise FaustStuckError(f"Faust did not start within {_START_S:g} s")
-        if stopped in done:
-            raise StoppedError("Faust is not started: the process stops")
-        await (start if start in done else counting.failed)
-        yield
-    finally:
-        stopped.cancel()
-        start.cancel()
-        # A frozen broker never answers what Faust asks at its end; nothing is lost without the answer.
-        with suppress(TimeoutError):
-            await asyncio.wait_for(app.stop(), _STOP_S)
+            await wait_until_set(context.stop, self._settings.publish_s)
 
 
 async def _first_end(*works: Coroutine[None, None, object]) -> None:
@@ -151,23 +129,29 @@ async def _until_stop(context: ConsumerContext) -> None:
 
 
 async def _watch(app: Any, counting: FaustCounting, context: ConsumerContext, admin: Admin) -> None:
-    """Show lag and readiness; raise an error when Faust has crashed, or does not go on although events come."""
+    """Show lag and readiness; raise an error when Faust has crashed, or does not go on."""
     loop = asyncio.get_running_loop()
-    seen, since, least = -1, loop.time(), 0
+    seen, since, least = (-1, -1), loop.time(), 0
     while not context.stop.is_set():
         context.health.beat()
         if app.crashed:
             raise app.crash_reason or FaustStuckError("Faust has crashed, and gives no reason")
         lag = await context.retry(lambda: _read_lag(admin), "reading the lag")
         CONSUMER_LAG.labels(FAUST_GROUP, DETECTIONS).set(lag)
+        is_reading = not app.tables.actives_ready
+        progress = counting.acknowledged, app.tables.recovery.active_remaining_total() if is_reading else -1
+        if is_reading:
+            context.health.set_not_ready(_READING)
+        else:
+            context.health.set_ready()
         # The marks of transactions count as lag that nobody commits, so only its growth says that events wait.
-        if counting.acknowledged != seen or lag <= least or context.health.reason is not None:
-            seen, since, least = counting.acknowledged, loop.time(), lag
+        waits = is_reading or lag > least
+        if progress != seen or not waits or context.health.reason not in (None, _READING):
+            seen, since, least = progress, loop.time(), lag
         if loop.time() - since > _STUCK_S:
-            raise FaustStuckError(f"no event was counted for {_STUCK_S:g} s, while {lag - least} records came")
-        context.health.set_ready()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(context.stop.wait(), _LOOK_EVERY_S)
+            what = "its table is not read" if is_reading else f"no event was counted, while {lag - least} records came"
+            raise FaustStuckError(f"for {_STUCK_S:g} s {what}")
+        await wait_until_set(context.stop, _LOOK_EVERY_S)
 
 
 async def _read_lag(admin: Admin) -> int:

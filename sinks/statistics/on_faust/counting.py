@@ -80,20 +80,20 @@ class FaustCounting:
             await asyncio.Event().wait()
 
     async def acknowledge(self) -> None:
-        """Acknowledge events in order, each when the change that it made is durable."""
-        try:
-            while True:
-                event, change = await self._waiting.get()
-                if change is not None:
-                    await change
-                event.ack()
-                self.acknowledged += 1
-                message = event.message
-                RECORDS_CONSUMED.labels(self._context.group, message.topic).inc()
-                age_s = max(0.0, time.time() - message.timestamp)
-                DELIVERY_LATENCY.labels(self._context.group).observe(age_s)
-        except Exception as error:  # noqa: BLE001 (what is not acknowledged is read again after a new start)
-            self._fail(error)
+        """Acknowledge events in order, each when the change that it made is durable.
+
+        Raises the error of a change that cannot be; its event is read again after a new start.
+        """
+        while True:
+            event, change = await self._waiting.get()
+            if change is not None:
+                await change
+            event.ack()
+            self.acknowledged += 1
+            message = event.message
+            RECORDS_CONSUMED.labels(self._context.group, message.topic).inc()
+            age_s = max(0.0, time.time() - message.timestamp)
+            DELIVERY_LATENCY.labels(self._context.group).observe(age_s)
 
     async def mark_all(self) -> None:
         """Note, after the table was read, that every window may not be published in its last state."""

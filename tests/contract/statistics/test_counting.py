@@ -15,8 +15,7 @@ from aiokafka import AIOKafkaProducer
 
 from infra.broker.embedded.adapter import EmbeddedBroker
 from infra.broker.kafka.adapter import KafkaBroker
-from infra.broker.port import Broker, OutRecord, TopicPartition
-from infra.broker.reading import read_between
+from infra.broker.port import Broker, OutRecord
 from infra.broker.settings import BrokerSettings
 from infra.consuming.consumer_loop import SinkRunner
 from infra.consuming.settings import BatchSettings
@@ -28,10 +27,9 @@ from infra.failure.dead_letters import list_dead
 from infra.failure.settings import RetrySettings
 from infra.process.components import Component
 from infra.process.health import Health
-from schemas.cloudevents import decode
 from schemas.events import DetectionsMade
 from schemas.statistics_events import StatisticsCounted
-from schemas.topics import DETECTIONS, SINKS_DEAD, STATS, load_topics
+from schemas.topics import DETECTIONS, SINKS_DEAD, load_topics
 from sinks.statistics.counter import StatisticsCounter
 from sinks.statistics.counts import count_events
 from sinks.statistics.publisher import StatisticsPublisher
@@ -39,6 +37,7 @@ from sinks.statistics.report import statistics_event
 from sinks.statistics.settings import StatisticsSettings
 from standgale.testing.factories import detections_made, out_record
 from standgale.testing.waiting import until
+from tests.harnesses.published_windows import PublishedWindows
 
 pytestmark = pytest.mark.integration
 
@@ -54,6 +53,7 @@ class Site:
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
+        self._published: PublishedWindows | None = None
         # Topics of Kafka are those of all tests.
         self.prefix = f"drone-{uuid4().hex[:8]}"
 
@@ -81,15 +81,15 @@ class Site:
 
     async def published(self) -> dict[UUID, StatisticsCounted]:
         """Return the largest revision of each window of this test."""
-        reader, last = await self.broker.reader(), dict[UUID, StatisticsCounted]()
-        for partition, (first, end) in (await reader.bounds(STATS)).items():
-            async for record in read_between(reader, TopicPartition(STATS, partition), first, end):
-                event = decode(record.headers, record.value, StatisticsCounted)
-                known = last.get(event.window_id)
-                if event.device_id.startswith(self.prefix) and (known is None or known.revision <= event.revision):
-                    last[event.window_id] = event
-        await reader.close()
-        return last
+        if self._published is None:
+            self._published = PublishedWindows(await self.broker.reader(), self.prefix)
+        return await self._published.read()
+
+    async def close(self) -> None:
+        """Close what reads the windows, and the broker."""
+        if self._published is not None:
+            await self._published.close()
+        await self.broker.close()
 
     def events(self, count: int) -> list[DetectionsMade]:
         labels = ("car", "boat", "bird")
@@ -122,16 +122,16 @@ class FaustSite(Site):
 
     def __init__(self, broker: Broker, settings: BrokerSettings) -> None:
         super().__init__(broker)
-        self._settings = settings
+        self.settings = settings
 
     async def parts(self) -> Sequence[Component]:
         from sinks.statistics.on_faust.application import kafka_access
         from sinks.statistics.on_faust.component import StatisticsOnFaust
 
-        return (StatisticsOnFaust(self.broker, lambda: kafka_access(self._settings, TOPICS), TOPICS, SETTINGS, RETRY),)
+        return (StatisticsOnFaust(self.broker, lambda: kafka_access(self.settings, TOPICS), TOPICS, SETTINGS, RETRY),)
 
     async def publish_aborted(self, records: Sequence[OutRecord]) -> None:
-        producer = AIOKafkaProducer(bootstrap_servers=self._settings.bootstrap_servers, transactional_id=uuid4().hex)
+        producer = AIOKafkaProducer(bootstrap_servers=self.settings.bootstrap_servers, transactional_id=uuid4().hex)
         await producer.start()
         await producer.begin_transaction()
         for record in records:
@@ -151,8 +151,9 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path, server_dir: Path)
         admin = await broker.admin()
         await admin.apply(list(TOPICS.values()))
         await admin.close()
-        yield FaustSite(broker, settings)
-        await broker.close()
+        faust = FaustSite(broker, settings)
+        yield faust
+        await faust.close()
         return
     server = EmbeddedPostgres(server_dir)
     dsn = await server.start()
@@ -162,9 +163,10 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path, server_dir: Path)
             Database.open(DatabaseSettings(url=dsn), tmp_path),
             EmbeddedBroker(tmp_path / "b.db", TOPICS),
         )
-        yield PlainSite(embedded, database)
+        plain = PlainSite(embedded, database)
+        yield plain
         await database.close()
-        await embedded.close()
+        await plain.close()
     finally:
         await server.kill()
 
