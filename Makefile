@@ -151,15 +151,17 @@ mutations: $(VENV)/.dev
 	.venv-sahi/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/sahi.lock
 	@touch $@
 
-# Faust needs other versions of some packages than the rest; without it the tests of it are skipped.
+# Faust needs other versions of some packages than the rest, so `make test` skips the tests of it.
 .venv-faust/.done: requirements/faust.lock pyproject.toml
 	$(PYTHON) -m venv .venv-faust
 	.venv-faust/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/faust.lock
 	.venv-faust/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# They wait more than they compute, so two processes have a broker each.
 faust-test: .venv-faust/.done
-	.venv-faust/bin/python -m pytest tests/contract/statistics tests/faults/test_faust_killed.py
+	@.venv-faust/bin/python -c "import faust"  # without it the tests would be skipped
+	.venv-faust/bin/python -m pytest -n 2 --dist loadfile -k "not plain" tests/contract/statistics tests/faults/test_faust_killed.py
 
 bench: $(VENV)/.dev .venv-sahi/.done
 	BENCH_SAHI_PYTHON=.venv-sahi/bin/python $(BIN)/python -m bench
