@@ -118,7 +118,7 @@ async def test_new_folders_are_watched_too(tmp_path: Path) -> None:
 
 async def test_network_share_without_events_is_listed(tmp_path: Path) -> None:
     image = small_jpeg(1)
-    async with watching(tmp_path, watch="poll", scan_s=0.1, settle_s=0.3) as site:
+    async with watching(tmp_path, watch="poll", scan_s=0.1, settle_s=1.0) as site:
         with (site.folder / "a.jpg").open("wb") as file:
             for start in range(0, len(image), 400):
                 file.write(image[start : start + 400])
